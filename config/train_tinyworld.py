@@ -1,0 +1,25 @@
+# Trains the embedded model, assets/tinyworld, from nothing.
+#
+# $ python data/tinyworld/prepare.py && python train.py config/train_tinyworld.py
+#
+# Expect a validation loss near the one in assets/tinyworld/train_log.txt, and the time that stands there.
+out_dir = 'out-tinyworld'
+export_dir = 'assets/tinyworld'
+dataset = 'tinyworld'
+start_token = 198  # "\n", which begins every line: position 0 is always the bookkeeping token
+
+n_layer = 6
+n_head = 8
+n_embd = 256
+block_size = 256
+batch_size = 16
+
+learning_rate = 1.5e-3
+min_lr = 1e-4
+warmup_iters = 100
+max_iters = 2600
+lr_decay_iters = 2600
+weight_decay = 0.1
+beta2 = 0.99
+eval_interval = 200
+eval_iters = 10

@@ -1,0 +1,74 @@
+"""
+Makes the training text of the embedded model: train.bin, val.bin and tokenizer.json beside this file.
+
+$ python data/tinyworld/prepare.py
+$ python data/tinyworld/prepare.py --train_documents=1000    # a small one, to try
+
+Documents come from grammar.py by their number, so the same settings give the same bytes. The tokenizer is a byte-level BPE
+trained here on the same text; any text encodes with it.
+"""
+import os
+import random
+import sys
+
+here = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(os.path.dirname(here)))
+
+from configurator import configure, one_line_errors  # noqa: E402
+
+# -----------------------------------------------------------------------------
+train_documents = 100000
+val_documents = 1000
+vocab_size = 2048
+out = here  # folder to write to
+seed = 1337
+# -----------------------------------------------------------------------------
+configure(globals())
+
+import numpy as np  # noqa: E402
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from data.tinyworld import grammar  # noqa: E402
+
+
+def documents(first, count):
+    """Documents number first to first + count, each by its own generator."""
+    return [grammar.document(random.Random(f'{seed} {n}')) for n in tqdm(range(first, first + count), 'documents')]
+
+
+def train_tokenizer(texts):
+    """Byte-level BPE as GPT-2's, but numbers are cut into pairs of digits, so that each number is few known tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(r" ?\d{1,2}| ?\p{L}+|[\r\n]| ?[^\s\p{L}\d]+|\s+"), 'isolated'),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    # without special tokens the 256 bytes come first, in GPT-2's order: "\n" is 198 here as there
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
+        vocab_size=vocab_size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    return tokenizer
+
+
+def write(name, data):
+    """Writes out/name whole or not at all."""
+    path = os.path.join(out, name)
+    with open(path + '.part', 'wb') as f:
+        f.write(data)
+    os.replace(path + '.part', path)
+
+
+def main():
+    os.makedirs(out, exist_ok=True)
+    train, val = documents(0, train_documents), documents(10**9, val_documents)
+    tokenizer = train_tokenizer(train[:20000])
+    write('tokenizer.json', tokenizer.to_str().encode())
+    for name, texts in (('train', train), ('val', val)):
+        ids = [i for encoding in tokenizer.encode_batch(texts) for i in encoding.ids]
+        write(f'{name}.bin', np.array(ids, dtype=np.uint16).tobytes())
+        print(f"{name}.bin: {len(texts):,} documents, {len(ids):,} tokens")
+
+
+if __name__ == '__main__':
+    with one_line_errors():
+        main()

@@ -1,0 +1,175 @@
+"""
+From settings to what the scripts work on: a device, a model with its tokenizer, a memory.
+"""
+import io
+import os
+import pickle
+
+import numpy as np
+import torch
+
+from memory import PersistentMemory
+from model import GPT
+from pretrained import read_checkpoint
+
+
+def pick_device(device):
+    """'auto', 'cpu' or 'cuda' (also 'cuda:1') -> a device that exists. Raises ValueError."""
+    if device == 'auto':
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    if device.split(':')[0] not in ('cpu', 'cuda'):
+        raise ValueError(f"device is {device!r}, expected 'auto', 'cpu' or 'cuda'")
+    if device.startswith('cuda') and not torch.cuda.is_available():
+        raise ValueError("device is 'cuda', but torch finds no CUDA here: take --device=cpu, or install a torch with CUDA")
+    return device
+
+
+def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile=False):
+    """-> (GPT, Tokenizer). init_from: a hub name, a folder, or 'resume' for out_dir/ckpt.pt. dtype: 'float32' or 'bfloat16'.
+
+    compile: torch.compile of the MLPs, the part that a memory does not touch. Raises ValueError or FileNotFoundError.
+    """
+    if dtype not in ('float32', 'bfloat16'):
+        raise ValueError(f"dtype is {dtype!r}, expected 'float32' or 'bfloat16'")
+    device = pick_device(device)
+    if init_from == 'resume':
+        path = os.path.join(out_dir, 'ckpt.pt')
+        model = GPT.from_checkpoint(path)
+        tokenizer = tokenizer_of_dataset(read_checkpoint(path))
+    else:
+        model = GPT.from_pretrained(init_from)
+        tokenizer = tokenizer_of_folder(init_from)
+    model.to(device, getattr(torch, dtype))
+    if compile:
+        for block in model.transformer.h:
+            block.mlp.compile(dynamic=True)
+    return model, tokenizer or gpt2_tokenizer(model.config.vocab_size)
+
+
+class Tokenizer:
+    """encode(text) -> list of ids, decode(ids) -> text; `name` is kept in memory files, `n_vocab` is how many ids it knows."""
+
+    def __init__(self, name, n_vocab, encode, decode):
+        self.name, self.n_vocab, self._encode, self._decode = name, n_vocab, encode, decode
+
+    def encode(self, text):
+        """Raises ValueError for an empty text."""
+        ids = self._encode(text)
+        if not ids:
+            raise ValueError("the text is empty: give at least one character")
+        return ids
+
+    def decode(self, ids):
+        """Ids that the tokenizer does not know (a padded vocabulary has some) come out as the replacement character."""
+        text, known = [], []
+        for i in ids:
+            if 0 <= i < self.n_vocab:
+                known.append(i)
+            else:
+                text += [self._decode(known), '\ufffd']
+                known = []
+        return ''.join([*text, self._decode(known)])
+
+
+def gpt2_tokenizer(vocab_size):
+    """OpenAI's byte-pair encoding, for a vocabulary of 50257 or padded beyond."""
+    import tiktoken
+    if vocab_size < 50257:
+        raise ValueError(f"the model has a vocabulary of {vocab_size} and no tokenizer.json beside it: GPT-2's needs 50257, "
+                         "so put the tokenizer.json it was trained with into its folder")
+    try:
+        encoding = tiktoken.get_encoding('gpt2')
+    except Exception as error:  # the client raises many types, all for want of a network
+        raise FileNotFoundError("GPT-2's vocabulary could not be fetched: connect to the network once, or set TIKTOKEN_CACHE_DIR "
+                                f"to a folder that holds it [{type(error).__name__}]") from None
+    return Tokenizer('gpt2', encoding.n_vocab, lambda text: encoding.encode(text, allowed_special={'<|endoftext|>'}), encoding.decode)
+
+
+def tokenizer_of_folder(folder):
+    """The folder's own tokenizer.json, or None."""
+    path = os.path.join(folder, 'tokenizer.json')
+    if not os.path.isfile(path):
+        return None
+    import tokenizers
+    try:
+        own = tokenizers.Tokenizer.from_file(path)
+    except Exception as error:  # the library raises plain Exception
+        raise ValueError(f"{path} is no tokenizer ({error}): fetch or save it again") from None
+    return Tokenizer(os.path.basename(os.path.normpath(folder)), own.get_vocab_size(),
+                     lambda text: own.encode(text, add_special_tokens=False).ids, own.decode)
+
+
+def tokenizer_of_dataset(checkpoint):
+    """What data/<dataset> of a nanoGPT checkpoint was encoded with: its tokenizer.json, its meta.pkl, or None for GPT-2's."""
+    dataset = checkpoint.get('config', {}).get('dataset', '')
+    folder = os.path.join('data', dataset)
+    path = os.path.join(folder, 'meta.pkl')
+    if os.path.isfile(os.path.join(folder, 'tokenizer.json')) or not os.path.isfile(path):
+        return tokenizer_of_folder(folder)
+    meta = plain_pickle(path)
+    if not isinstance(meta, dict) or not {'stoi', 'itos'} <= meta.keys():
+        raise ValueError(f"{path} holds no 'stoi' and 'itos': it is not nanoGPT's, make it again with its prepare.py")
+    return Tokenizer(dataset, len(meta['itos']), lambda text: encode_characters(text, meta['stoi']),
+                     lambda ids: ''.join(meta['itos'][i] for i in ids))
+
+
+def encode_characters(text, stoi):
+    for c in text:
+        if c not in stoi:
+            raise ValueError(f"the character {c!r} is not in the vocabulary of the data set: use only {''.join(stoi)!r}")
+    return [stoi[c] for c in text]
+
+
+def plain_pickle(path):
+    """A pickle of plain containers, strings and numbers. One that asks for anything to be imported is refused unread."""
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module, name):
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+    with open(path, 'rb') as f:
+        try:
+            return Unpickler(io.BytesIO(f.read())).load()
+        except Exception as error:  # a damaged pickle can raise nearly anything
+            raise ValueError(f"{path} is no plain dictionary of characters ({error}): make it again with nanoGPT's prepare.py") from None
+
+
+def read_text(text):
+    """A text, or the contents of the file named in 'FILE:path'. Raises FileNotFoundError, ValueError."""
+    if not text.startswith('FILE:'):
+        return text
+    path = text[len('FILE:'):]
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no file {path!r}: 'FILE:path' reads a text from a file")
+    try:
+        with open(path, encoding='utf-8') as f:
+            return f.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def encode_tensor(tokenizer, text, device):
+    """-> ids (1, T) int64."""
+    return torch.from_numpy(np.array(tokenizer.encode(text), dtype=np.int64))[None].to(device)
+
+
+def open_memory(model, tokenizer, memory_file, memory_text, layers, bookkeeping_tokens):
+    """The memory that the settings name, or None when they name none.
+
+    A file that exists is loaded (a folder in the original project's layout is imported); else it is built from the text and
+    saved; a text without a file is remembered for this run. Raises FileNotFoundError that says how to build what is missing.
+    """
+    if not memory_file and not memory_text:
+        return None
+    if memory_file and os.path.isdir(memory_file):
+        return PersistentMemory.from_folder(memory_file, model, tokenizer)
+    if memory_file and os.path.exists(memory_file):
+        return PersistentMemory.load(memory_file, model)
+    if not memory_text:
+        raise FileNotFoundError(f"no memory {memory_file!r}: build it with python build_memory.py --text=FILE:your.txt "
+                                f"--memory_file={memory_file} --memory_layers={tuple(layers)} and the same --init_from")
+    memory = PersistentMemory.from_text(model, read_text(memory_text), tokenizer, layers, bookkeeping_tokens,
+                                        source=memory_text if memory_text.startswith('FILE:') else '')
+    if memory_file:
+        memory.save(memory_file)
+    return memory

@@ -1,0 +1,345 @@
+"""
+PersistentMemory: the keys and values that attention kept of remembered texts; written, searched, read, saved and loaded.
+
+Letters as in model.py: nh n_head, hs head size, M stored tokens, K neighbours, N look-ups.
+Nothing here knows how a model works: of one it needs its `config`, `fingerprint()`, `keys_values(idx, layers)` and `check_ids(idx)`.
+"""
+import json
+import math
+import os
+import pathlib
+import tempfile
+
+import faiss
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+FORMAT_VERSION = 1
+
+# one look-up is a few microseconds of work, and waking a second thread for it can take a thousand times that
+faiss.omp_set_num_threads(1)
+
+
+class PersistentMemory:
+    """
+    Remembered texts as rows of keys and values, in every layer the same rows.
+
+    `layers` tuple of the layers kept, `len(memory)` M, `tokens` (M,) int64 the token of each row, -1 where unknown,
+    `keys` and `values` {layer: (nh, M, hs) float32}, `texts` one dictionary a text, in order: 'source', 'text' and 'rows',
+    `origin` what is known of the model that wrote it, `tokenizer` its name, `bookkeeping_tokens` the positions left out of each text.
+    """
+
+    def __init__(self, origin, layers, bookkeeping_tokens=1, tokenizer=''):
+        for layer in layers:
+            if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < origin['n_layer']:
+                raise ValueError(f"layer {layer!r} does not exist: the model's layers are 0 to {origin['n_layer'] - 1}")
+        if len(set(layers)) != len(layers) or not layers:
+            raise ValueError(f"layers {tuple(layers)}: name at least one layer, and each once")
+        if bookkeeping_tokens < 0:
+            raise ValueError(f"bookkeeping_tokens is {bookkeeping_tokens}, expected 0 or more positions")
+        self.origin, self.bookkeeping_tokens, self.tokenizer = origin, bookkeeping_tokens, tokenizer
+        self.layers = tuple(sorted(layers))
+        self.n_head, self.head_size = origin['n_head'], origin['head_size']
+        self.texts, self.tokens = [], torch.zeros(0, dtype=torch.int64)
+        nothing = torch.zeros(self.n_head, 0, self.head_size)
+        self._parts = {(kind, layer): [nothing] for kind in ('keys', 'values') for layer in self.layers}
+        self._tables, self._indexes = {}, {}  # made from the rows when first asked for, never the truth
+
+    def __len__(self):
+        return len(self.tokens)
+
+    def __repr__(self):
+        return (f"PersistentMemory({len(self.texts)} texts, {len(self)} tokens, layers {self.layers}, "
+                f"{self.n_head} heads of {self.head_size}, written by {self.origin['name']!r})")
+
+    # ---- write ----
+
+    @classmethod
+    def from_tokens(cls, model, ids, layers, bookkeeping_tokens=1, source='', text='', tokenizer=''):
+        """Runs ids (list of int, the bookkeeping prefix included) once through the plain model and keeps `layers`.
+
+        The first `bookkeeping_tokens` rows are left out, since GPT-2 turns its first position into an attention sink (creation
+        method 1 of the write-up is 0, and no prefix). Raises ValueError when ids are empty, longer than the model's context or
+        outside its vocabulary. Touches no disk.
+        """
+        memory = cls(describe(model), layers, bookkeeping_tokens, tokenizer)
+        memory.add(model, ids, source, text)
+        return memory
+
+    @classmethod
+    def from_text(cls, model, text, tokenizer, layers, bookkeeping_tokens=1, source='', prefix='\n'):
+        """As from_tokens, of a text; `prefix` is put in front of it when bookkeeping_tokens > 0. `tokenizer` has encode and name."""
+        memory = cls(describe(model), layers, bookkeeping_tokens, tokenizer.name)
+        memory.add_text(model, text, tokenizer, source, prefix)
+        return memory
+
+    def add_text(self, model, text, tokenizer, source='', prefix='\n'):
+        """One more text, as in `add`. Surrounding blank space is left out. Raises ValueError when nothing is left."""
+        text = text.strip()
+        if not text:
+            raise ValueError(f"the text to remember is empty{' (' + source + ')' if source else ''}: give at least one word")
+        self.add(model, tokenizer.encode(prefix + text if self.bookkeeping_tokens else text), source, text)
+
+    def add(self, model, ids, source='', text=''):
+        """Runs one more text through the plain model, on its own, and appends its rows. Raises as from_tokens, then adds nothing."""
+        self.check(model)
+        if len(ids) > model.config.block_size:
+            raise ValueError(f"the text has {len(ids)} tokens, the model's context is {model.config.block_size}: "
+                             "split it, and add the parts as texts of their own")
+        idx = torch.tensor([list(ids)], dtype=torch.int64, device=next(model.parameters()).device)  # (1, T)
+        model.check_ids(idx)
+        skip = self.bookkeeping_tokens
+        for layer, (keys, values) in model.keys_values(idx, self.layers).items():
+            self._parts['keys', layer].append(keys[0, :, skip:].float().cpu())
+            self._parts['values', layer].append(values[0, :, skip:].float().cpu())
+        self._add_rows(idx[0, skip:].cpu(), source, text)
+
+    def _add_rows(self, tokens, source, text):
+        self.tokens = torch.cat((self.tokens, tokens))
+        self.texts.append({'source': source, 'text': text, 'rows': len(tokens)})
+        self._tables, self._indexes = {}, {}
+
+    def text_of(self, row):
+        """The entry of `texts` that a row belongs to."""
+        ends = np.cumsum([text['rows'] for text in self.texts])
+        return self.texts[np.searchsorted(ends, row, side='right')]
+
+    @property
+    def keys(self):
+        return {layer: self._stored('keys', layer) for layer in self.layers}
+
+    @property
+    def values(self):
+        return {layer: self._stored('values', layer) for layer in self.layers}
+
+    def _stored(self, kind, layer):
+        """(nh, M, hs), of what was added part by part."""
+        parts = self._parts[kind, layer]
+        if len(parts) > 1:
+            parts[:] = [torch.cat(parts, dim=1)]
+        return parts[0]
+
+    # ---- search and read ----
+
+    def search(self, layer, heads, queries, k, metric='l2'):
+        """The k stored keys of each look-up's head that are nearest to its query, exactly.
+
+        heads (N,) int64, queries (N, hs); metric 'l2', squared Euclidean distance, least first, or 'product', inner product,
+        greatest first. -> distances (N, k) float32 and ids (N, k) int64, rows of the memory, on the device of `queries`.
+        Where fewer than k are stored, the rest of ids is -1.
+        """
+        found = np.full((len(heads), k), np.inf if metric == 'l2' else -np.inf, dtype=np.float32)
+        ids = np.full((len(heads), k), -1, dtype=np.int64)
+        if len(self) > 0:
+            index = self._index(layer, metric)
+            flat, heads = np.ascontiguousarray(queries.detach().float().cpu().numpy()), heads.cpu().numpy()
+            for head in np.unique(heads):
+                at = heads == head
+                found[at], ids[at] = index[head].search(flat[at], k)
+        return torch.from_numpy(found).to(queries.device), torch.from_numpy(ids).to(queries.device)
+
+    def _index(self, layer, metric):
+        """A flat FAISS index for each head, filled when first asked for."""
+        if (layer, metric) not in self._indexes:
+            kind = faiss.IndexFlatL2 if metric == 'l2' else faiss.IndexFlatIP
+            indexes = [kind(self.head_size) for _ in range(self.n_head)]
+            for index, keys in zip(indexes, self._stored('keys', layer)):
+                index.add(keys.contiguous().numpy())
+            self._indexes[layer, metric] = indexes
+        return self._indexes[layer, metric]
+
+    def read(self, layer, heads, queries, keys, values, k, method, softmax_scale, residual_fraction):
+        """v' for N picked token-heads by methods 1 to 3 of the write-up: search by key, rank by query (Eq. 5), blend.
+
+        heads (N,) int64; queries, keys, values (N, hs) of the picked tokens themselves.
+        -> v' (N, hs), ids (N, K), squared distances (N, K), ranks (N, K) of the stored keys; K = min(k, M).
+        """
+        distances, ids = self.search(layer, heads, keys, min(k, len(self)))
+        stored = self._table('keys', layer, queries)[self._rows(heads, ids)]  # (N, K, hs)
+        scores = (stored @ queries.unsqueeze(-1)).squeeze(-1).float().masked_fill(ids < 0, -math.inf)
+        own = (queries * keys).sum(-1, keepdim=True).float()
+        if method != 2:  # the token itself is one more candidate
+            scores = torch.cat((scores, own), dim=-1)
+        ranks = F.softmax(softmax_scale * scores / math.sqrt(self.head_size), dim=-1).to(values.dtype)  # Eq. 5
+        ranks, own_rank = ranks[:, :ids.size(1)], ranks[:, ids.size(1):]
+        m = self.blend(layer, heads, ids, ranks) + own_rank.sum(-1, keepdim=True) * values
+        if method != 1:
+            m = (1 - residual_fraction) * m + residual_fraction * values
+        return m, ids, distances, ranks
+
+    def blend(self, layer, heads, ids, weights):
+        """m = sum_n weights_n v_n: heads (N,), ids (N, K), weights (N, K), 0 where the id is -1 -> (N, hs)."""
+        table = self._table('values', layer, weights)
+        return F.embedding_bag(self._rows(heads, ids), table, per_sample_weights=weights, mode='sum')
+
+    def _rows(self, heads, ids):
+        """Rows of the tables below; a missing id becomes some row, whose weight is 0."""
+        return heads.unsqueeze(-1) * len(self) + ids.clamp(min=0)
+
+    def _table(self, kind, layer, like):
+        """All heads' rows below each other, (nh * M, hs), with the device and dtype of `like`."""
+        key = kind, layer, like.device, like.dtype
+        if key not in self._tables:
+            self._tables[key] = self._stored(kind, layer).flatten(0, 1).to(like.device, like.dtype)
+        return self._tables[key]
+
+    # ---- save and load ----
+
+    def check(self, model):
+        """Raises ValueError, naming what differs, unless `model` is the one that wrote this memory."""
+        ours = describe(model)
+        for field, label in FIELDS.items():
+            if self.origin[field] != ours[field]:
+                raise ValueError(f"memory was written by {self.origin['name']!r} with {label} {self.origin[field]}, the model is "
+                                 f"{ours['name']!r} with {ours[field]}: take that model, or build the memory again with this one")
+
+    def save(self, path):
+        """Writes one .safetensors file, whole or not at all, replacing any file of that name. Raises OSError when it cannot."""
+        tensors = {f'layers.{layer}.{kind}': self._stored(kind, layer).contiguous() for kind, layer in self._parts}
+        metadata = {'format_version': FORMAT_VERSION, 'origin': self.origin, 'tokenizer': self.tokenizer, 'dtype': 'float32',
+                    'bookkeeping_tokens': self.bookkeeping_tokens, 'layers': self.layers, 'texts': self.texts}
+        folder = os.path.dirname(os.path.abspath(path))
+        os.makedirs(folder, exist_ok=True)
+        if os.path.isdir(path):
+            raise IsADirectoryError(f"{path} is a folder: name a file to write the memory to, such as {path}.safetensors")
+        beside = tempfile.mkdtemp(prefix='.memory-', dir=folder)
+        try:
+            part = os.path.join(beside, 'part')
+            write_safetensors({**tensors, 'tokens': self.tokens}, {'memory': json.dumps(metadata)}, part)
+            os.replace(part, path)
+        finally:
+            for file in os.listdir(beside):
+                os.remove(os.path.join(beside, file))
+            os.rmdir(beside)
+        fsync(folder)
+
+    @classmethod
+    def load(cls, path, model):
+        """Reads a file that `save` wrote and checks it against `model`. Raises FileNotFoundError, or ValueError that says what is
+        wrong: damaged, of another kind or version, or written by another model."""
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"no memory file {path!r}: build it with build_memory.py")
+        try:
+            with safe_open(path, framework='pt') as f:
+                metadata = json.loads((f.metadata() or {})['memory'])
+                tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118, it is no dictionary
+        except (SafetensorError, KeyError, ValueError, OSError) as error:
+            raise ValueError(f"{path} is damaged or no memory file ({error}): build it again with build_memory.py") from None
+        if metadata.get('format_version') != FORMAT_VERSION:
+            raise ValueError(f"{path} has format version {metadata.get('format_version')}, this program reads {FORMAT_VERSION}: "
+                             "build it again with build_memory.py")
+        try:
+            memory = cls(metadata['origin'], metadata['layers'], metadata['bookkeeping_tokens'], metadata['tokenizer'])
+            memory._take(tensors, metadata['texts'])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged, its parts do not fit ({error}): build it again with build_memory.py") from None
+        try:
+            memory.check(model)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        return memory
+
+    def _take(self, tensors, texts):
+        """Becomes the owner of loaded tensors. Raises ValueError when sizes disagree."""
+        rows = sum(text['rows'] for text in texts)
+        for kind, layer in self._parts:
+            tensor = tensors[f'layers.{layer}.{kind}']
+            if tuple(tensor.shape) != (self.n_head, rows, self.head_size) or tensor.dtype != torch.float32:
+                raise ValueError(f"layers.{layer}.{kind} is {tuple(tensor.shape)} {tensor.dtype}, "
+                                 f"expected {(self.n_head, rows, self.head_size)} torch.float32")
+            self._parts[kind, layer] = [tensor]
+        if tuple(tensors['tokens'].shape) != (rows,):
+            raise ValueError(f"tokens has shape {tuple(tensors['tokens'].shape)}, expected ({rows},)")
+        self.tokens, self.texts = tensors['tokens'], texts
+
+    @classmethod
+    def from_folder(cls, folder, model, tokenizer=None):
+        """Imports a memory of the original project, read-only: keyStore/<layer>/<head>.pt and valueStore/<layer>/<head>.pt, each
+        (1 + M, hs), the first row minus infinity. Its FAISS files are ignored, its text (one .txt, if there) names the tokens.
+
+        Such a folder does not say which model wrote it, so only the sizes are checked. Raises FileNotFoundError, ValueError.
+        """
+        origin = describe(model)
+        layers = numbered(os.path.join(folder, 'keyStore'))
+        if not layers:
+            raise FileNotFoundError(f"{folder!r} is a folder without keyStore/<layer>/<head>.pt: name a memory file, or a folder "
+                                    "that the original project wrote")
+        memory = cls(origin, layers)
+        for kind, layer in memory._parts:
+            memory._parts[kind, layer] = [old_store(folder, kind, layer, memory.n_head, memory.head_size)]
+        rows = {part[0].size(1) for part in memory._parts.values()}
+        if len(rows) > 1:
+            raise ValueError(f"the stores in {folder!r} hold different numbers of tokens, {sorted(rows)}: the folder is damaged")
+        text = ''.join(path.read_text(encoding='utf-8') for path in sorted(pathlib.Path(folder).glob('*.txt'))[:1])
+        memory._add_rows(old_tokens(text, tokenizer, rows.pop()), folder, text)
+        return memory
+
+
+FIELDS = {'n_head': 'n_head', 'head_size': 'head size', 'n_layer': 'n_layer', 'vocab_size': 'vocabulary',
+          'fingerprint': 'weights of fingerprint'}
+
+
+def describe(model):
+    """What a memory keeps of the model that wrote it."""
+    c = model.config
+    return {'name': c.name, 'n_layer': c.n_layer, 'n_head': c.n_head, 'head_size': c.n_embd // c.n_head,
+            'vocab_size': c.vocab_size, 'fingerprint': model.fingerprint()}
+
+
+def write_safetensors(tensors, metadata, path):
+    """Writes the file and has the disk keep it. Raises OSError."""
+    try:
+        save_file(tensors, path, metadata)
+        fsync(path)
+    except SafetensorError as error:  # the library wraps what the system said, a full disk for one
+        raise OSError(f"the memory could not be written ({error}): free some space, or name another place") from None
+
+
+def fsync(path):
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def numbered(folder):
+    """The numbers that name the folder's entries, sorted; files may end in .pt."""
+    if not os.path.isdir(folder):
+        return []
+    names = [name.removesuffix('.pt') for name in os.listdir(folder)]
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def old_store(folder, kind, layer, n_head, head_size):
+    """One layer of an old folder -> (nh, M, hs) float32, the first row left out."""
+    place = os.path.join(folder, {'keys': 'keyStore', 'values': 'valueStore'}[kind], str(layer))
+    if numbered(place) != list(range(n_head)):
+        raise ValueError(f"{place} holds the heads {numbered(place)}, the model has 0 to {n_head - 1}: "
+                         "another model wrote it, or files are missing")
+    heads = [old_head(os.path.join(place, f'{head}.pt')) for head in range(n_head)]
+    if len({head.shape for head in heads}) > 1 or heads[0].size(1) != head_size:
+        raise ValueError(f"{place} holds heads of {[tuple(head.shape) for head in heads][:3]}, expected (tokens, {head_size}) in each: "
+                         "another model wrote it, or it is damaged")
+    return torch.stack(heads)
+
+
+def old_head(path):
+    """(1 + M, hs) in a file -> (M, hs) float32. The first row is the original's mark of an empty store."""
+    try:
+        rows = torch.load(path, map_location='cpu', weights_only=True).float()
+        rows = rows.reshape(-1, rows.shape[-1])[1:]
+    except Exception as error:  # damaged files raise many types
+        raise ValueError(f"{path} is damaged or no tensor ({type(error).__name__}): copy the folder again") from None
+    if not torch.isfinite(rows).all():
+        raise ValueError(f"{path} holds numbers that are not finite below its first row: the folder is damaged")
+    return rows
+
+
+def old_tokens(text, tokenizer, rows):
+    """The text's tokens where they are as many as the rows, else -1 for each row."""
+    ids = tokenizer.encode(text) if text and tokenizer else []
+    return torch.tensor(ids if len(ids) == rows else [-1] * rows, dtype=torch.int64)

@@ -1,0 +1,508 @@
+"""
+GPT-2 in one file, in the shape and with the names of nanoGPT, and the hook that lets chosen layers read a memory.
+
+Letters, here and in memory.py:
+B batch, T tokens given, S tokens seen (cached and given), C n_embd, nh n_head, hs head size, M stored tokens, K neighbours
+
+Equations are those of the write-up, "Towards Integrating Medium-Term Memory into Transformer Models" (2024).
+"""
+import contextlib
+import hashlib
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn as nn
+from torch.nn import functional as F
+
+import pretrained
+
+
+@dataclass
+class GPTConfig:
+    block_size: int = 1024
+    vocab_size: int = 50304  # GPT-2's 50257, padded to a multiple of 64 for speed
+    n_layer: int = 12
+    n_head: int = 12
+    n_embd: int = 768
+    dropout: float = 0.0
+    bias: bool = True
+    n_inner: int = 0  # width of the MLP, 0 is 4 * n_embd
+    activation: str = 'gelu_new'  # GPT-2's tanh form; 'gelu' is the exact one, which nanoGPT trains with
+    layer_norm_epsilon: float = 1e-5
+    name: str = ''  # where the weights come from
+
+
+class Cache:
+    """
+    What the layers keep of the tokens seen, so that a new token costs one row.
+
+    A dictionary of growing tensors (..., size, d). During a forward pass `end` is the number of tokens seen, those given
+    included; `append` writes the newest rows up to `end`. Rows that were written before may be written again.
+    """
+
+    def __init__(self, size):
+        self.size, self.length, self.end = size, 0, 0
+        self.rows = {}
+
+    def begin(self, n):
+        """Announces n new tokens."""
+        if self.length + n > self.size:
+            raise ValueError(f"the cache holds {self.size} tokens, {self.length} + {n} were given: make it larger")
+        self.end = self.length + n
+
+    def append(self, key, x):
+        """x (..., n, d), the newest n rows -> (..., end, d), all of them."""
+        if key not in self.rows:
+            self.rows[key] = x.new_zeros(*x.shape[:-2], self.size, x.size(-1))
+        self.rows[key][..., self.end - x.size(-2):self.end, :] = x
+        return self.rows[key][..., :self.end, :]
+
+
+def attention_weights(q, k):
+    """Eq. 1, S = softmax(QK^T / sqrt(hs)), causal: (B, nh, T, hs), (B, nh, S, hs) -> (B, nh, T, S), float32."""
+    return F.softmax(attention_scores(q, k), dim=-1)
+
+
+def attention_scores(q, k):
+    T, S = q.size(-2), k.size(-2)
+    scores = (q @ k.transpose(-2, -1)).float() / math.sqrt(k.size(-1))
+    if T > 1:  # the T rows are the newest of S, one row sees everything
+        scores = scores.masked_fill(~causal_mask(T, S, q.device), -math.inf)
+    return scores
+
+
+def causal_mask(T, S, device):
+    """(T, S), True where the row may look."""
+    return torch.ones(T, S, dtype=torch.bool, device=device).tril(S - T)
+
+
+class MemoryReader:
+    """
+    The hook: one reading layer's way to its memory. An attention layer whose `memory` is None is plain GPT-2.
+
+    Methods 1 to 3 of the write-up pick token-heads (Eq. 4), let the memory find a value for each (Eq. 5), and put it in the
+    token's own value's place; method 4 lets every row attend to stored tokens beside its context.
+    Attributes: `searches`, token-heads looked up since `start_count`; `trace`, None or a list that gets one record a look-up.
+    """
+
+    def __init__(self, memory, layer, heads, k, method, memory_fraction, bookkeeping_fraction, softmax_scale,
+                 residual_fraction, select):
+        self.memory, self.layer, self.heads, self.k, self.method, self.select = memory, layer, heads, k, method, select
+        self.memory_fraction, self.bookkeeping_fraction = memory_fraction, bookkeeping_fraction
+        self.softmax_scale, self.residual_fraction = softmax_scale, residual_fraction
+        self.searches, self.trace = 0, None
+
+    def attend(self, q, k, v, cache):
+        """q (B, nh, T, hs) of the newest rows, k and v (B, nh, S, hs) of all -> y (B, nh, n, hs) of the newest n >= T rows.
+
+        n > T where `select` is 'last' and the newest row picks otherwise than the row before it did: then earlier rows change.
+        """
+        if self.method == 4:
+            return self.attend_extended(q, k, v)
+        given = k.size(2) - q.size(2)  # the first row given
+        queries = cache.append((self, 'queries'), q)  # (B, nh, S, hs)
+        found = cache.append((self, 'found'), torch.zeros_like(q))  # (B, nh, S, hs), v' of the known
+        known = cache.append((self, 'known'), q.new_zeros(*q.shape[:3], 1, dtype=torch.bool))  # (B, nh, S, 1)
+        if self.select == 'last':  # the newest row picks for all rows
+            picked = self.pick(attention_weights(q[:, :, -1:], k))  # (B, nh, 1, S)
+            weights = attention_weights(queries[:, :, self.first_changed_row(picked, given, cache):], k)
+        else:  # each row picks for itself
+            weights = attention_weights(q, k)  # (B, nh, T, S)
+            picked = self.pick(weights)
+        self.look_up(picked, weights, queries, k, v, found, known)
+        y = weights.masked_fill(picked, 0).to(v.dtype) @ v
+        return y + weights.masked_fill(~picked, 0).to(v.dtype) @ found  # (B, nh, n, hs)
+
+    def pick(self, weights):
+        """Eq. 4. Attention of the newest rows (B, nh, n, S) -> True where the row picks the token-head."""
+        n, S = weights.shape[-2:]
+        picked = torch.zeros_like(weights, dtype=torch.bool)
+        picked[..., 0] = weights[..., 0] > self.bookkeeping_fraction
+        if self.memory_fraction > 0:
+            seen = torch.arange(S - n + 1, S + 1, device=weights.device).unsqueeze(-1)  # t, the tokens that a row sees
+            enough = weights >= 1 / (self.memory_fraction * seen)
+            picked[..., 1:] = enough[..., 1:]
+            picked[..., 0] &= enough[..., 0]
+        return picked & self.head_mask(weights.device)
+
+    def head_mask(self, device):
+        """(nh, 1, 1), True for a head that reads."""
+        mask = torch.zeros(self.memory.n_head, 1, 1, dtype=torch.bool, device=device)
+        mask[list(self.heads)] = True
+        return mask
+
+    def first_changed_row(self, picked, given, cache):
+        """The first row to compute: the first given, or the first token that was picked otherwise in the step before.
+
+        Rows before it see the same values as then, so their keys in the layers above, and what those found, stay.
+        """
+        before = cache.rows.get((self, 'picked'))  # (B, nh, size, 1)
+        differs = before[:, :, :given, 0] != picked[:, :, 0, :given] if before is not None else picked[:, :, 0, :given]
+        changed = differs.flatten(0, 1).any(0).nonzero()
+        cache.append((self, 'picked'), picked.transpose(-2, -1))
+        return changed[0].item() if len(changed) else given
+
+    def look_up(self, picked, weights, queries, keys, values, found, known):
+        """Writes v' of each picked token-head into `found`, once while its key stays. Each stands on its own query, key, value."""
+        at = (picked.any(-2) & ~known[..., 0]).nonzero(as_tuple=True)  # b, h, j
+        if len(at[0]) == 0:
+            return
+        found[at], ids, distances, ranks = self.memory.read(
+            self.layer, at[1], queries[at], keys[at], values[at], self.k, self.method, self.softmax_scale,
+            self.residual_fraction)
+        known[at] = True
+        attention = weights[:, :, -picked.size(2):].masked_fill(~picked, 0).amax(-2)[at]  # Eq. 1, of the row that picked
+        self.count(at, attention, ids, distances, ranks)
+
+    def attend_extended(self, q, k, v):
+        """Method 4: one softmax over the context and the K stored keys with the largest product with the row's own query.
+
+        kNN attention of Memorizing Transformers (Wu et al. 2022, 3.2) without its gate; Extended Mind Transformers (2024).
+        """
+        b, h, i = (self.head_mask(q.device) & torch.ones_like(q[..., :1], dtype=torch.bool))[..., 0].nonzero(as_tuple=True)
+        products, ids = self.memory.search(self.layer, h, q[b, h, i], self.k, metric='product')  # (N, K)
+        products = products.masked_fill(ids < 0, -math.inf) * (self.softmax_scale / math.sqrt(q.size(-1)))
+        beside = q.new_full((*q.shape[:3], ids.size(-1)), -math.inf, dtype=torch.float32)
+        beside[b, h, i] = products  # (B, nh, T, K)
+        both = F.softmax(torch.cat([beside, attention_scores(q, k)], dim=-1), dim=-1).to(v.dtype)
+        stored, weights = both.split([ids.size(-1), k.size(2)], dim=-1)
+        y = weights @ v
+        y[b, h, i] += self.memory.blend(self.layer, h, ids, stored[b, h, i])
+        self.count((b, h, i), 1 - weights[b, h, i].sum(-1), ids, products, stored[b, h, i])
+        return y
+
+    def count(self, at, attention, ids, distances, ranks):
+        """Counts N look-ups and, when traced, keeps one row of the write-up's Table 2 for each."""
+        self.searches += len(at[0])
+        if self.trace is not None:
+            names = 'b', 'h', 'j', 'attention', 'ids', 'distances', 'ranks'
+            columns = [column.tolist() for column in (*at, attention, ids, distances, ranks)]
+            self.trace += [dict(zip(names, row), layer=self.layer) for row in zip(*columns)]
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation with an optional bias."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(config.n_embd))
+        self.bias = nn.Parameter(torch.zeros(config.n_embd)) if config.bias else None
+        self.epsilon = config.layer_norm_epsilon
+
+    def forward(self, x):
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.epsilon)
+
+
+class CausalSelfAttention(nn.Module):
+
+    def __init__(self, config):
+        super().__init__()
+        if config.n_embd % config.n_head != 0:
+            raise ValueError(f"n_embd {config.n_embd} is not a multiple of n_head {config.n_head}")
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.resid_dropout = nn.Dropout(config.dropout)
+        self.n_head, self.dropout = config.n_head, config.dropout
+        self.memory = None  # a MemoryReader, see GPT.attach_memory
+
+    def forward(self, x, cache=None):
+        B, T, C = x.shape
+        q, k, v = (y.view(B, T, self.n_head, -1).transpose(1, 2) for y in self.c_attn(x).split(C, dim=2))  # (B, nh, T, hs)
+        if cache is not None:
+            k, v = cache.append((self, 'keys'), k), cache.append((self, 'values'), v)  # (B, nh, S, hs)
+        if self.memory is None:
+            y = self.attend(q, k, v)
+        else:
+            y = self.memory.attend(q, k, v, cache)
+        y = y.transpose(1, 2).reshape(B, -1, C)  # heads side by side
+        return self.resid_dropout(self.c_proj(y))
+
+    def attend(self, q, k, v):
+        """Plain causal attention: q (B, nh, T, hs) of the newest rows, k and v (B, nh, S, hs) -> (B, nh, T, hs)."""
+        T, S = q.size(2), k.size(2)
+        mask = causal_mask(T, S, q.device) if 1 < T < S else None  # one row sees everything, T == S is the kernel's own case
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=1 < T == S,
+                                              dropout_p=self.dropout if self.training else 0)
+
+
+class MLP(nn.Module):
+
+    def __init__(self, config):
+        super().__init__()
+        n_inner = config.n_inner or 4 * config.n_embd
+        self.c_fc = nn.Linear(config.n_embd, n_inner, bias=config.bias)
+        self.gelu = nn.GELU(approximate='tanh' if config.activation == 'gelu_new' else 'none')
+        self.c_proj = nn.Linear(n_inner, config.n_embd, bias=config.bias)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x):
+        return self.dropout(self.c_proj(self.gelu(self.c_fc(x))))
+
+
+class Block(nn.Module):
+
+    def __init__(self, config):
+        super().__init__()
+        self.ln_1 = LayerNorm(config)
+        self.attn = CausalSelfAttention(config)
+        self.ln_2 = LayerNorm(config)
+        self.mlp = MLP(config)
+
+    def forward(self, x, cache=None):
+        y = self.attn(self.ln_1(x), cache)
+        if self.attn.memory is not None:  # a reading layer may answer with more rows than it was given
+            x = cache.append((self, 'x'), x)[:, -y.size(1):]
+        x = x + y
+        return x + self.mlp(self.ln_2(x))
+
+
+class GPT(nn.Module):
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.transformer = nn.ModuleDict(dict(
+            wte=nn.Embedding(config.vocab_size, config.n_embd),
+            wpe=nn.Embedding(config.block_size, config.n_embd),
+            drop=nn.Dropout(config.dropout),
+            h=nn.ModuleList([Block(config) for _ in range(config.n_layer)]),
+            ln_f=LayerNorm(config),
+        ))
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.lm_head.weight = self.transformer.wte.weight  # tied, as in GPT-2
+        self.apply(self._init_weights)
+        for name, p in self.named_parameters():  # GPT-2 scales the projections into the residual stream
+            if name.endswith('c_proj.weight'):
+                nn.init.normal_(p, mean=0.0, std=0.02 / math.sqrt(2 * config.n_layer))
+
+    def _init_weights(self, module):
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, mean=0.0, std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+    def get_num_params(self):
+        """Number of parameters, the position embedding left out, as nanoGPT counts them."""
+        return sum(p.numel() for p in self.parameters()) - self.transformer.wpe.weight.numel()
+
+    def hidden(self, idx, cache=None):
+        """idx (B, T) token ids, following those in the cache -> (B, T, C), after the last layer norm."""
+        B, T = idx.shape
+        past = 0 if cache is None else cache.length
+        if past + T > self.config.block_size:
+            raise ValueError(f"{past + T} tokens are longer than the model's context of {self.config.block_size}: shorten them")
+        if cache is None and self.readers:
+            cache = Cache(T)  # a reader keeps its rows there
+        if cache is not None:
+            cache.begin(T)
+        pos = torch.arange(past, past + T, device=idx.device)
+        x = self.transformer.drop(self.transformer.wte(idx) + self.transformer.wpe(pos))  # (B, T, C)
+        for block in self.transformer.h:
+            x = block(x, cache)
+        if cache is not None:
+            cache.length = cache.end
+        return self.transformer.ln_f(x[:, -T:])
+
+    def forward(self, idx, targets=None, cache=None):
+        """Next-token logits.
+
+        idx (B, T) int64, and with a `cache` (see Cache) the tokens that follow those in it; targets (B, T) int64, -1 ignored.
+        -> logits (B, 1, vocab_size) of the last token and None, or, with targets, logits (B, T, vocab_size) and their mean
+        cross entropy in nats. Raises ValueError when the tokens are longer than block_size. `searches` counts this call.
+        """
+        self.start_count()
+        x = self.hidden(idx, cache)
+        if targets is None:
+            return self.lm_head(x[:, [-1]]), None
+        logits = self.lm_head(x)
+        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+
+    # ---- the memory ----
+
+    @property
+    def readers(self):
+        """{layer: MemoryReader} of the layers that read."""
+        return {layer: block.attn.memory for layer, block in enumerate(self.transformer.h) if block.attn.memory is not None}
+
+    @property
+    def searches(self):
+        """{layer: token-heads looked up} in the last forward or generate."""
+        return {layer: reader.searches for layer, reader in self.readers.items()}
+
+    def start_count(self):
+        for reader in self.readers.values():
+            reader.searches = 0
+
+    def attach_memory(self, memory, layers=(9,), heads=(), k=5, method=2, memory_fraction=0.0, bookkeeping_fraction=0.9,
+                      softmax_scale=1000.0, residual_fraction=0.1, select='last'):
+        """Lets `layers` read `memory` from now on, in place of any memory attached before.
+
+        memory: PersistentMemory that was written by this model, and holds these layers; an empty one changes nothing.
+        layers, heads: 0-based; heads () is all. k: neighbours a look-up. method: 1, 2, 3 (the write-up) or 4 (extended
+        attention). memory_fraction: MF >= 0. bookkeeping_fraction: BF in [0, 1]. softmax_scale: TS >= 0.
+        residual_fraction: RF in [0, 1]. select: 'last', the newest row picks for all rows, or 'each', every row for itself.
+        Raises ValueError that names what does not fit, and then leaves the model as it was. Undo: `detach_memory`.
+        """
+        memory.check(self)
+        layers, heads = tuple(layers), tuple(heads)
+        check_indices('layer', layers, self.config.n_layer)
+        check_indices('head', heads, self.config.n_head)
+        missing = [layer for layer in layers if layer not in memory.layers]
+        if missing or not layers:
+            raise ValueError(f"layers {layers} cannot read: the memory holds layers {memory.layers}, "
+                             "build it with memory_layers that include those that read")
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ValueError(f"k is {k!r}, expected a whole number of neighbours, 1 or more")
+        check_choice('method', method, (1, 2, 3, 4))
+        check_choice('select', select, ('last', 'each'))
+        check_range('memory_fraction', memory_fraction, math.inf)
+        check_range('bookkeeping_fraction', bookkeeping_fraction, 1)
+        check_range('softmax_scale', softmax_scale, math.inf)
+        check_range('residual_fraction', residual_fraction, 1)
+        self.detach_memory()
+        if len(memory) == 0:
+            return
+        for layer in layers:
+            self.transformer.h[layer].attn.memory = MemoryReader(
+                memory, layer, heads or tuple(range(self.config.n_head)), k, method, memory_fraction, bookkeeping_fraction,
+                softmax_scale, residual_fraction, select)
+
+    def detach_memory(self):
+        """Back to exactly the plain model."""
+        for block in self.transformer.h:
+            block.attn.memory = None
+
+    @contextlib.contextmanager
+    def plain(self):
+        """Within it no memory is read."""
+        readers = self.readers
+        self.detach_memory()
+        try:
+            yield
+        finally:
+            for layer, reader in readers.items():
+                self.transformer.h[layer].attn.memory = reader
+
+    @torch.no_grad()
+    def keys_values(self, idx, layers):
+        """What the plain model's attention layers keep of idx (B, T): {layer: (keys, values)}, both (B, nh, T, hs)."""
+        cache = Cache(idx.size(1))
+        with self.plain():
+            self.hidden(idx, cache)
+        attention = {layer: self.transformer.h[layer].attn for layer in layers}
+        return {layer: (cache.rows[attn, 'keys'], cache.rows[attn, 'values']) for layer, attn in attention.items()}
+
+    # ---- sampling ----
+
+    @torch.no_grad()
+    def generate(self, idx, max_new_tokens, temperature=1.0, top_k=None, seeds=None):
+        """Continues idx (B, T) int64 by max_new_tokens each -> (B, T + max_new_tokens).
+
+        temperature: > 0. top_k: draw from the k likeliest tokens only, None is all, 1 is greedy. seeds: one int per row; a row
+        then gets what nanoGPT draws for it alone after torch.manual_seed(seed). None draws from torch's global generator.
+        Past block_size the context is cropped from the left, as in nanoGPT. `searches` counts the whole call.
+        Raises ValueError for an empty idx, an id outside the vocabulary, or a setting out of range.
+        """
+        self.check_ids(idx)
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}, expected a number above 0 (top_k=1 is greedy)")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k is {top_k}, expected 1 or more, or None for the whole vocabulary")
+        if seeds is not None and len(seeds) != len(idx):
+            raise ValueError(f"{len(seeds)} seeds were given for {len(idx)} rows: give one per row, or None")
+        generators = None if seeds is None else [torch.Generator(idx.device).manual_seed(seed) for seed in seeds]
+        self.start_count()
+        size = min(idx.size(1) + max_new_tokens, self.config.block_size)
+        cache = Cache(size)
+        for _ in range(max_new_tokens):
+            if idx.size(1) > size:  # positions move: nothing kept still holds
+                cache = Cache(size)
+            chunk = idx[:, -size:][:, cache.length:]
+            logits = self.lm_head(self.hidden(chunk, cache)[:, -1])  # (B, vocab_size)
+            idx = torch.cat((idx, sample(logits, temperature, top_k, generators)), dim=1)
+        return idx
+
+    def check_ids(self, idx):
+        """Raises ValueError unless idx (B, T) holds at least one token, and only ids of the vocabulary."""
+        if idx.numel() == 0:
+            raise ValueError("no tokens: give at least one")
+        low, high = idx.min().item(), idx.max().item()
+        if low < 0 or high >= self.config.vocab_size:
+            raise ValueError(f"token id {low if low < 0 else high} is outside the vocabulary of {self.config.vocab_size}: "
+                             "the tokenizer is not this model's")
+
+    # ---- weights in and out, see pretrained.py ----
+
+    @classmethod
+    def from_pretrained(cls, source):
+        """A GPT-2 by its hub name ('gpt2', 'gpt2-medium', 'distilgpt2', ...) or a folder in Hugging Face format, in float32.
+
+        Raises FileNotFoundError when there is no such model or no network, ValueError when it is no GPT-2 or is damaged.
+        """
+        sizes, weights = pretrained.load(source)
+        return cls(GPTConfig(**sizes)).take(weights)
+
+    @classmethod
+    def from_checkpoint(cls, path):
+        """nanoGPT's ckpt.pt, or train.py's. Raises FileNotFoundError, or ValueError when it is damaged or of another kind."""
+        sizes, weights = pretrained.load_checkpoint(path)
+        try:
+            return cls(GPTConfig(**sizes)).take(weights)
+        except (TypeError, RuntimeError) as error:
+            raise ValueError(f"{path} is no checkpoint of a GPT ({pretrained.first_line(error)})") from None
+
+    def take(self, weights):
+        """Loads a state dict, every parameter of it, -> self, ready to write."""
+        self.load_state_dict(weights)
+        return self.eval()
+
+    def save_pretrained(self, folder, dtype=torch.float32):
+        """Writes config.json and model.safetensors, which GPT2LMHeadModel.from_pretrained and GPT.from_pretrained read.
+
+        Each file is replaced whole. A model without biases is written with biases of zero. Raises OSError when it cannot write.
+        """
+        pretrained.save(self.config, self.state_dict(), folder, dtype)
+
+    def fingerprint(self):
+        """A hash of the weights: of each parameter's name, shape, and up to 1024 evenly spaced numbers, rounded to bfloat16.
+
+        Takes about a millisecond a layer. The same for a copy in bfloat16; another after any training step.
+        """
+        digest = hashlib.sha256()
+        for name, p in self.named_parameters():
+            numbers = p.detach().flatten()[::max(1, p.numel() // 1024)][:1024].bfloat16()
+            digest.update(f'{name} {tuple(p.shape)}'.encode())
+            digest.update(numbers.cpu().view(torch.int16).numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+
+def sample(logits, temperature, top_k, generators):
+    """logits (B, vocab_size) -> drawn ids (B, 1); with generators, each row by its own."""
+    logits = logits.float() / temperature
+    if top_k is not None:
+        kth = logits.topk(min(top_k, logits.size(-1))).values[:, [-1]]
+        logits = logits.masked_fill(logits < kth, -math.inf)
+    probs = F.softmax(logits, dim=-1)
+    if generators is None:
+        return torch.multinomial(probs, num_samples=1)
+    return torch.cat([torch.multinomial(row, 1, generator=g)[None] for row, g in zip(probs, generators)])
+
+
+def check_indices(kind, given, count):
+    """Raises ValueError unless `given` are different whole numbers in [0, count)."""
+    for i in given:
+        if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < count:
+            raise ValueError(f"{kind} {i!r} does not exist: the model's {kind}s are 0 to {count - 1}")
+    if len(set(given)) < len(given):
+        raise ValueError(f"a {kind} is named twice in {given}: name each once")
+
+
+def check_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")
+
+
+def check_range(name, value, highest):
+    if not 0 <= value <= highest:
+        raise ValueError(f"{name} is {value}, expected 0 " + ("or more" if highest == math.inf else f"to {highest}"))

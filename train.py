@@ -1,0 +1,239 @@
+"""
+Trains a GPT-2 from scratch, or finetunes one, on data/<dataset>/train.bin. nanoGPT's trainer in spirit, for one device.
+
+$ python data/tinyworld/prepare.py && python train.py config/train_tinyworld.py
+$ python train.py config/train_tinyworld.py --init_from=resume      # goes on after an interruption
+$ python train.py --init_from=gpt2 --dataset=mine --learning_rate=3e-5 --export_dir=out-mine/gpt2-mine
+"""
+import math
+import os
+import platform
+import shutil
+import time
+from contextlib import nullcontext
+
+from configurator import configure, one_line_errors
+
+# -----------------------------------------------------------------------------
+out_dir = 'out'  # checkpoints and the log
+export_dir = ''  # at the end, the best weights go here in Hugging Face format, '' is nowhere
+eval_interval = 500  # steps between evaluations, each followed by a checkpoint
+log_interval = 50
+eval_iters = 20  # batches of an evaluation
+always_save_checkpoint = False  # False keeps the best by validation loss for export, True the last
+init_from = 'scratch'  # 'scratch', 'resume' (from out_dir), or a GPT-2 to finetune: hub name or folder
+dataset = 'tinyworld'  # data/<dataset>/train.bin and val.bin, uint16 token ids
+start_token = -1  # batches begin at this token, -1 is anywhere. Position 0 becomes a bookkeeping token this way
+batch_size = 12
+gradient_accumulation_steps = 1
+block_size = 1024
+n_layer = 12
+n_head = 12
+n_embd = 768
+vocab_size = 50304  # of a model from scratch; data/<dataset>/tokenizer.json wins where there is one
+dropout = 0.0
+bias = True  # biases in Linear and LayerNorm, as GPT-2 has them
+learning_rate = 6e-4
+max_iters = 10000
+weight_decay = 0.1
+beta1 = 0.9
+beta2 = 0.95
+grad_clip = 1.0  # 0.0 is off
+decay_lr = True  # cosine to min_lr at lr_decay_iters
+warmup_iters = 100
+lr_decay_iters = 10000
+min_lr = 6e-5
+seed = 1337
+device = 'auto'  # 'auto', 'cpu', 'cuda'
+dtype = 'bfloat16'  # autocast: 'float32' or 'bfloat16'
+compile = False  # torch.compile, pays on a GPU
+wandb_log = False
+wandb_project = 'memory'
+wandb_run_name = 'train'
+# -----------------------------------------------------------------------------
+config = configure(globals())
+
+import numpy as np  # noqa: E402, settings are checked before the slow imports
+import torch  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from load import pick_device  # noqa: E402
+from model import GPT, GPTConfig  # noqa: E402
+from pretrained import read_checkpoint  # noqa: E402
+
+
+class Batches:
+    """Batches of one split, drawn by step number, so that a resumed run sees what an uninterrupted one would."""
+
+    def __init__(self, split, model_block_size):
+        path = os.path.join('data', dataset, f'{split}.bin')
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"no {path}: make it with python {os.path.join('data', dataset, 'prepare.py')}")
+        self.tokens = np.memmap(path, dtype=np.uint16, mode='r')
+        self.block_size = model_block_size
+        self.starts = np.arange(len(self.tokens)) if start_token < 0 else np.flatnonzero(self.tokens == start_token)
+        self.starts = self.starts[self.starts + model_block_size < len(self.tokens)]
+        if len(self.starts) == 0:
+            raise ValueError(f"{path} holds {len(self.tokens)} tokens, too few for one window of {model_block_size} "
+                             f"(start_token={start_token})")
+        self.split = 0 if split == 'train' else 1
+
+    def get(self, step):
+        """-> x, y, both (batch_size, block_size) int64 on the device."""
+        starts = np.random.default_rng((seed, self.split, step)).choice(self.starts, batch_size)
+        rows = np.stack([self.tokens[i:i + self.block_size + 1] for i in starts]).astype(np.int64)
+        rows = torch.from_numpy(rows).to(device)
+        return rows[:, :-1], rows[:, 1:].contiguous()
+
+
+def make_model():
+    """-> the model, and the checkpoint it goes on from or None."""
+    if init_from == 'resume':
+        path = os.path.join(out_dir, 'last.pt')
+        return GPT.from_checkpoint(path), read_checkpoint(path)
+    if init_from != 'scratch':
+        return GPT.from_pretrained(init_from), None
+    sizes = {name: config[name] for name in ('block_size', 'n_layer', 'n_head', 'n_embd', 'dropout', 'bias')}
+    return GPT(GPTConfig(**sizes, vocab_size=dataset_vocab_size(), name=dataset)), None
+
+
+def tokenizer_file():
+    return os.path.join('data', dataset, 'tokenizer.json')
+
+
+def dataset_vocab_size():
+    if not os.path.isfile(tokenizer_file()):
+        return vocab_size
+    from tokenizers import Tokenizer
+    return Tokenizer.from_file(tokenizer_file()).get_vocab_size()
+
+
+def make_optimizer(model):
+    """AdamW; matrices decay, biases and layer norms do not."""
+    params = [p for p in model.parameters() if p.requires_grad]
+    groups = [{'params': [p for p in params if p.dim() >= 2], 'weight_decay': weight_decay},
+              {'params': [p for p in params if p.dim() < 2], 'weight_decay': 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(beta1, beta2), fused=True)
+
+
+def get_lr(step):
+    """Linear warm-up, cosine decay, then min_lr."""
+    if step < warmup_iters:
+        return learning_rate * (step + 1) / (warmup_iters + 1)
+    if not decay_lr:
+        return learning_rate
+    progress = min(1.0, (step - warmup_iters) / max(1, lr_decay_iters - warmup_iters))
+    return min_lr + 0.5 * (1 + math.cos(math.pi * progress)) * (learning_rate - min_lr)
+
+
+def autocast():
+    return torch.autocast(device, dtype=torch.bfloat16) if dtype == 'bfloat16' else nullcontext()
+
+
+@torch.no_grad()
+def estimate_loss(model, splits):
+    """Mean loss of eval_iters batches of each split, the same batches each time."""
+    model.eval()
+    losses = {}
+    for name, batches in splits.items():
+        with autocast():
+            losses[name] = sum(model(*batches.get(10**9 + i))[1].item() for i in range(eval_iters)) / eval_iters
+    model.train()
+    return losses
+
+
+def train_step(model, optimizer, batches, step):
+    """One update -> the loss, in nats."""
+    for group in optimizer.param_groups:
+        group['lr'] = get_lr(step)
+    total = 0.0
+    for micro in range(gradient_accumulation_steps):
+        with autocast():
+            _, loss = model(*batches.get(step * gradient_accumulation_steps + micro))
+        (loss / gradient_accumulation_steps).backward()
+        total += loss.item() / gradient_accumulation_steps
+    if grad_clip > 0:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return total
+
+
+def save(name, model, optimizer, step, best_val_loss):
+    """Writes out_dir/name whole or not at all, in nanoGPT's format."""
+    path = os.path.join(out_dir, name)
+    torch.save({'model': model.state_dict(), 'optimizer': optimizer.state_dict(), 'model_args': vars(model.config),
+                'iter_num': step, 'best_val_loss': best_val_loss, 'config': config}, path + '.part')
+    os.replace(path + '.part', path)
+
+
+def log(line):
+    tqdm.write(line)
+    with open(os.path.join(out_dir, 'log.txt'), 'a') as f:
+        f.write(line + '\n')
+
+
+def export(started, steps):
+    """The best checkpoint as a folder in Hugging Face format, half precision, with tokenizer and the log's last lines."""
+    GPT.from_checkpoint(os.path.join(out_dir, 'ckpt.pt')).save_pretrained(export_dir, dtype=torch.float16)
+    if os.path.isfile(tokenizer_file()):
+        shutil.copy(tokenizer_file(), export_dir)
+    tokens = steps * batch_size * gradient_accumulation_steps * block_size
+    log(f"trained {steps} steps, {tokens:,} tokens, {(time.time() - started) / 60:.0f} minutes on {machine()}, torch {torch.__version__}")
+    with open(os.path.join(out_dir, 'log.txt')) as f:
+        lines = f.readlines()[-12:]
+    with open(os.path.join(export_dir, 'train_log.txt'), 'w') as f:
+        f.writelines(lines)
+
+
+def machine():
+    if device == 'cuda':
+        return torch.cuda.get_device_name()
+    return f"{torch.get_num_threads()} threads of a {platform.machine()} CPU"
+
+
+def main():
+    global device
+    device = pick_device(device)
+    torch.manual_seed(seed)
+    os.makedirs(out_dir, exist_ok=True)
+    model, checkpoint = make_model()
+    model.to(device).train()
+    splits = {split: Batches(split, min(block_size, model.config.block_size)) for split in ('train', 'val')}
+    optimizer = make_optimizer(model)
+    first, best = 0, math.inf
+    if checkpoint:
+        optimizer.load_state_dict(checkpoint['optimizer'])
+        first, best = checkpoint['iter_num'], checkpoint['best_val_loss']
+    fast = torch.compile(model) if compile else model
+    run = start_wandb()
+    log(f"{model.get_num_params():,} parameters, {len(splits['train'].tokens):,} training tokens, {machine()}")
+    started = time.time()
+    progress = tqdm(range(first, max_iters + 1), initial=first, total=max_iters, mininterval=5)
+    for step in progress:
+        if step % eval_interval == 0 or step == max_iters:
+            losses = estimate_loss(fast, splits)
+            log(f"step {step}: train loss {losses['train']:.4f}, val loss {losses['val']:.4f}, lr {get_lr(step):.2e}")
+            run.log({'iter': step, 'lr': get_lr(step), **{f'{name}/loss': loss for name, loss in losses.items()}})
+            if losses['val'] < best or always_save_checkpoint:
+                best = min(best, losses['val'])
+                save('ckpt.pt', model, optimizer, step, best)
+            save('last.pt', model, optimizer, step, best)
+        if step == max_iters:
+            break
+        loss = train_step(fast, optimizer, splits['train'], step)
+        if step % log_interval == 0:
+            progress.set_postfix(loss=f'{loss:.3f}')
+    if export_dir:
+        export(started, max_iters - first)
+
+
+def start_wandb():
+    """-> something to log to: a run of Weights & Biases, or one that is switched off."""
+    import wandb
+    return wandb.init(project=wandb_project, name=wandb_run_name, config=config, mode=None if wandb_log else 'disabled')
+
+
+if __name__ == '__main__':
+    with one_line_errors():
+        main()
