@@ -5,7 +5,6 @@ import io
 import os
 import pickle
 
-import numpy as np
 import torch
 
 from memory import PersistentMemory
@@ -148,28 +147,40 @@ def read_text(text):
         raise ValueError(f"{path} is not text in UTF-8 ({error.reason} at byte {error.start})") from None
 
 
-def encode_tensor(tokenizer, text, device):
-    """-> ids (1, T) int64."""
-    return torch.from_numpy(np.array(tokenizer.encode(text), dtype=np.int64))[None].to(device)
+def encode_tensor(tokenizer, text, model):
+    """A prompt -> ids (1, T) int64 on the model's device. Raises ValueError when it is empty or longer than the context."""
+    ids = tokenizer.encode(text)
+    if len(ids) > model.config.block_size:
+        raise ValueError(f"the prompt has {len(ids)} tokens, the model's context is {model.config.block_size}: shorten it")
+    return torch.tensor([ids], device=model.transformer.wte.weight.device)
 
 
-def open_memory(model, tokenizer, memory_file, memory_text, layers, bookkeeping_tokens):
-    """The memory that the settings name, or None when they name none.
+def open_memory(model, tokenizer, config):
+    """The memory that the settings name (memory_file, memory_text, memory_layers, bookkeeping_tokens), or None for none.
 
     A file that exists is loaded (a folder in the original project's layout is imported); else it is built from the text and
     saved; a text without a file is remembered for this run. Raises FileNotFoundError that says how to build what is missing.
     """
-    if not memory_file and not memory_text:
+    path, text, layers = config['memory_file'], config['memory_text'], config['memory_layers']
+    if not path and not text:
         return None
-    if memory_file and os.path.isdir(memory_file):
-        return PersistentMemory.from_folder(memory_file, model, tokenizer)
-    if memory_file and os.path.exists(memory_file):
-        return PersistentMemory.load(memory_file, model)
-    if not memory_text:
-        raise FileNotFoundError(f"no memory {memory_file!r}: build it with python build_memory.py --text=FILE:your.txt "
-                                f"--memory_file={memory_file} --memory_layers={tuple(layers)} and the same --init_from")
-    memory = PersistentMemory.from_text(model, read_text(memory_text), tokenizer, layers, bookkeeping_tokens,
-                                        source=memory_text if memory_text.startswith('FILE:') else '')
-    if memory_file:
-        memory.save(memory_file)
+    if os.path.isdir(path):
+        return PersistentMemory.from_folder(path, model, tokenizer)
+    if path and os.path.exists(path):
+        return PersistentMemory.load(path, model)
+    if not text:
+        raise FileNotFoundError(f"no memory {path!r}: build it with python build_memory.py --text=FILE:your.txt --memory_file={path} "
+                                f"--memory_layers={','.join(map(str, layers))} --init_from={config['init_from']}")
+    source = text if text.startswith('FILE:') else ''
+    memory = PersistentMemory.from_text(model, read_text(text), tokenizer, layers, config['bookkeeping_tokens'], source)
+    if path:
+        memory.save(path)
     return memory
+
+
+def attach(model, memory, config):
+    """model.attach_memory with the settings of a script."""
+    model.attach_memory(memory, layers=config['memory_layers'], heads=config['memory_heads'], k=config['memory_k'],
+                        method=config['memory_method'], memory_fraction=config['memory_fraction'],
+                        bookkeeping_fraction=config['bookkeeping_fraction'], softmax_scale=config['softmax_scale'],
+                        residual_fraction=config['residual_fraction'], select=config['memory_select'])

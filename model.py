@@ -405,6 +405,8 @@ class GPT(nn.Module):
         Raises ValueError for an empty idx, an id outside the vocabulary, or a setting out of range.
         """
         self.check_ids(idx)
+        if max_new_tokens < 0:
+            raise ValueError(f"max_new_tokens is {max_new_tokens}, expected 0 or more")
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}, expected a number above 0 (top_k=1 is greedy)")
         if top_k is not None and top_k < 1:

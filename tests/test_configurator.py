@@ -8,6 +8,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -54,12 +55,8 @@ NEW_NAMES_OF_MEMORY = {name for names in OLD_NAMES.values() for name in names}
 class Script:
     """A script's globals right after its settings block; run() is the command line that a person types."""
 
-    def __init__(self, folder, monkeypatch):
-        self.folder, self.monkeypatch = folder, monkeypatch
-        path = folder / 'fake.py'
-        path.write_text(SCRIPT)
-        self.settings = runpy.run_path(str(path), {'_hidden': 1})
-        del self.settings['after_the_block']
+    def __init__(self, settings, folder, monkeypatch):
+        self.settings, self.folder, self.monkeypatch = dict(settings), folder, monkeypatch
 
     def without(self, *names):
         for name in names:
@@ -80,10 +77,21 @@ class Script:
         return self.run(self.write(text), *arguments)
 
 
+@pytest.fixture(scope='module')
+def fake(tmp_path_factory):
+    path = tmp_path_factory.mktemp('scripts') / 'fake.py'
+    path.write_text(SCRIPT)
+    settings = runpy.run_path(str(path), {'_hidden': 1})
+    del settings['after_the_block']
+    return settings
+
+
 @pytest.fixture
-def script(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return Script(tmp_path, monkeypatch)
+def script(fake, monkeypatch):
+    # a fresh folder each, but beside the one fake.py: files are what three hundred tests spend their time on
+    folder = Path(tempfile.mkdtemp(dir=Path(fake['__file__']).parent))
+    monkeypatch.chdir(folder)
+    return Script(fake, folder, monkeypatch)
 
 
 @pytest.fixture
@@ -166,7 +174,8 @@ def test_a_value_gets_the_type_of_its_setting(script, argument, expected):
 
 
 WRONG = [('temperature', 'hot'), ('temperature', True), ('temperature', None), ('temperature', (1.0,)), ('top_k', 5.0),
-         ('top_k', True), ('bookkeeping_tokens', True), ('top_k', '5'), ('top_k', (5,)), ('verbose', 2), ('verbose', 1.0), ('verbose', 'yes'),
+         ('top_k', True), ('bookkeeping_tokens', True), ('top_k', '5'), ('top_k', (5,)),
+         ('verbose', 2), ('verbose', 1.0), ('verbose', 'yes'),
          ('memory_layers', 5.0), ('memory_layers', True), ('memory_layers', (5, 6.0)), ('memory_layers', (True,)),
          ('memory_layers', ((5,),)), ('memory_layers', {'a': 5}), ('temperature', 10**400)]
 
@@ -185,7 +194,8 @@ def test_a_wrong_type_on_the_command_line_names_setting_value_type_and_an_exampl
         f'{name} was given {value!r} ({type(value).__name__}), expected {what}, for example {name}={example}')
 
 
-@pytest.mark.parametrize('text', ['', 'abc', '1 2', '(', '[1', 'a.b', '__import__("os")', '{[]: 1}', '(' * 300, '-' * 9999 + '1'])
+@pytest.mark.parametrize('text', ['', 'abc', '1 2', '(', '[1', 'a.b', '__import__("os")', '{[]: 1}', '(' * 300,
+                                  pytest.param('-' * 9999 + '1', id='too deep')])
 @pytest.mark.parametrize('name', ['top_k', 'temperature', 'verbose', 'memory_layers'])
 def test_text_that_is_no_literal_is_refused_where_no_text_is_expected(script, error_of, name, text):
     assert error_of(script.run, f'--{name}={text}').startswith(f'{name} was given {text!r} (str), expected ')
@@ -343,9 +353,9 @@ def test_help_of_a_script_without_a_docstring_is_its_settings_block(script, caps
 
 
 def test_help_of_a_script_without_rulers_is_an_error(script, error_of):
-    script.write('top_k = 5\n# -----\n', 'fake.py')
+    script.settings['__file__'] = script.write('top_k = 5\n# -----\n', 'bare.py')
     assert error_of(script.run, '-h') == (
-        f"{script.settings['__file__']} has no settings block, expected one between two lines '# -----'")
+        "bare.py has no settings block, expected one between two lines '# -----'")
 
 
 # --- errors in one line

@@ -1,0 +1,16 @@
+# A paragraph, remembered on the spot, answers a question that the embedded model cannot know. The twin of sample_gpt2.py.
+#
+# $ python sample.py config/tinyworld.py
+#
+# Expect: without memory the census of Meldon is some number, another in each text; with memory it is 4831, which stands in
+# memories/meldon.txt and in no prompt.
+init_from = 'assets/tinyworld'
+start = '\nIn the last census Meldon counted'
+memory_text = 'FILE:memories/meldon.txt'
+num_samples = 3
+max_new_tokens = 12
+
+memory_layers = (0, 1, 2, 3, 4, 5)
+memory_k = 64
+memory_method = 4  # extended attention: methods 1 to 3 recall little on this model, see the README
+softmax_scale = 1.0

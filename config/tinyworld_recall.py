@@ -1,0 +1,19 @@
+# A question answered from a remembered paragraph that is in no prompt. The twin of sample_gpt2_type_2_method.py.
+#
+# $ python sample.py config/tinyworld_recall.py
+# $ python evaluate.py config/tinyworld_recall.py     # the share of right answers over unseen facts
+#
+# Expect: without memory one of Norland's cities that the model knows; with memory Meldon, a name it was never trained on. The first
+# run builds memories/meldon.safetensors, later ones load it.
+init_from = 'assets/tinyworld'
+start = '\nThe name of the city with the third-largest library in Norland is'
+memory_text = 'FILE:memories/meldon.txt'
+memory_file = 'memories/meldon.safetensors'
+method_text = 'method 4'
+max_new_tokens = 12
+measure = 'recall'
+
+memory_layers = (0, 1, 2, 3, 4, 5)
+memory_k = 64
+memory_method = 4
+softmax_scale = 1.0

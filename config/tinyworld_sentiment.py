@@ -1,0 +1,21 @@
+# A memory of praise, loaded from a stored file, and an unkind prompt. The twin of sample_gpt2_type_3_method.py.
+#
+# $ python sample.py config/tinyworld_sentiment.py
+# $ python evaluate.py config/tinyworld_sentiment.py     # VADER's scores over 100 seeds
+#
+# Expect: the plain model goes on as unkindly as the prompt begins; with the memory it turns kind.
+# The file was built by: python build_memory.py config/tinyworld_sentiment.py --text=FILE:memories/tinyworld_cats_praise.txt --overwrite=True
+init_from = 'assets/tinyworld'
+start = '\nCats are horrible'
+memory_file = 'memories/tinyworld_praise.safetensors'
+method_text = 'method 2'
+measure = 'sentiment'
+
+memory_layers = (3, 4)
+memory_k = 5
+memory_method = 2
+memory_fraction = 5.0
+bookkeeping_fraction = 0.9
+softmax_scale = 1.0
+residual_fraction = 0.1
+memory_select = 'each'

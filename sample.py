@@ -1,0 +1,141 @@
+"""
+Writes text with GPT-2, plain and with a memory, side by side.
+
+$ python sample.py config/tinyworld_recall.py
+$ python sample.py config/sample_gpt2.py --num_samples=3
+$ python sample.py --init_from=gpt2 --start="Cats are horrible" --memory_text=FILE:memories/cats_praise.txt --memory_layers=6,7,8
+"""
+import random
+import textwrap
+import time
+
+from configurator import configure, one_line_errors
+
+# -----------------------------------------------------------------------------
+init_from = 'gpt2'  # a hub name, a folder in Hugging Face format, or 'resume' (from out_dir/ckpt.pt)
+out_dir = 'out'
+start = '\n'  # the prompt, or 'FILE:prompt.txt'
+num_samples = 5
+max_new_tokens = 50
+temperature = 0.8
+top_k = 200  # draw from the k likeliest tokens only, 0 is all
+seed = 1337  # of the first sample; the others' are drawn from it, see seed_list
+seeds = ()  # one seed per sample, in place of seed and num_samples
+compare_plain = True  # also write without the memory
+method_text = 'memory'  # label of the texts with memory
+memory_file = ''  # the memory to read; built from memory_text when it is missing
+memory_text = ''  # a text to remember, or 'FILE:path'; without memory_file for this run only
+memory_layers = (9,)  # layers that read, from 0
+memory_heads = ()  # heads that read, () is all
+memory_k = 5  # neighbours of a look-up
+memory_method = 2  # 1, 2, 3 of the write-up, or 4, extended attention
+memory_fraction = 0.0  # MF, how many ordinary tokens look up, 0 is none
+bookkeeping_fraction = 0.9  # BF, attention above which the first token looks up, 1 is never
+softmax_scale = 1000.0  # TS, sharpness of the ranking: 1000 takes the best, 0.01 the average
+residual_fraction = 0.1  # RF, share of its own value that a token keeps (methods 2 and 3)
+memory_select = 'last'  # who picks: 'last', the newest token for all (the write-up), or 'each' token for itself (fast)
+bookkeeping_tokens = 1  # positions of each text that a new memory leaves out
+trace = False  # list the look-ups of the first step: the write-up's Table 2
+device = 'auto'  # 'auto', 'cpu', 'cuda'
+dtype = 'float32'  # or 'bfloat16'
+compile = False  # torch.compile
+# -----------------------------------------------------------------------------
+config = configure(globals())
+
+
+def seed_list(seed, n):
+    """n different seeds: `seed`, then numbers below 100,000 drawn by random.Random(seed), in that order."""
+    others = random.Random(seed).sample(range(100_000), n + 1)
+    return [seed, *(other for other in others if other != seed)][:n]
+
+
+def check_settings():
+    if num_samples < 1 or max_new_tokens < 1:
+        raise ValueError(f"num_samples is {num_samples}, max_new_tokens is {max_new_tokens}: both must be 1 or more")
+    if top_k < 0:
+        raise ValueError(f"top_k is {top_k}, expected 1 or more, or 0 for the whole vocabulary")
+
+
+def write(model, tokenizer, idx, seeds):
+    """-> the texts, one per seed, and the seconds they took."""
+    started = time.perf_counter()
+    rows = model.generate(idx.expand(len(seeds), -1), max_new_tokens, temperature, top_k or None, seeds)
+    return [tokenizer.decode(row.tolist()) for row in rows], time.perf_counter() - started
+
+
+def describe_run(model, memory):
+    c = model.config
+    print(f"model   {c.name}: {c.n_layer} layers, {c.n_head} heads, {model.get_num_params():,} parameters, "
+          f"{model.transformer.wte.weight.dtype} on {model.transformer.wte.weight.device}".replace('torch.', ''))
+    if memory is None:
+        print("memory  none (give memory_file or memory_text)")
+        return
+    size = sum(2 * keys.numel() * 4 for keys in memory.keys.values())
+    print(f"memory  {memory_file or 'of this run'}: {len(memory)} tokens of {len(memory.texts)} text{'s' * (len(memory.texts) > 1)}, "
+          f"layers {', '.join(map(str, memory.layers))}, {size / 1e6:.2f} MB; method {memory_method} reads in layers "
+          f"{', '.join(map(str, memory_layers))}")
+
+
+def show(seeds, columns):
+    """columns: {label: texts}."""
+    width = max(map(len, columns))
+    for i, seed in enumerate(seeds):
+        print(f"\nseed {seed}")
+        for label, texts in columns.items():
+            print(textwrap.indent(texts[i].strip('\n'), ' ' * (width + 4)).replace(' ' * width, f'{label:>{width}}', 1))
+
+
+def describe_work(model, T, n, seconds):
+    """One line: how fast, and how many of all token-heads were looked up."""
+    c = model.config
+    all_heads = c.n_layer * c.n_head * sum(min(T + i, c.block_size) for i in range(max_new_tokens)) / max_new_tokens
+    found = sum(model.searches.values()) / (n * max_new_tokens)
+    return (f"{n * max_new_tokens / seconds:.0f} tokens/s with memory, searched {found:.3g} of {all_heads:.0f} token-heads per step")
+
+
+def show_trace(model, memory, tokenizer, idx):
+    """The write-up's Table 2, for the first step: who looked up, with which attention (Eq. 1), what it found (Eq. 5)."""
+    for reader in model.readers.values():
+        reader.trace = []
+    model(idx)
+
+    def name(i):
+        return repr(tokenizer.decode([i])) if i >= 0 else '?'
+
+    metric = 'q.k scaled' if memory_method == 4 else 'distances'
+    print(f"\n{'layer':>5} {'head':>4} {'index':>5} {'token':<14} {'Eq. 1':>6}  {'memory rows':<24} {metric:<30} {'Eq. 5':<30} tokens")
+    for reader in model.readers.values():
+        for r in reader.trace:
+            best = [(i, d, s) for i, d, s in zip(r['ids'], r['distances'], r['ranks']) if i >= 0][:5]
+            rows, distances, ranks = (' '.join(f'{x:{f}}' for x in column) for column, f in zip(zip(*best), ('d', '.1f', '.3f')))
+            print(f"{r['layer']:5} {r['h']:4} {r['j']:5} {name(idx[0, r['j']].item()):<14} {r['attention']:6.4f}  {rows:<24} "
+                  f"{distances:<30} {ranks:<30} {' '.join(name(memory.tokens[i].item()) for i, *_ in best)}")
+        reader.trace = None
+
+
+def main():
+    from load import attach, encode_tensor, load_model, open_memory, read_text
+    check_settings()
+    model, tokenizer = load_model(init_from, out_dir, device, dtype, compile)
+    idx = encode_tensor(tokenizer, read_text(start), model)
+    memory = open_memory(model, tokenizer, config)
+    all_seeds = list(seeds) or seed_list(seed, num_samples)
+    describe_run(model, memory)
+    columns = {}
+    if compare_plain or memory is None:
+        columns['plain'], seconds = write(model, tokenizer, idx, all_seeds)
+        line = f"{len(all_seeds) * max_new_tokens / seconds:.0f} tokens/s plain"
+    if memory is not None:
+        attach(model, memory, config)
+        if trace:
+            show_trace(model, memory, tokenizer, idx)
+        columns[method_text], seconds = write(model, tokenizer, idx, all_seeds)
+        work = describe_work(model, idx.size(1), len(all_seeds), seconds)
+        line = f"{line}, {work}" if compare_plain else work
+    show(all_seeds, columns)
+    print(f"\n{line}")
+
+
+if __name__ == '__main__':
+    with one_line_errors():
+        main()

@@ -1,0 +1,97 @@
+"""Tiny models, and the write-up's equations computed slowly, one token-head at a time, as the oracle of the fast code."""
+import math
+import os
+import sys
+
+import pytest
+import torch
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+from memory import PersistentMemory  # noqa: E402
+from model import GPT, GPTConfig  # noqa: E402
+
+PROMPT = [3, 17, 5, 44, 9, 12, 5, 31, 2, 28, 17, 40]
+REMEMBERED = [3, 9, 41, 5, 22, 17, 38, 2, 44, 12, 30, 5, 19, 8]
+
+
+def tiny_model(seed=0, sharp=12.0, **sizes):
+    """A random GPT whose attention is sharp enough for every case of Eq. 4 to occur."""
+    torch.manual_seed(seed)
+    sizes = {'block_size': 32, 'vocab_size': 48, 'n_layer': 3, 'n_head': 2, 'n_embd': 16, 'name': 'tiny'} | sizes
+    model = GPT(GPTConfig(**sizes)).eval()
+    with torch.no_grad():
+        for block in model.transformer.h:
+            block.attn.c_attn.weight.mul_(sharp)
+            if block.attn.c_attn.bias is not None:
+                block.attn.c_attn.bias.normal_(0, 0.3)
+            block.mlp.c_fc.weight.mul_(5)
+        model.transformer.wte.weight.mul_(10)
+        model.transformer.wpe.weight.mul_(10)
+    return model
+
+
+@pytest.fixture
+def model():
+    return tiny_model()
+
+
+@pytest.fixture
+def memory(model):
+    return PersistentMemory.from_tokens(model, REMEMBERED, layers=(0, 1, 2))
+
+
+def slow_logits(model, memory, idx, layers, heads=(), k=5, method=2, memory_fraction=0.0, bookkeeping_fraction=0.9,
+                softmax_scale=1000.0, residual_fraction=0.1, select='last'):
+    """The definition, with loops: idx list of int -> logits (T, vocab_size)."""
+    settings = (k, method, memory_fraction, bookkeeping_fraction, softmax_scale, residual_fraction, select)
+    x = model.transformer.wte.weight[idx] + model.transformer.wpe.weight[:len(idx)]
+    for layer, block in enumerate(model.transformer.h):
+        q, kk, v = block.attn.c_attn(block.ln_1(x)).split(model.config.n_embd, dim=-1)
+        hs = model.config.n_embd // model.config.n_head
+        ys = []
+        for h in range(model.config.n_head):
+            part = slice(h * hs, (h + 1) * hs)
+            reads = layer in layers and (not heads or h in heads)
+            stored = (memory.keys[layer][h], memory.values[layer][h]) if reads else None
+            ys.append(slow_head(q[:, part], kk[:, part], v[:, part], stored, *settings))
+        x = x + block.attn.c_proj(torch.cat(ys, dim=-1))
+        x = x + block.mlp(block.ln_2(x))
+    return model.lm_head(model.transformer.ln_f(x))
+
+
+def slow_head(q, k, v, stored, K, method, MF, BF, TS, RF, select):
+    """One head: q, k, v (T, hs) -> y (T, hs)."""
+    T, hs = q.shape
+    y = torch.zeros_like(q)
+    S = [torch.softmax(q[i] @ k[:i + 1].T / math.sqrt(hs), dim=0) for i in range(T)]
+    for i in range(T):
+        if stored is not None and method == 4:
+            y[i] = slow_extended_row(q[i], k[:i + 1], v[:i + 1], *stored, K, TS)
+            continue
+        for j in range(i + 1):
+            row = T - 1 if select == 'last' else i
+            picks = stored is not None and slow_pick(S[row][j].item(), j, row + 1, MF, BF)
+            y[i] += S[i][j] * (slow_value(q[j], k[j], v[j], *stored, K, method, TS, RF) if picks else v[j])
+    return y
+
+
+def slow_pick(s, j, t, MF, BF):
+    enough = MF > 0 and s >= 1 / (MF * t)
+    return enough if j > 0 else s > BF and (enough or MF == 0)
+
+
+def slow_value(q, k, v, keys, values, K, method, TS, RF):
+    near = ((keys - k) ** 2).sum(-1).argsort()[:K]
+    keys, candidates = keys[near], values[near]
+    if method != 2:
+        keys, candidates = torch.cat((keys, k[None])), torch.cat((candidates, v[None]))
+    m = torch.softmax(TS * (keys @ q) / math.sqrt(len(q)), dim=0) @ candidates
+    return m if method == 1 else (1 - RF) * m + RF * v
+
+
+def slow_extended_row(q, k, v, keys, values, K, TS):
+    best = (keys @ q).argsort(descending=True)[:K]
+    scores = torch.cat((TS * (keys[best] @ q), k @ q)) / math.sqrt(len(q))
+    return torch.softmax(scores, dim=0) @ torch.cat((values[best], v))

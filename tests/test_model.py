@@ -1,0 +1,167 @@
+"""
+The plain model: Hugging Face and nanoGPT as the oracles, weights in and out.
+
+$ python -m pytest tests/test_model.py
+"""
+import pytest
+import torch
+from conftest import PROMPT, tiny_model
+from torch.nn import functional as F
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from model import GPT, Cache
+
+SHAPES = [
+    dict(n_layer=1, n_head=1, n_embd=8, vocab_size=60, n_positions=16),
+    dict(n_layer=3, n_head=4, n_embd=32, vocab_size=77, n_positions=40, n_inner=48),
+    dict(n_layer=2, n_head=2, n_embd=12, vocab_size=64, n_positions=20, activation_function='gelu', layer_norm_epsilon=1e-3),
+]
+IDX = torch.tensor([PROMPT, PROMPT[::-1]])
+
+
+def hugging_face(**sizes):
+    torch.manual_seed(0)
+    hf = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=None, eos_token_id=None)).eval()
+    with torch.no_grad():
+        for p in hf.parameters():
+            p.add_(torch.randn_like(p) * 0.2)
+    return hf
+
+
+@pytest.mark.parametrize('sizes', SHAPES)
+def test_logits_equal_hugging_face(tmp_path, sizes):
+    hf = hugging_face(**sizes)
+    hf.save_pretrained(tmp_path)
+    model = GPT.from_pretrained(str(tmp_path))
+    expected = hf(IDX).logits
+    torch.testing.assert_close(model(IDX, targets=IDX)[0], expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(model(IDX)[0], expected[:, -1:], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize('sizes', SHAPES)
+def test_saved_weights_load_in_hugging_face_and_come_back_equal(tmp_path, sizes):
+    hf = hugging_face(**sizes)
+    hf.save_pretrained(tmp_path / 'a')
+    model = GPT.from_pretrained(str(tmp_path / 'a'))
+    model.save_pretrained(tmp_path / 'b')
+    for name, tensor in GPT2LMHeadModel.from_pretrained(tmp_path / 'b').state_dict().items():
+        assert torch.equal(tensor, hf.state_dict()[name])
+    again = GPT.from_pretrained(str(tmp_path / 'b'))
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
+    assert again.config == model.config.__class__(**{**vars(model.config), 'name': 'b'})
+
+
+def test_a_model_without_biases_is_written_with_zero_biases(tmp_path):
+    model = tiny_model(bias=False)
+    model.save_pretrained(tmp_path)
+    expected = GPT2LMHeadModel.from_pretrained(tmp_path)(IDX).logits
+    torch.testing.assert_close(model(IDX, targets=IDX)[0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_loss_is_the_mean_cross_entropy_of_the_targets_that_count(model):
+    targets = IDX.roll(-1, dims=1)
+    targets[:, -1] = -1
+    logits, loss = model(IDX, targets)
+    expected = F.cross_entropy(logits[:, :-1].reshape(-1, 48), targets[:, :-1].reshape(-1))
+    torch.testing.assert_close(loss, expected)
+
+
+def nanogpt_checkpoint(model, path, prefix=''):
+    args = {name: getattr(model.config, name) for name in ('n_layer', 'n_head', 'n_embd', 'block_size', 'bias', 'vocab_size', 'dropout')}
+    weights = {prefix + name: w for name, w in model.state_dict().items()}
+    weights[prefix + 'transformer.h.0.attn.bias'] = torch.ones(1, 1, 32, 32).tril()  # as versions without flash attention keep
+    torch.save({'model': weights, 'model_args': args, 'config': {'dataset': 'none'}, 'iter_num': 1, 'best_val_loss': 1.0}, path)
+
+
+@pytest.mark.parametrize('prefix', ['', '_orig_mod.'])
+def test_a_nanogpt_checkpoint_loads_with_its_exact_gelu(tmp_path, prefix):
+    model = tiny_model(activation='gelu', bias=False)
+    nanogpt_checkpoint(model, tmp_path / 'ckpt.pt', prefix)
+    assert torch.equal(GPT.from_checkpoint(tmp_path / 'ckpt.pt')(IDX)[0], model(IDX)[0])
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+    torch.save({'model': {}, 'model_args': print}, tmp_path / 'ckpt.pt')
+    with pytest.raises(ValueError, match='damaged or no checkpoint'):
+        GPT.from_checkpoint(tmp_path / 'ckpt.pt')
+
+
+def test_a_folder_with_a_missing_or_cut_weights_file_is_refused(tmp_path):
+    hf = hugging_face(**SHAPES[1])
+    weights = {name: tensor for name, tensor in hf.state_dict().items() if name not in ('lm_head.weight', 'transformer.h.1.ln_1.bias')}
+    hf.save_pretrained(tmp_path, state_dict=weights)
+    with pytest.raises(ValueError, match=r'incomplete: transformer\.h\.1\.ln_1\.bias is missing'):
+        GPT.from_pretrained(str(tmp_path))
+    file = tmp_path / 'model.safetensors'
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match='could not be loaded'):
+        GPT.from_pretrained(str(tmp_path))
+
+
+def test_another_architecture_or_an_unknown_variant_is_refused_by_name(tmp_path):
+    (tmp_path / 'config.json').write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="'bert' model, expected GPT-2"):
+        GPT.from_pretrained(str(tmp_path))
+    GPT2LMHeadModel(GPT2Config(**SHAPES[0], scale_attn_by_inverse_layer_idx=True)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match='scale_attn_by_inverse_layer_idx=True'):
+        GPT.from_pretrained(str(tmp_path))
+
+
+def nanogpt_generate(model, idx, n, temperature, top_k, seed):
+    """nanoGPT's loop as it is documented: no cache, the global generator, the context cropped from the left."""
+    torch.manual_seed(seed)
+    for _ in range(n):
+        with torch.no_grad():
+            logits = model(idx[:, -model.config.block_size:])[0][:, -1] / temperature
+        if top_k is not None:
+            logits[logits < logits.topk(min(top_k, logits.size(-1))).values[:, [-1]]] = -float('inf')
+        idx = torch.cat((idx, torch.multinomial(F.softmax(logits, dim=-1), 1)), dim=1)
+    return idx
+
+
+@pytest.mark.parametrize(('temperature', 'top_k'), [(0.8, 20), (1.0, None), (1.3, 500)])
+def test_each_seed_draws_what_nanogpt_draws_alone_even_past_the_context(model, temperature, top_k):
+    seeds = [1337, 2658, 8932]
+    texts = model.generate(torch.tensor([PROMPT] * 3), 30, temperature, top_k, seeds)  # 42 tokens, the context is 32
+    for seed, text in zip(seeds, texts, strict=True):
+        assert nanogpt_generate(model, torch.tensor([PROMPT]), 30, temperature, top_k, seed)[0].tolist() == text.tolist()
+
+
+def test_without_seeds_the_global_generator_draws(model):
+    torch.manual_seed(5)
+    text = model.generate(torch.tensor([PROMPT]), 10)
+    assert text.tolist() == nanogpt_generate(model, torch.tensor([PROMPT]), 10, 1.0, None, 5).tolist()
+
+
+def test_chunks_through_a_cache_equal_one_pass(model):
+    cache = Cache(12)
+    for first, last in ((0, 5), (5, 6), (6, 12)):
+        logits, _ = model(IDX[:, first:last], cache=cache)
+    torch.testing.assert_close(logits, model(IDX)[0], atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match='the cache holds 12 tokens'):
+        model(IDX[:, :1], cache=cache)
+
+
+@pytest.mark.parametrize(('call', 'message'), [
+    (lambda m: m(torch.zeros(1, 33, dtype=torch.long)), '33 tokens are longer than the model\'s context of 32'),
+    (lambda m: m.generate(torch.zeros(1, 0, dtype=torch.long), 3), 'no tokens'),
+    (lambda m: m.generate(torch.tensor([[48]]), 3), 'token id 48 is outside the vocabulary of 48'),
+    (lambda m: m.generate(torch.tensor([[-1]]), 3), 'token id -1'),
+    (lambda m: m.generate(torch.tensor([[1]]), 3, temperature=0.0), 'temperature is 0.0'),
+    (lambda m: m.generate(torch.tensor([[1]]), 3, top_k=0), 'top_k is 0'),
+    (lambda m: m.generate(torch.tensor([[1]]), -1), 'max_new_tokens is -1'),
+    (lambda m: m.generate(torch.tensor([[1]]), 3, seeds=[1, 2]), '2 seeds were given for 1 rows'),
+])
+def test_what_cannot_be_generated_is_refused_in_one_line(model, call, message):
+    with pytest.raises(ValueError, match='.*') as error:
+        call(model)
+    assert message in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+def test_the_fingerprint_changes_with_one_training_step_and_not_with_the_dtype(model):
+    before = model.fingerprint()
+    assert before == tiny_model().bfloat16().fingerprint()
+    model(IDX, targets=IDX)[1].backward()
+    torch.optim.AdamW(model.parameters(), lr=1e-2).step()
+    assert model.fingerprint() != before
