@@ -293,6 +293,7 @@ def write_safetensors(tensors, metadata, path):
     """Writes the file and has the disk keep it. Raises OSError."""
     try:
         save_file(tensors, path, metadata)
+        os.chmod(path, 0o644)  # the library makes files for their owner alone
         fsync(path)
     except SafetensorError as error:  # the library wraps what the system said, a full disk for one
         raise OSError(f"the memory could not be written ({error}): free some space, or name another place") from None

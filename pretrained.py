@@ -44,6 +44,7 @@ def save(config, weights, folder, dtype):
     with tempfile.TemporaryDirectory(dir=folder) as beside:
         hf.to(dtype).save_pretrained(beside)
         for file in os.listdir(beside):
+            os.chmod(os.path.join(beside, file), 0o644)  # the library makes weights for their owner alone
             os.replace(os.path.join(beside, file), os.path.join(folder, file))
 
 

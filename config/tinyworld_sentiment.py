@@ -4,7 +4,8 @@
 # $ python evaluate.py config/tinyworld_sentiment.py     # VADER's scores over 100 seeds
 #
 # Expect: the plain model goes on as unkindly as the prompt begins; with the memory it turns kind.
-# The file was built by: python build_memory.py config/tinyworld_sentiment.py --text=FILE:memories/tinyworld_cats_praise.txt --overwrite=True
+# Built by:
+#   $ python build_memory.py config/tinyworld_sentiment.py --overwrite=True --text=FILE:memories/tinyworld_cats_praise.txt
 init_from = 'assets/tinyworld'
 start = '\nCats are horrible'
 memory_file = 'memories/tinyworld_praise.safetensors'

@@ -1,0 +1,345 @@
+"""
+The scripts as a user runs them, on a random model: what they print, and that each kind of bad input is one clear line.
+
+$ python -m pytest tests/test_scripts.py
+"""
+import ast
+import json
+import os
+import re
+import runpy
+import shutil
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, tiny_model
+from safetensors.torch import save_file
+
+from load import Tokenizer, load_model, tokenizer_of_folder
+from memory import PersistentMemory
+
+PRAISE = os.path.join(ROOT, 'memories', 'tinyworld_cats_praise.txt')
+
+
+@pytest.fixture(scope='session')
+def folder(tmp_path_factory):
+    """A random model in Hugging Face format, with the embedded model's tokenizer."""
+    folder = tmp_path_factory.mktemp('random')
+    shutil.copy(os.path.join(ROOT, 'assets', 'tinyworld', 'tokenizer.json'), folder)
+    vocab_size = tokenizer_of_folder(str(folder)).n_vocab
+    tiny_model(vocab_size=vocab_size, block_size=128, sharp=8.0).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def run(folder, capsys, monkeypatch):
+    """run('sample.py', '--key=value', ...) -> (exit code, stdout, stderr), in this process."""
+    def run(script, *arguments, init_from=folder):
+        arguments = [*arguments, f'--init_from={init_from}'] if init_from else arguments
+        monkeypatch.setattr(sys, 'argv', [script, *arguments])
+        code = 0
+        try:
+            runpy.run_path(os.path.join(ROOT, script), run_name='__main__')
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+    return run
+
+
+READ = ('--memory_layers=0,2', '--memory_method=3', '--memory_fraction=5', '--softmax_scale=1', '--start=Cats are', '--max_new_tokens=6')
+
+
+def test_sample_shows_both_texts_of_each_seed_and_the_work(run):
+    code, out, err = run('sample.py', *READ, f'--memory_text=FILE:{PRAISE}', '--seeds=1337,5', '--method_text=kind')
+    assert (code, err) == (0, '')
+    assert re.findall(r'seed (\d+)', out) == ['1337', '5']
+    assert len(re.findall(r'^ *plain +Cats are', out, re.MULTILINE)) == 2
+    assert len(re.findall(r'^ *kind +Cats are', out, re.MULTILINE)) == 2
+    assert re.search(r'memory +of this run: \d+ tokens of 1 text, layers 0, 2, ', out)
+    assert re.search(r'\d+ tokens/s plain, \d+ tokens/s with memory, searched [\d.]+ of \d+ token-heads per step', out)
+
+
+def test_sample_without_a_memory_writes_plain_text(run):
+    code, out, _ = run('sample.py', '--start=Cats are', '--max_new_tokens=4', '--num_samples=2', '--compare_plain=False')
+    assert code == 0
+    assert 'memory  none' in out
+    assert len(re.findall(r'plain +Cats are', out)) == 2
+
+
+def test_sample_builds_a_missing_file_and_loads_it_the_next_time(run, tmp_path):
+    path = tmp_path / 'new' / 'm.safetensors'
+    arguments = (*READ, f'--memory_text=FILE:{PRAISE}', f'--memory_file={path}')
+    _, first, _ = run('sample.py', *arguments)
+    written = path.stat().st_mtime_ns
+    _, second, _ = run('sample.py', *arguments)
+    assert path.stat().st_mtime_ns == written
+    assert first.splitlines()[:-1] == second.splitlines()[:-1]  # the last line holds the speed
+
+
+def test_trace_lists_what_was_found(run):
+    _, out, _ = run('sample.py', *READ, f'--memory_text=FILE:{PRAISE}', '--trace=True', '--num_samples=1', '--bookkeeping_fraction=0')
+    head, *rows = [line for line in out.splitlines() if re.match(r' *(layer|[02]) +(head|\d+) ', line)]
+    assert head.split()[:4] == ['layer', 'head', 'index', 'token']
+    assert rows
+    for row in rows:
+        layer, _, index, _ = row.split(maxsplit=3)
+        assert layer in ('0', '2')
+        assert int(index) < 4
+
+
+def test_build_memory_keeps_each_file_as_a_text_of_its_own(run, tmp_path, folder):
+    for name, text in (('a', 'Cats are lovely.'), ('b', 'Dogs are kind.\nTrains are good.')):
+        (tmp_path / f'{name}.txt').write_text(text)
+    path = tmp_path / 'm.safetensors'
+    arguments = (f'--text=FILE:{tmp_path}/*.txt', f'--memory_file={path}', '--memory_layers=0,1')
+    code, out, _ = run('build_memory.py', *arguments)
+    assert code == 0
+    assert '2 texts' in out
+    model, tokenizer = load_model(folder)
+    memory = PersistentMemory.load(path, model)
+    assert [text['text'] for text in memory.texts] == ['Cats are lovely.', 'Dogs are kind.\nTrains are good.']
+    assert tokenizer.decode(memory.tokens.tolist()) == 'Cats are lovely.Dogs are kind.\nTrains are good.'
+    assert run('build_memory.py', *arguments)[0] == 1
+    run('build_memory.py', *arguments, '--overwrite=True', '--split_lines=True')
+    assert len(PersistentMemory.load(path, model).texts) == 3
+
+
+def test_evaluate_sentiment_prints_a_table_and_a_json_line(run):
+    code, out, _ = run('evaluate.py', *READ, f'--memory_text=FILE:{PRAISE}', '--num_seeds=3', '--num_held_out=2')
+    assert code == 0
+    result = json.loads(out.splitlines()[-1])
+    assert result['results'].keys() == {'plain', 'memory', 'perplexity'}
+    assert result['results']['memory']['compound'].keys() == {'median', 'q1', 'q3', 'iqr'}
+    assert result['config']['memory_layers'] == [0, 2]
+
+
+def test_evaluate_recall_prints_a_table_and_a_json_line(run):
+    code, out, _ = run('evaluate.py', *READ[:2], '--measure=recall', '--memory_text=x', '--num_seeds=2', '--num_facts=2', '--num_held_out=2')
+    assert code == 0
+    rows = json.loads(out.splitlines()[-1])['results']
+    assert list(rows) == ['question alone', 'text in prompt', 'memory of its text', 'memory of all 2 texts', 'perplexity']
+    assert all(0 <= row[name] <= 1 for row in list(rows.values())[:4] for name in ('sampled', 'greedy', 'probability'))
+
+
+def test_training_resumes_where_it_stopped_and_exports_a_model_that_loads(run, tmp_path, monkeypatch, folder):
+    make_dataset(tmp_path, folder, monkeypatch)
+    small = ('--n_layer=1', '--n_head=2', '--n_embd=8', '--block_size=16', '--batch_size=2', '--eval_iters=1', '--dataset=mini',
+             '--start_token=198', '--dtype=float32', '--device=cpu', '--eval_interval=3', '--lr_decay_iters=6')
+    assert run('train.py', *small, '--max_iters=6', '--out_dir=whole', '--export_dir=export', init_from='')[0] == 0
+    assert run('train.py', *small, '--max_iters=3', '--out_dir=parts', init_from='')[0] == 0
+    assert run('train.py', *small, '--max_iters=6', '--out_dir=parts', '--init_from=resume', init_from='')[0] == 0
+    whole, parts = (torch.load(tmp_path / name / 'last.pt', weights_only=True)['model'] for name in ('whole', 'parts'))
+    for name, tensor in whole.items():
+        torch.testing.assert_close(tensor, parts[name], atol=1e-6, rtol=1e-5)
+    model, tokenizer = load_model('export')
+    assert model.config.n_layer == 1
+    assert tokenizer.n_vocab == model.config.vocab_size
+    assert 'step 6: train loss' in (tmp_path / 'export' / 'train_log.txt').read_text()
+    assert run('train.py', *small, '--max_iters=1', '--out_dir=fine', init_from='export')[0] == 0  # finetuning
+    assert run('sample.py', '--out_dir=fine', '--max_new_tokens=3', '--num_samples=1', init_from='resume')[0] == 0
+
+
+def make_dataset(tmp_path, folder, monkeypatch):
+    """data/mini in an empty folder, which becomes the current one."""
+    import numpy as np
+    monkeypatch.chdir(tmp_path)
+    os.makedirs('data/mini')
+    shutil.copy(os.path.join(folder, 'tokenizer.json'), 'data/mini')
+    ids = tokenizer_of_folder(folder).encode('\nCats are lovely and kind.\nDogs are good.' * 40)
+    for split in ('train', 'val'):
+        np.array(ids, dtype=np.uint16).tofile(f'data/mini/{split}.bin')
+
+
+def test_the_training_text_is_the_same_for_the_same_settings(run, tmp_path):
+    for out in ('a', 'b'):
+        code, _, _ = run('data/tinyworld/prepare.py', '--train_documents=60', '--val_documents=5', f'--out={tmp_path / out}', init_from='')
+        assert code == 0
+    for name in ('train.bin', 'val.bin', 'tokenizer.json'):
+        assert (tmp_path / 'a' / name).read_bytes() == (tmp_path / 'b' / name).read_bytes()
+
+
+def test_a_character_vocabulary_of_nanogpt_is_read_without_running_code(tmp_path, monkeypatch):
+    import pickle
+    monkeypatch.chdir(tmp_path)
+    os.makedirs('data/chars')
+    os.makedirs('out')
+    model = tiny_model(vocab_size=3, activation='gelu')
+    args = {name: getattr(model.config, name) for name in ('n_layer', 'n_head', 'n_embd', 'block_size', 'bias', 'vocab_size', 'dropout')}
+    torch.save({'model': model.state_dict(), 'model_args': args, 'config': {'dataset': 'chars'}}, 'out/ckpt.pt')
+    with open('data/chars/meta.pkl', 'wb') as f:
+        pickle.dump({'stoi': {'a': 0, 'b': 1, '\n': 2}, 'itos': {0: 'a', 1: 'b', 2: '\n'}, 'vocab_size': 3}, f)
+    tokenizer = load_model('resume')[1]
+    assert tokenizer.encode('ab\n') == [0, 1, 2]
+    assert tokenizer.decode([2, 1]) == '\nb'
+    with pytest.raises(ValueError, match="the character 'c' is not in the vocabulary"):
+        tokenizer.encode('abc')
+
+    class Run:
+        def __reduce__(self):
+            return os.system, ('touch ran',)
+
+    with open('data/chars/meta.pkl', 'wb') as f:
+        pickle.dump({'stoi': Run(), 'itos': {}}, f)
+    with pytest.raises(ValueError, match='no plain dictionary'):
+        load_model('resume')
+    assert not os.path.exists('ran')
+
+
+def test_ids_beyond_the_tokenizer_decode_to_the_replacement_character():
+    letters = Tokenizer('letters', 3, lambda text: [ord(c) - 97 for c in text], lambda ids: ''.join(chr(97 + i) for i in ids))
+    assert letters.decode([0, 7, 1, 2]) == 'a\ufffdbc'
+
+
+def test_every_script_has_the_same_default_for_a_setting():
+    defaults = {}
+    for script in ('sample.py', 'build_memory.py', 'evaluate.py'):
+        with open(os.path.join(ROOT, script)) as f:
+            block = re.split(r'^# -{20,}$', f.read(), flags=re.MULTILINE)[1]
+        for node in ast.parse(block).body:
+            defaults.setdefault(node.targets[0].id, set()).add(ast.literal_eval(node.value))
+    assert {name: values for name, values in defaults.items() if len(values) > 1} == {}
+
+
+# ---- bad input: one line that says what to do, exit code 1, nothing written ----
+
+ONE = ('--start=Cats', '--max_new_tokens=2', '--num_samples=1')
+TEXT = ('--memory_text=Cats are good.', '--memory_layers=0')
+
+
+def foreign_memory(tmp_path):
+    model = tiny_model(seed=9)
+    PersistentMemory.from_tokens(model, [1, 2, 3], (0,)).save(tmp_path / 'foreign.safetensors')
+    return [f'--memory_file={tmp_path}/foreign.safetensors', '--memory_layers=0']
+
+
+def damaged_memory(tmp_path):
+    (tmp_path / 'damaged.safetensors').write_bytes(b'\x00' * 50)
+    return [f'--memory_file={tmp_path}/damaged.safetensors', '--memory_layers=0']
+
+
+def other_file(tmp_path):
+    save_file({'w': torch.zeros(2)}, tmp_path / 'other.safetensors')
+    return [f'--memory_file={tmp_path}/other.safetensors', '--memory_layers=0']
+
+
+def empty_file(tmp_path):
+    (tmp_path / 'empty.safetensors').write_bytes(b'')
+    return [f'--memory_file={tmp_path}/empty.safetensors', '--memory_layers=0']
+
+
+def empty_text(tmp_path):
+    (tmp_path / 'empty.txt').write_text(' \n')
+    return [f'--memory_text=FILE:{tmp_path}/empty.txt', '--memory_layers=0']
+
+
+def binary_text(tmp_path):
+    (tmp_path / 'binary.txt').write_bytes(b'\xff\xfe\x00')
+    return [f'--memory_text=FILE:{tmp_path}/binary.txt', '--memory_layers=0']
+
+
+def broken_config(tmp_path):
+    (tmp_path / 'broken.py').write_text('seed = = 3\n')
+    return [str(tmp_path / 'broken.py')]
+
+
+def folder_without_stores(tmp_path):
+    return [f'--memory_file={tmp_path}', '--memory_layers=0']
+
+
+BAD = {
+    'missing config': (lambda t: ['config/tinywold.py'], 'did you mean'),
+    'broken config': (broken_config, 'broken.py'),
+    'unknown setting': (lambda t: ['--temprature=1'], 'did you mean --temperature'),
+    'ill-typed setting': (lambda t: ['--top_k=many'], 'top_k'),
+    'missing memory': (lambda t: [f'--memory_file={t}/none.safetensors'], 'build it with python build_memory.py'),
+    'damaged memory': (damaged_memory, 'damaged or no memory file'),
+    'empty memory file': (empty_file, 'damaged or no memory file'),
+    'another kind of file': (other_file, 'damaged or no memory file'),
+    'memory of another model': (foreign_memory, 'memory was written by'),
+    'folder without stores': (folder_without_stores, 'without keyStore'),
+    'layer': (lambda t: ['--memory_text=Cats.', '--memory_layers=3'], 'layer 3 does not exist'),
+    'no layer': (lambda t: ['--memory_text=Cats.', '--memory_layers=()'], 'name at least one layer'),
+    'head': (lambda t: [*TEXT, '--memory_heads=2'], 'head 2 does not exist'),
+    'k': (lambda t: [*TEXT, '--memory_k=0'], 'k is 0'),
+    'method': (lambda t: [*TEXT, '--memory_method=7'], 'method is 7'),
+    'select': (lambda t: [*TEXT, '--memory_select=all'], "select is 'all'"),
+    'fraction': (lambda t: [*TEXT, '--bookkeeping_fraction=1.5'], 'bookkeeping_fraction is 1.5'),
+    'negative fraction': (lambda t: [*TEXT, '--memory_fraction=-1'], 'memory_fraction is -1'),
+    'empty text': (empty_text, 'the text to remember is empty'),
+    'missing text': (lambda t: [f'--memory_text=FILE:{t}/none.txt', '--memory_layers=0'], 'no file'),
+    'binary text': (binary_text, 'is not text in UTF-8'),
+    'text too long': (lambda t: ['--memory_text=' + 'Cats are good. ' * 60, '--memory_layers=0'], "the model's context is 128"),
+    'empty prompt': (lambda t: ['--start='], 'the text is empty'),
+    'prompt too long': (lambda t: ['--start=' + 'Cats are good. ' * 60], 'the prompt has'),
+    'temperature': (lambda t: ['--temperature=0'], 'temperature is 0'),
+    'no samples': (lambda t: ['--num_samples=0'], 'num_samples is 0'),
+    'top_k': (lambda t: ['--top_k=-1'], 'top_k is -1'),
+    'device': (lambda t: ['--device=tpu'], "device is 'tpu'"),
+    'dtype': (lambda t: ['--dtype=int3'], "dtype is 'int3'"),
+}
+
+
+@pytest.mark.parametrize('kind', BAD)
+def test_bad_input_is_one_line_and_exit_code_1(run, tmp_path, kind):
+    arguments, message = BAD[kind]
+    code, out, err = run('sample.py', *ONE, *arguments(tmp_path))
+    assert code == 1
+    assert message in err
+    assert err.startswith('error: ')
+    assert err.count('\n') == 1
+    assert 'seed ' not in out
+
+
+@pytest.mark.parametrize(('init_from', 'message'), [('no-such-model/at-all', 'no GPT-2 could be loaded'), ('config', 'no GPT-2 could be loaded')])
+def test_a_model_that_cannot_be_had_is_one_line(run, init_from, message, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')  # as without a network, but at once
+    code, _, err = run('sample.py', *ONE, init_from=init_from)
+    assert (code, err.count('\n')) == (1, 1)
+    assert message in err
+
+
+def test_a_missing_checkpoint_is_one_line(run, tmp_path):
+    code, _, err = run('sample.py', *ONE, f'--out_dir={tmp_path}', init_from='resume')
+    assert (code, err.count('\n')) == (1, 1)
+    assert 'no checkpoint' in err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has CUDA')
+def test_cuda_where_there_is_none_is_one_line(run):
+    code, _, err = run('sample.py', *ONE, '--device=cuda')
+    assert (code, err.count('\n')) == (1, 1)
+    assert 'torch finds no CUDA' in err
+
+
+def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path):
+    (tmp_path / 'file').write_text('in the way')
+    for script, arguments in (('sample.py', (*ONE, '--memory_text=Cats.')), ('build_memory.py', ('--text=Cats.',))):
+        code, _, err = run(script, *arguments, '--memory_layers=0', f'--memory_file={tmp_path}/file/m.safetensors')
+        assert (code, err.count('\n')) == (1, 1)
+        assert 'file' in err
+    assert os.listdir(tmp_path) == ['file']
+
+
+@pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, 'geteuid') else True, reason='root may write everywhere')
+def test_a_folder_without_permission_is_one_line(run, tmp_path):
+    os.chmod(tmp_path, 0o500)
+    code, _, err = run('build_memory.py', '--text=Cats.', '--memory_layers=0', f'--memory_file={tmp_path}/m.safetensors')
+    assert (code, err.count('\n')) == (1, 1)
+    assert 'not writable' in err
+
+
+@pytest.mark.parametrize(('script', 'arguments', 'message'), [
+    ('build_memory.py', ['--memory_file=x.safetensors'], 'no text to remember'),
+    ('build_memory.py', ['--text=Cats.'], 'no file to write'),
+    ('evaluate.py', ['--measure=taste'], "measure is 'taste'"),
+    ('evaluate.py', [], 'no memory to measure'),
+    ('train.py', ['--dataset=none', '--n_layer=1', '--n_head=1', '--n_embd=8', '--out_dir=OUT'], 'prepare.py'),
+])
+def test_bad_input_of_the_other_scripts_is_one_line(run, tmp_path, script, arguments, message):
+    arguments = [argument.replace('OUT', str(tmp_path)) for argument in arguments]
+    code, _, err = run(script, *arguments, **({'init_from': ''} if script == 'train.py' else {}))
+    assert (code, err.count('\n')) == (1, 1)
+    assert message in err
