@@ -184,9 +184,9 @@ def perplexity(model, documents):
 
 def damage(model, tokenizer, memory):
     """-> perplexity of held-out text, plain and with the memory attached, each token picking for itself."""
-    size = model.config.block_size
-    texts = held_out_documents(memory)
-    documents = [encode_tensor(tokenizer, text, model) for text in texts if len(tokenizer.encode(text)) <= size]
+    device = model.transformer.wte.weight.device
+    texts = [tokenizer.encode(text)[:model.config.block_size + 1] for text in held_out_documents(memory)]
+    documents = [torch.tensor([ids], device=device) for ids in texts]
     model.detach_memory()
     plain = perplexity(model, documents)
     attach(model, memory, {**config, 'memory_select': 'each'})

@@ -11,26 +11,43 @@ ACTIVATIONS = {'gelu_new': 'gelu_new', 'gelu_pytorch_tanh': 'gelu_new', 'gelu': 
 
 def load(source):
     """A hub name or folder -> (fields of GPTConfig, state dict of GPT in float32). Raises FileNotFoundError, ValueError."""
+    import huggingface_hub
     from transformers import AutoConfig, GPT2LMHeadModel
     from transformers.utils import logging
     logging.set_verbosity_error()  # what goes wrong is raised below, in one line
     logging.disable_progress_bar()
-    kind = 'folder' if os.path.isdir(source) else 'model name'
+    huggingface_hub.logging.set_verbosity_error()
+    here = os.path.isdir(source) or is_cached(source)
     try:
-        config = AutoConfig.from_pretrained(source)
+        if not here:
+            huggingface_hub.HfApi().model_info(source, timeout=20)  # fails at once where the download would retry for half a minute
+        config = AutoConfig.from_pretrained(source, local_files_only=here)
     except Exception as error:  # the hub's client raises a dozen types
-        raise FileNotFoundError(f"no GPT-2 could be loaded from the {kind} {source!r}: give a folder in Hugging Face format, or a "
-                                f"hub name and a network (the embedded model is assets/tinyworld) [{type(error).__name__}]") from None
+        kind = 'folder' if os.path.isdir(source) else 'model name'
+        raise FileNotFoundError(f"no GPT-2 could be loaded from the {kind} {source!r}: give a folder in Hugging Face format, or a hub "
+                                f"name and a network (the embedded model is assets/tinyworld) [{type(error).__name__}]") from None
     if config.model_type != 'gpt2':
         raise ValueError(f"{source!r} is a {config.model_type!r} model, expected GPT-2's architecture ('gpt2')")
     try:
-        hf, info = GPT2LMHeadModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+        hf, info = GPT2LMHeadModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True,
+                                                   local_files_only=here)
     except Exception as error:
         raise ValueError(f"the weights of {source!r} could not be loaded, fetch or save them again [{first_line(error)}]") from None
     if info['missing_keys']:
         raise ValueError(f"the weights of {source!r} are incomplete: {min(info['missing_keys'])} is missing")
     weights = {name: w.T if is_conv1d(name) else w for name, w in hf.state_dict().items()}
     return config_from_hugging_face(config, source), weights
+
+
+def is_cached(name):
+    """Whether the hub's cache holds this model, so that it loads without a network."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+    try:
+        files = [try_to_load_from_cache(name, file) for file in ('config.json', 'model.safetensors', 'pytorch_model.bin')]
+    except HFValidationError:  # no name that a hub could have
+        return False
+    return isinstance(files[0], str) and any(isinstance(file, str) for file in files[1:])
 
 
 def save(config, weights, folder, dtype):

@@ -86,6 +86,18 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
         GPT.from_checkpoint(tmp_path / 'ckpt.pt')
 
 
+def test_a_model_in_the_hubs_cache_loads_by_its_name_without_a_network(tmp_path, monkeypatch):
+    hf = hugging_face(**SHAPES[0])
+    repository = tmp_path / 'models--gpt2-of-mine'
+    hf.save_pretrained(repository / 'snapshots' / 'abc')
+    (repository / 'refs').mkdir()
+    (repository / 'refs' / 'main').write_text('abc')
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
+    model = GPT.from_pretrained('gpt2-of-mine')
+    assert model.config.name == 'gpt2-of-mine'
+    torch.testing.assert_close(model(IDX)[0], hf(IDX).logits[:, -1:], atol=1e-4, rtol=0)
+
+
 def test_a_folder_with_a_missing_or_cut_weights_file_is_refused(tmp_path):
     hf = hugging_face(**SHAPES[1])
     weights = {name: tensor for name, tensor in hf.state_dict().items() if name not in ('lm_head.weight', 'transformer.h.1.ln_1.bias')}
