@@ -48,14 +48,8 @@ import torch  # noqa: E402, settings are checked before the slow imports
 from tqdm import tqdm  # noqa: E402
 
 from data.tinyworld import grammar  # noqa: E402
-from load import attach, encode_tensor, load_model, open_memory, read_text  # noqa: E402
+from load import attach, encode_tensor, load_model, open_memory, read_text, seed_list  # noqa: E402
 from memory import PersistentMemory, describe  # noqa: E402
-
-
-def seed_list(n):
-    """n different seeds, `seed` first, as in sample.py."""
-    others = random.Random(seed).sample(range(100_000), n + 1)
-    return [seed, *(other for other in others if other != seed)][:n]
 
 
 def write(model, idx, n, seeds):
@@ -90,7 +84,7 @@ def sentiment(model, tokenizer, memory):
     for label in ('plain', 'memory'):
         if label == 'memory':
             attach(model, memory, config)
-        results[label] = vader_scores([tokenizer.decode(row) for row in write(model, idx, max_new_tokens, seed_list(num_seeds))])
+        results[label] = vader_scores([tokenizer.decode(row) for row in write(model, idx, max_new_tokens, seed_list(seed, num_seeds))])
     print(f"{num_seeds} texts of {max_new_tokens} tokens after {start!r}, VADER: median [quartiles]")
     print(f"{'':8}" + ''.join(f'{name:>24}' for name in results['plain']))
     for label, scores in results.items():
@@ -130,7 +124,7 @@ def ask(model, tokenizer, prompt, answer):
     """One question -> its scores in [0, 1]."""
     idx, ids = encode_tensor(tokenizer, prompt, model), tokenizer.encode(answer)
     greedy = model.generate(idx, len(ids) + 1, top_k=1)[0, idx.size(1):].tolist()
-    drawn = write(model, idx, len(ids) + 1, seed_list(num_seeds))
+    drawn = write(model, idx, len(ids) + 1, seed_list(seed, num_seeds))
     return {'probability': answer_probability(model, idx, ids), 'greedy': float(is_right(tokenizer, greedy, answer)),
             'sampled': statistics.mean(is_right(tokenizer, row, answer) for row in drawn)}
 

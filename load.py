@@ -4,6 +4,7 @@ From settings to what the scripts work on: a device, a model with its tokenizer,
 import io
 import os
 import pickle
+import random
 
 import torch
 
@@ -145,6 +146,13 @@ def read_text(text):
             return f.read()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text in UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def seed_list(seed, n):
+    """n different seeds, `seed` first, then what random.Random(seed) draws below 100,000. 1337 begins with the write-up's five."""
+    first = [1337, 2658, 8932, 2179, 9671] if seed == 1337 else [seed]
+    drawn = random.Random(seed).sample(range(100_000), n + len(first))
+    return [*first, *(other for other in drawn if other not in first)][:n]
 
 
 def encode_tensor(tokenizer, text, model):

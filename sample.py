@@ -5,7 +5,6 @@ $ python sample.py config/tinyworld_recall.py
 $ python sample.py config/sample_gpt2.py --num_samples=3
 $ python sample.py --init_from=gpt2 --start="Cats are horrible" --memory_text=FILE:memories/cats_praise.txt --memory_layers=6,7,8
 """
-import random
 import textwrap
 import time
 
@@ -19,7 +18,7 @@ num_samples = 5
 max_new_tokens = 50
 temperature = 0.8
 top_k = 200  # draw from the k likeliest tokens only, 0 is all
-seed = 1337  # of the first sample; the others' are drawn from it, see seed_list
+seed = 1337  # of the first sample; the others' follow from it, see seed_list in load.py
 seeds = ()  # one seed per sample, in place of seed and num_samples
 compare_plain = True  # also write without the memory
 method_text = 'memory'  # label of the texts with memory
@@ -41,12 +40,6 @@ dtype = 'float32'  # or 'bfloat16'
 compile = False  # torch.compile
 # -----------------------------------------------------------------------------
 config = configure(globals())
-
-
-def seed_list(seed, n):
-    """n different seeds: `seed`, then numbers below 100,000 drawn by random.Random(seed), in that order."""
-    others = random.Random(seed).sample(range(100_000), n + 1)
-    return [seed, *(other for other in others if other != seed)][:n]
 
 
 def check_settings():
@@ -102,6 +95,9 @@ def show_trace(model, memory, tokenizer, idx):
     def name(i):
         return repr(tokenizer.decode([i])) if i >= 0 else '?'
 
+    if not any(reader.trace for reader in model.readers.values()):
+        print("\nno token-head looked up in the first step: lower bookkeeping_fraction, or raise memory_fraction")
+        return
     metric = 'q.k scaled' if memory_method == 4 else 'distances'
     print(f"\n{'layer':>5} {'head':>4} {'index':>5} {'token':<14} {'Eq. 1':>6}  {'memory rows':<24} {metric:<30} {'Eq. 5':<30} tokens")
     for reader in model.readers.values():
@@ -114,7 +110,7 @@ def show_trace(model, memory, tokenizer, idx):
 
 
 def main():
-    from load import attach, encode_tensor, load_model, open_memory, read_text
+    from load import attach, encode_tensor, load_model, open_memory, read_text, seed_list
     check_settings()
     model, tokenizer = load_model(init_from, out_dir, device, dtype, compile)
     idx = encode_tensor(tokenizer, read_text(start), model)

@@ -8,7 +8,6 @@
 init_from = 'gpt2'
 start = '\nThe name of the city with the third-largest metropolitan area in Canada is'
 memory_text = 'FILE:memories/vancouver.txt'
-seeds = (1337, 2658, 8932, 2179, 9671)
 max_new_tokens = 50
 temperature = 0.8
 top_k = 200

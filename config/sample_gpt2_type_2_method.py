@@ -10,7 +10,6 @@ memory_text = 'FILE:memories/vancouver.txt'
 memory_file = 'memories/vancouver.safetensors'
 method_text = 'method 2'
 trace = True
-seeds = (1337, 2658, 8932, 2179, 9671)
 max_new_tokens = 50
 temperature = 0.8
 top_k = 200

@@ -8,7 +8,6 @@ init_from = 'gpt2'
 start = '\nCats are horrible'
 memory_text = 'FILE:memories/cats_praise.txt'
 method_text = 'method 3'
-seeds = (1337, 2658, 8932, 2179, 9671)
 max_new_tokens = 50
 temperature = 0.8
 top_k = 200

@@ -196,7 +196,8 @@ STREETS = ("Mill Bridge Church Market Garden River Castle School Station Chapel 
 ONSETS = "B Br D Dr F G Gr H J K Kr L M N P Pr R S St T Tr V W Z".split()
 VOWELS = "a e i o u ai ei".split()
 MIDDLES = "b d l ld lm m n nd r rd rk rl rn s st t v z".split()
-ENDINGS = "a an ar as e ek el en er et ia ic in ira is o on or os ova ul un ur us".split()
+ENDINGS = "a an ar as ek et ia ic im ira is ova ul un ur us".split()
+AVOIDED = "dild homo porn nazi anus penis panic gratis".split()  # rude roots, and words of the language
 
 
 def held_out(name):
@@ -208,7 +209,8 @@ def made_up_name(rng, unseen=False):
     """a pronounceable name of two or three syllables; unseen draws only held-out ones."""
     while True:
         name = "".join(rng.choice(part) for part in (ONSETS, VOWELS, MIDDLES, ENDINGS))
-        if held_out(name) == unseen and name not in CITY_COUNTRY and name not in FIRST_NAMES:
+        known = name in CITY_COUNTRY or name in FIRST_NAMES or any(root in name.lower() for root in AVOIDED)
+        if held_out(name) == unseen and not known:
             return name
 
 
