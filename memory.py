@@ -4,6 +4,7 @@ PersistentMemory: the keys and values that attention kept of remembered texts; w
 Letters as in model.py: nh n_head, hs head size, M stored tokens, K neighbours, N look-ups.
 Nothing here knows how a model works: of one it needs its `config`, `fingerprint()`, `keys_values(idx, layers)` and `check_ids(idx)`.
 """
+import contextlib
 import json
 import math
 import os
@@ -18,9 +19,6 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 FORMAT_VERSION = 1
-
-# one look-up is a few microseconds of work, and waking a second thread for it can take a thousand times that
-faiss.omp_set_num_threads(1)
 
 
 class PersistentMemory:
@@ -136,9 +134,10 @@ class PersistentMemory:
         if len(self) > 0:
             index = self._index(layer, metric)
             flat, heads = np.ascontiguousarray(queries.detach().float().cpu().numpy()), heads.cpu().numpy()
-            for head in np.unique(heads):
-                at = heads == head
-                found[at], ids[at] = index[head].search(flat[at], k)
+            with one_thread():
+                for head in np.unique(heads):
+                    at = heads == head
+                    found[at], ids[at] = index[head].search(flat[at], k)
         return torch.from_numpy(found).to(queries.device), torch.from_numpy(ids).to(queries.device)
 
     def _index(self, layer, metric):
@@ -276,6 +275,17 @@ class PersistentMemory:
         text = ''.join(path.read_text(encoding='utf-8') for path in sorted(pathlib.Path(folder).glob('*.txt'))[:1])
         memory._add_rows(old_tokens(text, tokenizer, rows.pop()), folder, text)
         return memory
+
+
+@contextlib.contextmanager
+def one_thread():
+    """A search is microseconds of work, waking a second thread for it can take a thousand times that. torch shares the setting."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 FIELDS = {'n_head': 'n_head', 'head_size': 'head size', 'n_layer': 'n_layer', 'vocab_size': 'vocabulary',

@@ -23,7 +23,7 @@ eval_iters = 20  # batches of an evaluation
 always_save_checkpoint = False  # False keeps the best by validation loss for export, True the last
 init_from = 'scratch'  # 'scratch', 'resume' (from out_dir), or a GPT-2 to finetune: hub name or folder
 dataset = 'tinyworld'  # data/<dataset>/train.bin and val.bin, uint16 token ids
-start_token = -1  # batches begin at this token, -1 is anywhere. Position 0 becomes a bookkeeping token this way
+start_tokens = ()  # rows begin at the last of these tokens, () is anywhere: (198, 198) is the line after an empty one
 batch_size = 12
 gradient_accumulation_steps = 1
 block_size = 1024
@@ -71,11 +71,12 @@ class Batches:
             raise FileNotFoundError(f"no {path}: make it with python {os.path.join('data', dataset, 'prepare.py')}")
         self.tokens = np.memmap(path, dtype=np.uint16, mode='r')
         self.block_size = model_block_size
-        self.starts = np.arange(len(self.tokens)) if start_token < 0 else np.flatnonzero(self.tokens == start_token)
-        self.starts = self.starts[self.starts + model_block_size < len(self.tokens)]
+        matches = [self.tokens[i:len(self.tokens) - len(start_tokens) + i + 1] == token for i, token in enumerate(start_tokens)]
+        starts = np.flatnonzero(np.all(matches, axis=0)) + len(start_tokens) - 1 if matches else np.arange(len(self.tokens))
+        self.starts = starts[starts + model_block_size < len(self.tokens)]
         if len(self.starts) == 0:
             raise ValueError(f"{path} holds {len(self.tokens)} tokens, too few for one window of {model_block_size} "
-                             f"(start_token={start_token})")
+                             f"(start_tokens={start_tokens})")
         self.split = 0 if split == 'train' else 1
 
     def get(self, step):

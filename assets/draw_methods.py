@@ -3,169 +3,148 @@ Draws assets/methods.png, the README's picture of the four methods: what is pick
 
 $ python assets/draw_methods.py
 
-Nothing in it is measured: bars and shares are made up, K is 2. One unit is 100 pixels, y grows downwards.
+Bars and shares are made up, K is 2. One unit is 100 pixels, y grows downwards, columns count from a panel's left edge x.
 """
 import os
+import re
 
-import matplotlib
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle  # noqa: E402
+import matplotlib.pyplot as plt
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from PIL import Image
 
 out = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'methods.png')
-ink, quiet, line, ground = '#1f2933', '#56616c', '#c5ccd3', '#f5f6f7'
-context, context_pale = '#2b5c8a', '#d6e3ef'  # dark and square: still told apart in grey
-memory, memory_pale = '#f2a541', '#fdf0dc'  # light and round
-width, height, pitch, cell = 18, 12.2, 0.49, 0.43
-panels = (3.45, 7.15, 10.85, 14.5)  # left edges
-found = (2, 4)  # columns of the store that the search of methods 1 to 3 finds
-
-plt.rcParams.update({'font.family': 'DejaVu Sans', 'mathtext.fontset': 'dejavusans', 'text.color': ink})
+ink, quiet, edge, ground = '#1f2933', '#4d5863', '#b0bac4', '#f5f6f7'
+fills = {'context': ('#d6e3ef', '#2b5c8a'), 'memory': ('#fdf0dc', '#f2a541')}  # pale and strong, far apart in grey too
+context, memory = '#2b5c8a', '#dc8a1c'  # of arrows
+width, height, pitch, cell, tall = 18, 11.7, 0.48, 0.42, 0.5
+s_j, RF = 0.2, 0.2  # shares of the token's own value
 fig = plt.figure(figsize=(width / 1.5, height / 1.5), dpi=150)
-ax = fig.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
-ax.axis('off')
+ax = fig.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), frame_on=False)
 
 
-def say(x, y, text, size=12, color=ink, ha='left', **more):
-    ax.text(x, y, text, size=size, color=color, ha=ha, va='center', zorder=5, **more)
+def say(x, y, text, color=ink, ha='left', size=11, weight='normal', step=0.36):
+    text = re.sub(r'\b(MF|BF|TS|RF)\b', r'\\mathrm{\1}', text)  # settings stand upright, vectors lean
+    for n, words in enumerate(text.split('\n')):
+        ax.text(x, y + step * n, words, size=size, color=color, ha=ha, weight=weight, va='center', zorder=5)
 
 
-def box(x, y, label='', kind='context', strong=False, own=0.0, w=cell, h=0.5):
-    """A key, value or query with its left upper corner at x, y. own: the share of the token's own value, filled from below."""
-    dark, pale = (context, context_pale) if kind == 'context' else (memory, memory_pale)
-    style = 'square,pad=0' if kind == 'context' else 'round,pad=0,rounding_size=0.13'
-    patch = FancyBboxPatch((x, y), w, h, boxstyle=style, fc=dark if strong else pale, ec=ink if strong else line, lw=1.3, zorder=3)
-    ax.add_patch(patch)
-    if own:
-        share = ax.add_patch(Rectangle((x, y + h * (1 - own)), w, h * own, fc=context, zorder=3.5))
-        share.set_clip_path(patch)
-    say(x + w / 2, y + h / 2 - own * h / 2, label, 11, 'white' if strong and kind == 'context' else ink, 'center')
+def shape(x, y, w, h, fill, outline=edge, rounding=0.0, z=3.0):
+    style = f'round,pad=0,rounding_size={rounding}'
+    return ax.add_patch(FancyBboxPatch((x, y), w, h, boxstyle=style, fc=fill, ec=outline, lw=1.3, zorder=z))
 
 
-def arrow(start, end, color=ink, lw=1.6, bend=0.0, head=True):
+def box(x, y, text, kind='context', strong=True, share=0.0, w=cell):
+    """A vector with its upper left corner at x, y: square from the context, round from the memory, `share` of it context."""
+    patch = shape(x, y, w, tall, fills[kind][strong], ink if strong else edge, 0.13 if kind == 'memory' else 0)
+    ax.add_patch(Rectangle((x, y + tall * (1 - share)), w, tall * share, fc=context, zorder=3.5)).set_clip_path(patch)
+    say(x + w / 2, y + tall * (1 - share) / 2, text, 'white' if strong and kind == 'context' else ink, 'center')
+
+
+def row(x, y, letters, names, kind='context', strong='', bars=()):
+    """Keys, values or both side by side, those named in `strong` strong, their attention as bars on top; '_' is a gap."""
+    for n, name in enumerate(names.split()):
+        for below, letter in enumerate(letters if name != '_' else ''):
+            box(x + n * pitch, y + 0.54 * below, name if name == '...' else f'${letter}_{name}$', kind, name in strong)
+        if bars:
+            shape(x + n * pitch, y - 0.05 - bars[n], cell, bars[n], fills[kind][name in strong])
+
+
+def arrow(x, start, end, color=ink, lw=1.6, head=True, text='', aside=0.0):
+    """From the middle of a column to that of another; start and end are (column, y). The text stands aside of its middle."""
+    ends = [(x + column * pitch + cell / 2, y) for column, y in (start, end)]
     style = '-|>,head_length=5,head_width=2.6' if head else '-'
-    ax.add_patch(FancyArrowPatch(start, end, arrowstyle=style, connectionstyle=f'arc3,rad={bend}', color=color, lw=lw,
-                                 shrinkA=1, shrinkB=1, zorder=4))
+    ax.add_patch(FancyArrowPatch(*ends, arrowstyle=style, color=color, lw=lw, shrinkA=1, shrinkB=1, zorder=2.5))
+    say((ends[0][0] + ends[1][0]) / 2 + aside, (start[1] + end[1]) / 2, text, ha='center')
 
 
-def middle(x, column):
-    return x + column * pitch + cell / 2
+def panel(x, number, subtitle, formulas):
+    say(x, 2.4, f'method {number}', size=15, weight='bold')
+    say(x, 2.8, subtitle, quiet)
+    say(x, 10.55, formulas, size=12, step=0.55)
 
 
-def draw_write():
-    """The strip above all: how a store comes to be."""
-    ax.add_patch(FancyBboxPatch((0.25, 0.25), width - 0.5, 1.75, boxstyle='round,pad=0,rounding_size=0.15', fc=ground, ec='none'))
-    say(0.5, 0.85, 'write', 15, weight='bold')
-    say(0.5, 1.3, 'a text runs through', 12, quiet)
-    say(0.5, 1.6, 'the plain model once', 12, quiet)
-    for n, token in enumerate((r'\n', 'A', 'text', 'to', 'keep')):
-        box(3.45 + n * 0.75, 0.87, token, w=0.68)
-    arrow((7.2, 1.12), (7.8, 1.12))
-    box(7.85, 0.72, 'frozen GPT-2', w=1.9, h=0.8)
-    arrow((9.8, 1.12), (10.4, 1.12))
-    for n in range(5):
-        for y, letter in ((0.6, 'k'), (1.14, 'v')):
-            box(10.5 + n * pitch, y, f'${letter}_{n}$' if n else '', 'memory' if n else 'context', n > 0)
-    arrow((10.45, 1.7), (10.98, 0.54), lw=2, head=False)
-    say(13.2, 0.7, 'of the chosen layers, in each head,', 12)
-    say(13.2, 1.08, '$M$ keys and values are stored', 12)
-    say(13.2, 1.52, 'the bookkeeping row is left out', 12, quiet)
+def draw_frame():
+    """The strip above all, how a store comes to be, and the column at the left, what methods 1 to 3 do with it."""
+    for y, name, text in ((0.68, 'write', 'a text runs through\nthe plain model once'), (2.4, 'read', 'one head of one layer'),
+                          (3.45, 'pick', 'Eq. 4: the tokens $j$ with\n$S_{ij} \\geq 1\\,/\\,(MF \\cdot t)$,'
+                           '\nthe first only if $S_{i0} > BF$'),
+                          (5.5, 'search', "with the token's key:\n$K$ smallest $\\Vert k_j - k_n \\Vert^2$"),
+                          (7.25, 'rank', "Eq. 5: with its query,\n$s$ = softmax of\n$TS \\cdot q_j \\cdot k_n / \\sqrt{hs}$"),
+                          (9.15, 'replace', "$v_j$ by $v'_j$ in $S V$")):
+        say(0.4, y, name, size=15, weight='bold')
+        say(0.4, y + 0.4, text)
+    for y, kind in ((10.27, 'context'), (10.85, 'memory')):
+        box(0.4, y, '', kind)
+        say(0.95, y + tall / 2, kind)
+    shape(0.2, 0.2, width - 0.4, 1.7, ground, 'none', 0.15, z=0)
+    for n, token in enumerate((r'\n', 'a', 'text', 'to', 'keep')):
+        box(3.2 + n * 0.75, 0.8, token, strong=False, w=0.69)
+    shape(7.7, 0.65, 1.9, 0.8, 'white', ink)
+    say(8.65, 1.05, 'frozen GPT-2', ha='center')
+    arrow(6.8, (0, 1.05), (1.35, 1.05))
+    arrow(9.45, (0, 1.05), (1.35, 1.05))
+    row(10.6, 0.53, 'kv', '0')
+    row(10.6 + pitch, 0.53, 'kv', '1 2 3 4', 'memory', '1234')
+    ax.plot((10.52, 11.08), (1.67, 0.43), color=ink, lw=2, zorder=6)  # the bookkeeping row
+    say(13.3, 0.69, 'keys and values of chosen layers\nare kept: $M$ of each in every head\nbut not the bookkeeping row')
 
 
-def draw_steps():
-    """The column at the left: what the rows show, for methods 1 to 3."""
-    steps = (
-        (3.65, 'pick', 'Eq. 4', ('token $j$, where row $i$ has', r'$S_{ij} \geq 1\,/\,(\mathrm{MF} \cdot t)$',
-                                 'the first token only', r'where $S_{i0} > \mathrm{BF}$')),
-        (5.9, 'search', '', ('$K$ stored keys nearest to $k_j$', r'by $\Vert k_j - k_n \Vert^2$')),
-        (7.35, 'rank', 'Eq. 5', (r'softmax of $\mathrm{TS} \cdot q_j k_n / \sqrt{hs}$', "$q_j$: the token's own query")),
-        (9.05, 'replace', '', ("$v'_j$ for $v_j$", 'in this head')))
-    for y, name, equation, lines in steps:
-        say(0.35, y, name, 15, weight='bold')
-        say(3.0, y, equation, 11, quiet, 'right')
-        for n, text in enumerate(lines):
-            say(0.35, y + 0.4 + 0.36 * n, text, 11)
+def draw_pick(x):
+    row(x, 4.6, 'k', '0 1 j ... i', strong='j', bars=(0.72, 0.14, 0.56, 0.2, 0.26))
+    for start, end, y in ((-0.1, 1.0, 3.7), (1.0, 5.0, 4.2)):  # thresholds
+        ax.plot((x + start * pitch, x + end * pitch), (y, y), color=ink, lw=1.4, ls=(0, (3, 2)), zorder=4)
+    say(x + cell / 2, 3.5, '$BF$', ha='center')
+    say(x + 5.1 * pitch, 4.2, r'$1/(MF \cdot t)$')
+    say(x + 6 * pitch + cell, 3.2, "newest row's query", quiet, 'right')
+    row(x + 6 * pitch, 3.42, 'q', 'i', strong='i')
+    arrow(x, (5.5, 3.67), (3.7, 3.67), text='$S_i$', aside=-0.65)
 
 
-def draw_bars(x, y, weights, columns, kind='context', strong=()):
-    for weight, column in zip(weights, columns):
-        color = (context, context_pale) if kind == 'context' else (memory, memory_pale)
-        ax.add_patch(Rectangle((x + column * pitch, y - weight), cell, weight, fc=color[column not in strong], ec=line, lw=1))
-
-
-def draw_row(x, y, letter, strong=()):
-    """The context's keys or values of one head in one layer, newest row last."""
-    for column, name in enumerate(('0', '1', 'j', '', 'i')):
-        box(x + column * pitch, y, f'${letter}_{name}$' if name else '...', strong=column in strong)
-
-
-def draw_store(x, found):
-    for column, name in enumerate(('1', '2', 'n', '', 'n', 'M')):
-        for y, letter in ((6.1, 'k'), (6.64, 'v')):
-            box(x + column * pitch, y, f'${letter}_{name}$' if name else '...', 'memory', column in found)
-
-
-def draw_replacing(x, own_candidate, blend):
-    """Methods 1 to 3 in the panel at x. own_candidate: the token's own value is ranked too; blend: RF keeps some of it."""
-    j = middle(x, 2)
-    draw_bars(x, 4.55, (0.75, 0.14, 0.52, 0.2, 0.26), range(5), strong=(2,))
-    arrow((x + 6 * pitch, 4.1), (middle(x, 4) + 0.3, 4.1))
-    box(x + 6 * pitch, 3.85, '$q_i$')
-    draw_row(x, 4.6, 'k', strong=(2,))
-    for column in found:
-        arrow((j, 5.1), (middle(x, column), 6.08), memory)
-    draw_store(x, found)
-    for letter, y in (('k', 6.1), ('v', 6.64)) if own_candidate else ():
-        box(x + 6.25 * pitch, y, f'${letter}_j$', strong=True)
-    own = 0.3 if own_candidate else 0
-    for column, lw in zip(found, (4, 2)):
-        arrow((middle(x, column), 7.15), (j, 8.15), memory, lw, head=False)
-    if own_candidate:
-        arrow((middle(x, 6.25), 7.15), (j + 0.1, 8.2), context, 3, head=False)
-    box(x + 2 * pitch, 8.2, '$m$', 'memory', True, own)
-    arrow((j, 8.7), (j, 9.5))
-    if blend:
-        box(x + 4 * pitch, 8.2, '$v_j$', strong=True)
-        arrow((middle(x, 4), 8.7), (j + 0.15, 9.5), context)
-        say(j - 0.12, 9.05, r'$1 - \mathrm{RF}$', 11, ha='right')
-        say(middle(x, 3) + 0.3, 9.2, r'$\mathrm{RF}$', 11)
-        own = own + 0.15
-    draw_row(x, 9.55, 'v')
-    box(x + 2 * pitch, 9.55, "$v'_j$", 'memory', True, own)
+def draw_replacing(x, number, ranks_own, blends):
+    """Methods 1 to 3. ranks_own: the token's own value is one more candidate; blends: v' keeps a share of it, RF."""
+    panel(x, number, f"{'blend' if blends else 'replace'}, own value {'ranked too' if ranks_own else 'not ranked'}",
+          rf"$m = \sum_n s_n v_n{' + s_j v_j' * ranks_own}$" + ("\n$v'_j = (1 - RF)\\,m + RF\\,v_j$" if blends else "\n$v'_j = m$"))
+    draw_pick(x)
+    row(x, 6.1, 'kv', '1 2 n ... n M', 'memory', 'n')
+    for column, lw, text in ((2, 5, '$s_n$'), (4, 3, '')):
+        arrow(x, (2, 5.1), (column, 6.08), context)
+        arrow(x, (column, 7.12), (2, 8.25), memory, lw, False, text, -0.24)
+    if ranks_own:
+        row(x + 6.2 * pitch, 6.1, 'kv', 'j', strong='j')
+        say(x + 6.2 * pitch + cell, 5.86, 'and own', quiet, 'right')
+        arrow(x, (6.2, 7.12), (2, 8.25), context, 2, False, '$s_j$', 0.45)
+    box(x + 2 * pitch, 8.2, '$m$', 'memory', share=s_j * ranks_own)
+    arrow(x, (2, 8.7), (2, 9.52), text='$1 - RF$' * blends, aside=-0.45)
+    if blends:
+        row(x + 4 * pitch, 8.2, 'v', 'j', strong='j')
+        arrow(x, (4, 8.7), (2.2, 9.52), context, text='$RF$', aside=0.33)
+    row(x, 9.55, 'v', '0 1 _ ... i')
+    box(x + 2 * pitch, 9.55, "$v'_j$", 'memory', share=s_j * ranks_own * (1 - RF * blends) + RF * blends)
 
 
 def draw_extended(x):
-    """Method 4 in the panel at x: one softmax over context and stored keys."""
-    say(x, 3.8, 'nothing is picked', 12, quiet)
-    draw_row(x, 4.6, 'k')
-    box(x + 6 * pitch, 4.6, '$q_i$', strong=True)
-    for column in (3, 5):
-        pass
-    draw_store(x, (2, 4))
-    for column in found:
-        arrow((middle(x, 6), 5.1), (middle(x, column), 6.08), context)
-    for column, to in zip(found, (5.3, 6.3)):
-        arrow((middle(x, column), 7.15), (middle(x, to), 8.7), memory, 2)
-    draw_bars(x, 9.5, (0.5, 0.1, 0.3, 0.15, 0.2), range(5), strong=range(5))
-    draw_bars(x, 9.5, (0.65, 0.4), (5.3, 6.3), 'memory', (5.3, 6.3))
-    draw_row(x, 9.55, 'v')
-    for column in (5.3, 6.3):
-        box(x + column * pitch, 9.55, '$v_n$', 'memory', True)
-
-
-def main():
-    draw_write()
-    draw_steps()
-    titles = ('method 1', 'method 2', 'method 3', 'method 4')
-    for x, title in zip(panels, titles):
-        say(x, 2.6, title, 15, weight='bold')
-    draw_replacing(panels[0], True, False)
-    draw_replacing(panels[1], False, True)
-    draw_replacing(panels[2], True, True)
-    draw_extended(panels[3])
-    fig.savefig(out)
+    """Method 4: one softmax over the context and the stored keys that the row's query found."""
+    shape(x - 0.17, 2.05, width - x - 0.03, height - 2.25, ground, 'none', 0.15, z=0)
+    panel(x, 4, 'extended attention', '$y_i = \\sum_j S_{ij} v_j + \\sum_n S_{in} v_n$\n'
+                                      '$S_{in} \\propto \\exp(TS \\cdot q_i \\cdot k_n / \\sqrt{hs})$')
+    say(x, 3.5, 'nothing is picked,\nnothing is replaced', quiet)
+    row(x, 4.6, 'k', '0 1 j ... i')
+    row(x + 6.2 * pitch, 4.6, 'q', 'i', strong='i')
+    say(x + 6.2 * pitch + cell, 4.36, "each row's own query", quiet, 'right')
+    say(x, 5.38, r'$K$ largest $q_i \cdot k_n$')
+    row(x, 6.1, 'kv', '1 n 3 ... n M', 'memory', 'n')
+    for column, to in ((1, 5.2), (4, 6.2)):
+        arrow(x, (6.2, 5.1), (column, 6.08), context)
+        arrow(x, (column, 7.12), (to, 8.72), memory, 2)
+    say(x, 8.72, 'one softmax $S_i$')
+    row(x, 9.55, 'v', '0 1 j ... i', bars=(0.5, 0.1, 0.3, 0.15, 0.2))
+    row(x + 5.2 * pitch, 9.55, 'v', 'n n', 'memory', 'n', bars=(0.65, 0.4))
 
 
 if __name__ == '__main__':
-    main()
+    draw_frame()
+    for number, ranks_own, blends in ((1, True, False), (2, False, True), (3, True, True)):
+        draw_replacing(3.68 * number - 0.48, number, ranks_own, blends)
+    draw_extended(14.24)
+    fig.savefig(out)
+    Image.open(out).convert('RGB').quantize(128).save(out, optimize=True)  # 80 kB, not 200

@@ -6,7 +6,7 @@
 out_dir = 'out-tinyworld'
 export_dir = 'assets/tinyworld'
 dataset = 'tinyworld'
-start_token = 198  # "\n", which begins every line: position 0 is always the bookkeeping token
+start_tokens = (198, 198)  # rows begin where a document begins, with "\n": position 0 is always the bookkeeping token
 
 n_layer = 6
 n_head = 8
@@ -14,12 +14,12 @@ n_embd = 256
 block_size = 256
 batch_size = 16
 
-learning_rate = 1.5e-3
+learning_rate = 2e-3
 min_lr = 1e-4
 warmup_iters = 100
-max_iters = 2600
-lr_decay_iters = 2600
+max_iters = 5000
+lr_decay_iters = 5000
 weight_decay = 0.1
 beta2 = 0.99
-eval_interval = 200
+eval_interval = 250
 eval_iters = 10

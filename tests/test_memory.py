@@ -32,6 +32,14 @@ def test_search_equals_brute_force(memory, metric, k):
         torch.testing.assert_close(d, expected.values[:k], atol=1e-4, rtol=1e-4)
 
 
+def test_a_search_leaves_torch_its_threads(memory):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    memory.search(0, torch.tensor([0]), torch.zeros(1, 8), k=1)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize(('metric', 'worst'), [('l2', np.inf), ('product', -np.inf)])
 def test_missing_neighbours_are_minus_one_and_the_stored_ones_all_come(memory, metric, worst):
     distances, ids = memory.search(0, torch.tensor([1]), torch.zeros(1, 8), k=20, metric=metric)

@@ -126,7 +126,7 @@ def test_evaluate_recall_prints_a_table_and_a_json_line(run):
 def test_training_resumes_where_it_stopped_and_exports_a_model_that_loads(run, tmp_path, monkeypatch, folder):
     make_dataset(tmp_path, folder, monkeypatch)
     small = ('--n_layer=1', '--n_head=2', '--n_embd=8', '--block_size=16', '--batch_size=2', '--eval_iters=1', '--dataset=mini',
-             '--start_token=198', '--dtype=float32', '--device=cpu', '--eval_interval=3', '--lr_decay_iters=6')
+             '--start_tokens=198', '--dtype=float32', '--device=cpu', '--eval_interval=3', '--lr_decay_iters=6')
     assert run('train.py', *small, '--max_iters=6', '--out_dir=whole', '--export_dir=export', init_from='')[0] == 0
     assert run('train.py', *small, '--max_iters=3', '--out_dir=parts', init_from='')[0] == 0
     assert run('train.py', *small, '--max_iters=6', '--out_dir=parts', '--init_from=resume', init_from='')[0] == 0

@@ -453,11 +453,11 @@ def _draft(rng, unseen, size):
     return Topic(_join(rng, sentences), pairs, unique, extra)
 
 
-def _topic(rng, unseen=False, size=(6, 8)):
-    """a topic of 45 to 110 words in which every answer can be copied, space and all."""
+def _topic(rng, unseen=False, size=(5, 7)):
+    """a topic of 30 to 110 words in which every answer can be copied, space and all."""
     while True:
         draft = _draft(rng, unseen, size)
-        if 45 <= len(draft.paragraph.split()) <= 110 and all(
+        if 30 <= len(draft.paragraph.split()) <= 110 and all(
                 answer in draft.paragraph for _, answer in draft.pairs):
             return draft
 
@@ -483,7 +483,7 @@ def _topics(rng, count):
     found, taken = [], []
     while len(found) < count:
         # several paragraphs are kept short, so that the document fits in the context
-        one = _topic(rng, size=(6, 8) if count == 1 else (5, 6))
+        one = _topic(rng, size=(5, 7) if count == 1 else (4, 5))
         if not any(key in taken for key in one.keys):
             found.append(one)
             taken += one.keys
@@ -491,11 +491,11 @@ def _topics(rng, count):
 
 
 def fact_document(rng, with_text=True):
-    """paragraphs about one to three topics, then questions with their answers."""
-    topics = _topics(rng, rng.choices([1, 2, 3], [58, 38, 4])[0])
+    """paragraphs about one or two topics, then questions with their answers."""
+    topics = _topics(rng, rng.choices([1, 2], [70, 30])[0])
     paragraphs = [one.paragraph for one in topics]
     pairs = [(q, a, one.extra) for one in topics for q, a in one.pairs]
-    asked = rng.sample(pairs, rng.randint(3, min(6, len(pairs))))
+    asked = rng.sample(pairs, rng.randint(min(5, len(pairs)), min(9, len(pairs))))
     lines = [q + a + "." for q, a, _ in asked]
     if rng.random() < 0.1:
         lines.append("".join(known_fact(rng)) + ".")
@@ -511,7 +511,7 @@ def fact_document(rng, with_text=True):
 
 def document(rng):
     """one training document: an opinion, or facts; a tenth of the facts stand without text."""
-    if rng.random() < 0.35:
+    if rng.random() < 0.45:
         return opinion(rng)
     return fact_document(rng, with_text=rng.random() >= 0.1)
 

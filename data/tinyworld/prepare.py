@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(here)))
 from configurator import configure, one_line_errors  # noqa: E402
 
 # -----------------------------------------------------------------------------
-train_documents = 100000
+train_documents = 160000
 val_documents = 1000
 vocab_size = 2048
 out = here  # folder to write to
@@ -33,8 +33,8 @@ from data.tinyworld import grammar  # noqa: E402
 
 
 def documents(first, count):
-    """Documents number first to first + count, each by its own generator."""
-    return [grammar.document(random.Random(f'{seed} {n}')) for n in tqdm(range(first, first + count), 'documents')]
+    """Documents number first to first + count, each by its own generator, an empty line after each."""
+    return [grammar.document(random.Random(f'{seed} {n}')) + '\n' for n in tqdm(range(first, first + count), 'documents', mininterval=1)]
 
 
 def train_tokenizer(texts):
@@ -64,8 +64,8 @@ def main():
     tokenizer = train_tokenizer(train[:20000])
     write('tokenizer.json', tokenizer.to_str().encode())
     for name, texts in (('train', train), ('val', val)):
-        ids = [i for encoding in tokenizer.encode_batch(texts) for i in encoding.ids]
-        write(f'{name}.bin', np.array(ids, dtype=np.uint16).tobytes())
+        ids = np.concatenate([np.array(encoding.ids, dtype=np.uint16) for encoding in tokenizer.encode_batch(texts)])
+        write(f'{name}.bin', ids.tobytes())
         print(f"{name}.bin: {len(texts):,} documents, {len(ids):,} tokens")
 
 
