@@ -37,19 +37,21 @@ class Cache:
     """
     What the layers keep of the tokens seen, so that a new token costs one row.
 
-    A dictionary of growing tensors (..., size, d). During a forward pass `end` is the number of tokens seen, those given
-    included; `append` writes the newest rows up to `end`. Rows that were written before may be written again.
+    `rows` holds growing tensors (..., size, d), `length` the number of tokens seen before this forward pass, `end` after it.
+    A memory read can change rows of the past: `first` (B,) is, in each row of the batch, the first token that is new or changed.
     """
 
     def __init__(self, size):
         self.size, self.length, self.end = size, 0, 0
-        self.rows = {}
+        self.rows, self.first = {}, None
 
-    def begin(self, n):
-        """Announces n new tokens."""
-        if self.length + n > self.size:
-            raise ValueError(f"the cache holds {self.size} tokens, {self.length} + {n} were given: make it larger")
-        self.end = self.length + n
+    def begin(self, idx):
+        """Announces new tokens, idx (B, T)."""
+        B, T = idx.shape
+        if self.length + T > self.size:
+            raise ValueError(f"the cache holds {self.size} tokens, {self.length} + {T} were given: make it larger")
+        self.end = self.length + T
+        self.first = torch.full((B,), self.length, device=idx.device)
 
     def append(self, key, x):
         """x (..., n, d), the newest n rows -> (..., end, d), all of them."""
@@ -100,13 +102,11 @@ class MemoryReader:
         """
         if self.method == 4:
             return self.attend_extended(q, k, v)
-        given = k.size(2) - q.size(2)  # the first row given
         queries = cache.append((self, 'queries'), q)  # (B, nh, S, hs)
-        found = cache.append((self, 'found'), torch.zeros_like(q))  # (B, nh, S, hs), v' of the known
-        known = cache.append((self, 'known'), q.new_zeros(*q.shape[:3], 1, dtype=torch.bool))  # (B, nh, S, 1)
+        found, known = self.kept(v, cache)
         if self.select == 'last':  # the newest row picks for all rows
             picked = self.pick(attention_weights(q[:, :, -1:], k))  # (B, nh, 1, S)
-            weights = attention_weights(queries[:, :, self.first_changed_row(picked, given, cache):], k)
+            weights = attention_weights(queries[:, :, self.first_changed_row(picked, cache):], k)
         else:  # each row picks for itself
             weights = attention_weights(q, k)  # (B, nh, T, S)
             picked = self.pick(weights)
@@ -132,20 +132,32 @@ class MemoryReader:
         mask[list(self.heads)] = True
         return mask
 
-    def first_changed_row(self, picked, given, cache):
+    def kept(self, v, cache):
+        """v' (B, nh, S, hs) of the token-heads looked up before, and (B, nh, S) which are: those whose key is still the same."""
+        if (self, 'found') not in cache.rows:
+            B, nh, _, hs = v.shape
+            cache.rows[self, 'found'] = v.new_zeros(B, nh, cache.size, hs)
+            cache.rows[self, 'known'] = v.new_zeros(B, nh, cache.size, dtype=torch.bool)
+        known = cache.rows[self, 'known'][..., :cache.end]
+        known &= (torch.arange(cache.end, device=v.device) < cache.first[:, None])[:, None]
+        return cache.rows[self, 'found'][:, :, :cache.end], known
+
+    def first_changed_row(self, picked, cache):
         """The first row to compute: the first given, or the first token that was picked otherwise in the step before.
 
         Rows before it see the same values as then, so their keys in the layers above, and what those found, stay.
         """
-        before = cache.rows.get((self, 'picked'))  # (B, nh, size, 1)
-        differs = before[:, :, :given, 0] != picked[:, :, 0, :given] if before is not None else picked[:, :, 0, :given]
-        changed = differs.flatten(0, 1).any(0).nonzero()
+        if cache.length > 0:
+            before = cache.rows[self, 'picked'][:, :, :cache.length, 0]
+            differs = (before != picked[:, :, 0, :cache.length]).any(1)  # (B, length)
+            first = torch.where(differs.any(1), differs.int().argmax(1), cache.length)
+            cache.first = torch.minimum(cache.first, first)
         cache.append((self, 'picked'), picked.transpose(-2, -1))
-        return changed[0].item() if len(changed) else given
+        return cache.first.min().item()
 
     def look_up(self, picked, weights, queries, keys, values, found, known):
         """Writes v' of each picked token-head into `found`, once while its key stays. Each stands on its own query, key, value."""
-        at = (picked.any(-2) & ~known[..., 0]).nonzero(as_tuple=True)  # b, h, j
+        at = (picked.any(-2) & ~known).nonzero(as_tuple=True)  # b, h, j
         if len(at[0]) == 0:
             return
         found[at], ids, distances, ranks = self.memory.read(
@@ -295,7 +307,7 @@ class GPT(nn.Module):
         if cache is None and self.readers:
             cache = Cache(T)  # a reader keeps its rows there
         if cache is not None:
-            cache.begin(T)
+            cache.begin(idx)
         pos = torch.arange(past, past + T, device=idx.device)
         x = self.transformer.drop(self.transformer.wte(idx) + self.transformer.wpe(pos))  # (B, T, C)
         for block in self.transformer.h:

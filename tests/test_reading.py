@@ -178,6 +178,18 @@ def test_only_picked_token_heads_are_searched_and_each_once(model, memory):
         assert total == len(set.union(*by_row))
 
 
+@pytest.mark.parametrize('select', ['last', 'each'])
+def test_a_batch_searches_as_often_as_its_rows_alone(model, memory, select):
+    model.attach_memory(memory, layers=(0, 1, 2), method=3, memory_fraction=1.0, bookkeeping_fraction=0.2, select=select)
+    rows, alone = [PROMPT, PROMPT[::-1], [7, 9] * 6], dict.fromkeys(range(3), 0)
+    together = model.generate(torch.tensor(rows), 12, top_k=1)
+    counts = model.searches
+    for row, text in zip(rows, together, strict=True):
+        assert model.generate(torch.tensor([row]), 12, top_k=1)[0].tolist() == text.tolist()
+        alone = {layer: alone[layer] + n for layer, n in model.searches.items()}
+    assert counts == alone
+
+
 def test_a_new_token_costs_at_most_a_search_per_head_whatever_the_context(model, memory):
     model.attach_memory(memory, layers=(0, 1), method=3, memory_fraction=5.0, bookkeeping_fraction=0.0, select='each')
     model.generate(torch.tensor([PROMPT]), 15, top_k=5, seeds=[1])
@@ -261,3 +273,15 @@ def test_bfloat16_reads_a_memory_written_in_float32(model, memory):
     assert model(torch.tensor([PROMPT]))[0].isfinite().all()
     assert model.searches == {0: 2}
     assert exact.isfinite().all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')
+@pytest.mark.parametrize(('name', 'select'), READINGS)
+def test_a_gpu_reads_as_the_cpu_does(model, memory, name, select):
+    model.attach_memory(memory, **SETTINGS[name], select=select)
+    expected = all_logits(model)
+    model.cuda()
+    idx = torch.tensor([PROMPT, PROMPT[::-1]], device='cuda')
+    torch.testing.assert_close(model(idx, targets=idx)[0].cpu(), expected, atol=1e-3, rtol=1e-3)
+    assert model.generate(idx, 5, top_k=1).shape == (2, len(PROMPT) + 5)

@@ -116,7 +116,8 @@ def test_evaluate_sentiment_prints_a_table_and_a_json_line(run):
 
 
 def test_evaluate_recall_prints_a_table_and_a_json_line(run):
-    code, out, _ = run('evaluate.py', *READ[:2], '--measure=recall', '--memory_text=x', '--num_seeds=2', '--num_facts=2', '--num_held_out=2')
+    counts = ("--num_seeds=2", "--num_facts=2", "--num_held_out=2")
+    code, out, _ = run("evaluate.py", *READ[:2], "--measure=recall", "--memory_text=x", *counts)
     assert code == 0
     rows = json.loads(out.splitlines()[-1])['results']
     assert list(rows) == ['question alone', 'text in prompt', 'memory of its text', 'memory of all 2 texts', 'perplexity']
