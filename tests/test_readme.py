@@ -1,0 +1,80 @@
+"""
+Every command of the README runs, in a copy of the repository; long ones are made short by more settings.
+
+$ python -m pytest tests/test_readme.py
+"""
+import os
+import re
+import runpy
+import shlex
+import shutil
+import sys
+
+import pytest
+from conftest import ROOT, tiny_model
+
+SHORT = {  # appended to the commands of a script
+    'evaluate.py': ['--num_seeds=2', '--num_facts=2', '--num_held_out=2'],
+    'train.py': ['--max_iters=1', '--eval_iters=1', '--eval_interval=1', '--batch_size=2', '--export_dir='],
+    'data/tinyworld/prepare.py': ['--train_documents=200', '--val_documents=20'],
+    'sample.py': ['--max_new_tokens=4', '--num_samples=2'],
+}
+
+
+def commands():
+    """The lines that begin with '$ ' in the README, and in the docstrings and comments of what it names."""
+    lines = []
+    for name in ['README.md', *(f'config/{file}' for file in sorted(os.listdir(os.path.join(ROOT, 'config'))) if file.endswith('.py'))]:
+        with open(os.path.join(ROOT, name)) as f:
+            text = f.read().replace('\\\n', ' ')
+        lines += re.findall(r'^(?:# +)?\$ (.*?)(?:  +#.*)?$', text, re.MULTILINE)
+    return list(dict.fromkeys(part for line in lines for part in line.split(' && ')))
+
+
+@pytest.fixture(scope='module')
+def copy(tmp_path_factory):
+    """The repository as a clone would have it."""
+    folder = tmp_path_factory.mktemp('clone') / 'repository'
+    ignored = shutil.ignore_patterns('.venv', '.git', 'out*', 'wandb', '*.bin', '__pycache__', '.*_cache', 'golden', 'tests')
+    shutil.copytree(ROOT, folder, ignore=ignored)
+    for file in os.listdir(folder / 'memories'):
+        if file.endswith('.safetensors') and file != 'tinyworld_praise.safetensors':
+            os.remove(folder / 'memories' / file)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def gpt2(tmp_path_factory):
+    """A folder that stands for OpenAI's GPT-2: its layers, heads and vocabulary, in narrow."""
+    import tiktoken
+    beside = os.path.join(os.path.dirname(ROOT), 'shared', 'tiktoken_cache')
+    if 'TIKTOKEN_CACHE_DIR' not in os.environ and os.path.isdir(beside):
+        os.environ['TIKTOKEN_CACHE_DIR'] = beside
+    try:
+        tiktoken.get_encoding('gpt2')
+    except Exception as error:  # the client raises many types
+        pytest.skip(f"GPT-2's vocabulary is not here and cannot be fetched ({type(error).__name__})")
+    folder = tmp_path_factory.mktemp('gpt2')
+    tiny_model(n_layer=12, n_head=12, n_embd=24, block_size=1024, vocab_size=50257, sharp=1.0).save_pretrained(folder)
+    return str(folder)
+
+
+def test_the_readme_has_its_two_commands_first():
+    assert [line.split('  ')[0] for line in commands()[:2]] == ['make sample', 'make test']
+    with open(os.path.join(ROOT, 'Makefile')) as f:
+        makefile = f.read()
+    assert re.search(r'^sample: .*\n(\t.*sample\.py.*\n){2}', makefile, re.MULTILINE)
+    assert re.search(r'^test: .*\n(\t.*\n)*\t.*pytest', makefile, re.MULTILINE)
+
+
+@pytest.mark.parametrize('command', [line for line in commands() if not line.startswith('make ')])
+def test_the_command_runs(command, copy, request, monkeypatch, capsys):
+    words = shlex.split(command)
+    assert words[0] == 'python', f'{command}: only python and make are checked here'
+    script, arguments = words[1], words[2:]
+    if '--init_from=gpt2' in arguments or any('sample_gpt2' in argument for argument in arguments):
+        arguments = [*(a for a in arguments if a != '--init_from=gpt2'), f'--init_from={request.getfixturevalue("gpt2")}']
+    monkeypatch.chdir(copy)
+    monkeypatch.setattr(sys, 'argv', [script, *arguments, *SHORT.get(script, [])])
+    runpy.run_path(script, run_name='__main__')
+    assert capsys.readouterr().out.strip()
