@@ -28,6 +28,8 @@ import os  # noqa: E402
 
 from tqdm import tqdm  # noqa: E402
 
+from atomic import folder_of, whole_files  # noqa: E402
+
 
 def read_texts():
     """-> [(source, text)], in the order of their names."""
@@ -41,6 +43,8 @@ def read_texts():
     texts = [(source if source.startswith('FILE:') else '', read_text(source)) for source in sources]
     if split_lines:
         texts = [(source, line) for source, whole in texts for line in whole.splitlines() if line.strip()]
+    if not texts:
+        raise ValueError("the text to remember is empty: give at least one line")
     return texts
 
 
@@ -50,10 +54,8 @@ def check_target():
         raise ValueError("no file to write: give --memory_file=memories/name.safetensors")
     if os.path.exists(memory_file) and not overwrite:
         raise FileExistsError(f"{memory_file} exists: name another memory_file, or add --overwrite=True to replace it")
-    folder = os.path.dirname(os.path.abspath(memory_file))
-    os.makedirs(folder, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"the folder {folder} is not writable: name another memory_file, or change its permissions")
+    with whole_files(folder_of(memory_file)):
+        pass
 
 
 def main():

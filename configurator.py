@@ -32,6 +32,7 @@ OLD_NAMES = {old: {new} for old, new in RENAMED.items()} | {
     'knn_num': {'memory_layers', 'memory_k'}, 'mem_store': {'memory_file'}, 'store_mem': {'memory_file'},
     'load_mem_store': {'memory_file', 'memory_text'}}
 
+
 def configure(settings):
     """Overrides a script's settings with sys.argv, in place; called as configure(globals()) right after the block.
 
@@ -55,6 +56,7 @@ def configure(settings):
         settings.update(values)
         return values
 
+
 @contextmanager
 def one_line_errors():
     """Around a script's job: what a user can cause ends as one line `error: ...` on stderr, without a traceback.
@@ -69,6 +71,7 @@ def one_line_errors():
         print('error:', ' '.join(line for line in lines if line), file=sys.stderr)
         raise SystemExit(130 if isinstance(e, KeyboardInterrupt) else 1) from None
 
+
 def describe(e):
     if isinstance(e, KeyboardInterrupt):
         return 'interrupted'
@@ -76,12 +79,14 @@ def describe(e):
         return f'the disk is full, {e.filename or "a file"} could not be written: free some space and run this again'
     return str(e) or type(e).__name__
 
+
 def help_text(settings):
     # the source itself, so that help cannot drift from the defaults and their comments
     parts = re.split(r'^# ----.*\n?', Path(settings['__file__']).read_text(encoding='utf-8'), flags=re.MULTILINE)
     if len(parts) < 3:
         raise ValueError(f"{settings['__file__']} has no settings block, expected one between two lines '# -----'")
     return f"{(settings.get('__doc__') or '').strip()}\n\n{parts[1]}".strip()
+
 
 def read_options(options, settings):
     given = {}
@@ -97,6 +102,7 @@ def read_options(options, settings):
         given[name] = read_value(text, kind)
     return given
 
+
 def read_value(text, kind):
     if kind is str and not re.fullmatch(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""", text):
         return text.replace('\\n', '\n')
@@ -105,10 +111,14 @@ def read_value(text, kind):
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text  # not a literal: whether a text will do is for the type check to say
 
+
 def read_config(path, settings):
-    names = run_config(path, settings)
+    text = read_file(path, settings)
+    names = run_config(path, text, settings)
+    # an assignment counts even where it repeats the value in force
+    assigned = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     given = {name: value for name, value in names.items() if name[:1] != '_' and not callable(value)
-             and not isinstance(value, ModuleType) and not (name in settings and value is settings[name])}
+             and not isinstance(value, ModuleType) and (name in assigned or value is not settings.get(name))}
     for name in sorted(given.keys() - settings.keys() - OLD_NAMES.keys()):
         # other names are free for helpers, but one this near to a setting is a typo that would silently do nothing
         for close in get_close_matches(name, settings, n=1, cutoff=0.8):
@@ -116,8 +126,9 @@ def read_config(path, settings):
     # where a file gives both an old name and a setting, the setting comes last and wins
     return {name: given[name] for name in sorted(given, key=lambda name: name in settings)}
 
-def run_config(path, settings):
-    text, names = read_file(path, settings), dict(settings)
+
+def run_config(path, text, settings):
+    names = dict(settings)
     try:
         exec(compile(text, path, 'exec'), names)  # noqa: S102, a config file is a program, and its author the user
     except (Exception, SystemExit) as e:  # noqa: BLE001, whatever it raises is the file's error
@@ -126,6 +137,7 @@ def run_config(path, settings):
         line, message = (lines[-1], e) if lines else (getattr(e, 'lineno', '?'), getattr(e, 'msg', e))
         raise ValueError(f'{path}, line {line}: {type(e).__name__}: {message}') from None
     return names
+
 
 def read_file(path, settings):
     try:
@@ -136,6 +148,7 @@ def read_file(path, settings):
         what = e.strerror if isinstance(e, OSError) else f'byte {e.start} is not UTF-8'
         raise ValueError(f'config file {path!r} cannot be read ({what}), expected a Python file in UTF-8') from None
 
+
 def advice(path, settings):
     name = path.lstrip('-').partition('=')[0]
     if name in settings:
@@ -144,6 +157,7 @@ def advice(path, settings):
     by_name = {file.name: file for file in files}
     close = get_close_matches(Path(path).name, by_name, n=1)
     return f'did you mean {by_name[close[0]]}?' if close else 'expected the path of a Python file, or --key=value'
+
 
 def apply(settings, given, source):
     old = {name: given[name] for name in given if is_old(name, settings)}
@@ -157,6 +171,7 @@ def apply(settings, given, source):
     except ValueError as e:
         raise ValueError(f'{source}{e}') from None
 
+
 def fitted(name, value, default, origin=''):
     what, example = KINDS[type(default)]
     try:
@@ -164,6 +179,7 @@ def fitted(name, value, default, origin=''):
     except (TypeError, OverflowError):
         raise ValueError(f'{name}{origin} was given {value!r} ({type(value).__name__}), expected {what}, '
                          f'for example {name}={example}') from None
+
 
 def as_kind(value, kind):
     if kind is tuple:
@@ -176,9 +192,11 @@ def as_kind(value, kind):
 
 # --- config files of the original project run unchanged
 
+
 def is_old(name, settings):
     # only in a script that has what the name turned into; elsewhere it is a helper like any other
     return name not in settings and not OLD_NAMES.get(name, set()).isdisjoint(settings)
+
 
 def translate_old_names(given):
     """The old names of one source, {name: value} -> the settings that they decide, {name: value}; touches no disk.
@@ -197,6 +215,7 @@ def translate_old_names(given):
         new |= file_of_store(old['mem_store'], old['load_mem_store'], old['store_mem'])
     return new
 
+
 def layers_and_k(knn_num):
     try:
         # one int a layer, or {layer: int}; for the int of a layer also a list with one int a head
@@ -209,6 +228,7 @@ def layers_and_k(knn_num):
     if len(found) > 1:
         raise ValueError(f'knn_num was given {knn_num!r}, but one k for all layers and heads is supported')
     return {'memory_layers': layers, 'memory_k': found.pop()} if found else {'memory_layers': ()}
+
 
 def file_of_store(mem_store, load_mem_store, store_mem):
     if (load_mem_store or store_mem) and not mem_store:

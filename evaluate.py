@@ -10,6 +10,7 @@ import json
 import math
 import random
 import statistics
+from contextlib import nullcontext
 
 from configurator import configure, one_line_errors
 
@@ -26,6 +27,7 @@ max_new_tokens = 50
 temperature = 0.8
 top_k = 200
 seed = 1337
+seeds = ()  # in place of seed and num_seeds
 memory_file = ''
 memory_text = ''
 memory_layers = (9,)
@@ -50,13 +52,18 @@ from tqdm import tqdm  # noqa: E402
 from data.tinyworld import grammar  # noqa: E402
 from load import attach, encode_tensor, load_model, open_memory, read_text, seed_list  # noqa: E402
 from memory import PersistentMemory, describe  # noqa: E402
+from model import Cache  # noqa: E402
 
 
-def write(model, idx, n, seeds):
+def all_seeds():
+    return list(seeds) or seed_list(seed, num_seeds)
+
+
+def write(model, idx, n):
     """idx (1, T) -> n new tokens for each seed, as lists of ids."""
     rows = []
-    for first in range(0, len(seeds), batch_size):
-        some = seeds[first:first + batch_size]
+    for first in range(0, len(all_seeds()), batch_size):
+        some = all_seeds()[first:first + batch_size]
         rows += model.generate(idx.expand(len(some), -1), n, temperature, top_k or None, some)[:, idx.size(1):].tolist()
     return rows
 
@@ -77,15 +84,14 @@ def vader_scores(texts):
     return {name: quartiles([score[name] for score in scores]) for name in ('compound', 'pos', 'neu', 'neg')}
 
 
-def sentiment(model, tokenizer, memory):
+def sentiment(model, tokenizer):
     """-> {row of the table: scores of the continuation, the prompt left out}."""
     idx = encode_tensor(tokenizer, read_text(start), model)
     results = {}
-    for label in ('plain', 'memory'):
-        if label == 'memory':
-            attach(model, memory, config)
-        results[label] = vader_scores([tokenizer.decode(row) for row in write(model, idx, max_new_tokens, seed_list(seed, num_seeds))])
-    print(f"{num_seeds} texts of {max_new_tokens} tokens after {start!r}, VADER: median [quartiles]")
+    for label, how in (('plain', model.plain()), ('memory', nullcontext())):
+        with how:
+            results[label] = vader_scores([tokenizer.decode(row) for row in write(model, idx, max_new_tokens)])
+    print(f"{len(all_seeds())} texts of {max_new_tokens} tokens after {start!r}, VADER: median [quartiles]")
     print(f"{'':8}" + ''.join(f'{name:>24}' for name in results['plain']))
     for label, scores in results.items():
         cells = [f"{s['median']:.2f} [{s['q1']:.2f}, {s['q3']:.2f}]" for s in scores.values()]
@@ -96,7 +102,7 @@ def sentiment(model, tokenizer, memory):
 # ---- recall ----
 
 def unseen_facts():
-    """-> [(paragraph, question, answer)]; every name is one that training never used."""
+    """-> [(paragraph, question, answer)]; every made-up name in them is one that training never used."""
     facts = []
     for n in range(num_facts):
         rng = random.Random(f'fact {seed} {n}')
@@ -107,11 +113,13 @@ def unseen_facts():
 
 def answer_probability(model, idx, answer):
     """The share of probability that the model gives `answer` (list of ids) after idx (1, T)."""
-    both = torch.cat((idx, torch.tensor([answer], device=idx.device)), dim=1)
-    with torch.no_grad():
-        logits, _ = model(both[:, :-1], targets=both[:, 1:])
-    log_probs = logits[0, -len(answer):].float().log_softmax(-1)
-    return log_probs.gather(1, torch.tensor(answer, device=idx.device)[:, None]).sum().exp().item()
+    cache, log_prob = Cache(idx.size(1) + len(answer)), 0.0
+    for token in answer:  # one by one, as in writing: under 'last' each new token picks anew
+        with torch.no_grad():
+            logits, _ = model(idx, cache=cache)
+        log_prob += logits[0, 0].float().log_softmax(-1)[token].item()
+        idx = torch.tensor([[token]], device=idx.device)
+    return math.exp(log_prob)
 
 
 def is_right(tokenizer, row, answer):
@@ -124,7 +132,7 @@ def ask(model, tokenizer, prompt, answer):
     """One question -> its scores in [0, 1]."""
     idx, ids = encode_tensor(tokenizer, prompt, model), tokenizer.encode(answer)
     greedy = model.generate(idx, len(ids) + 1, top_k=1)[0, idx.size(1):].tolist()
-    drawn = write(model, idx, len(ids) + 1, seed_list(seed, num_seeds))
+    drawn = write(model, idx, len(ids) + 1)
     return {'probability': answer_probability(model, idx, ids), 'greedy': float(is_right(tokenizer, greedy, answer)),
             'sampled': statistics.mean(is_right(tokenizer, row, answer) for row in drawn)}
 
@@ -144,7 +152,7 @@ def recall(model, tokenizer):
             rows[row].append(ask(model, tokenizer, paragraph + question if row == 'text in prompt' else question, answer))
             model.detach_memory()
     results = {row: {name: statistics.mean(s[name] for s in scores) for name in scores[0]} for row, scores in rows.items()}
-    print(f"{num_facts} facts unseen in training, {num_seeds} draws each: share of right answers")
+    print(f"{num_facts} facts unseen in training, {len(all_seeds())} draws each: share of right answers")
     print(f"{'':26}{'sampled':>10}{'greedy':>10}{'p(answer)':>12}")
     for row, s in results.items():
         print(f"{row:26}{s['sampled']:10.3f}{s['greedy']:10.3f}{s['probability']:12.3f}")
@@ -181,8 +189,8 @@ def damage(model, tokenizer, memory):
     device = model.transformer.wte.weight.device
     texts = [tokenizer.encode(text)[:model.config.block_size + 1] for text in held_out_documents(memory)]
     documents = [torch.tensor([ids], device=device) for ids in texts]
-    model.detach_memory()
-    plain = perplexity(model, documents)
+    with model.plain():
+        plain = perplexity(model, documents)
     attach(model, memory, {**config, 'memory_select': 'each'})
     attached = perplexity(model, documents)
     print(f"perplexity of {len(documents)} held-out documents on other subjects: plain {plain:.3f}, with memory {attached:.3f} "
@@ -199,8 +207,8 @@ def main():
     memory = open_memory(model, tokenizer, config)
     if memory is None:
         raise ValueError("no memory to measure: give memory_file or memory_text")
-    results = sentiment(model, tokenizer, memory) if measure == 'sentiment' else recall(model, tokenizer)
-    results['perplexity'] = damage(model, tokenizer, memory)
+    results = sentiment(model, tokenizer) if measure == 'sentiment' else recall(model, tokenizer)
+    results['perplexity'] = damage(model, tokenizer, memory)  # attaches it again, recall() has had others
     print(json.dumps({'measure': measure, 'results': results, 'config': config}))
 
 

@@ -1,10 +1,12 @@
 """
 From settings to what the scripts work on: a device, a model with its tokenizer, a memory.
 """
+import hashlib
 import io
 import os
 import pickle
 import random
+import re
 
 import torch
 
@@ -17,7 +19,7 @@ def pick_device(device):
     """'auto', 'cpu' or 'cuda' (also 'cuda:1') -> a device that exists. Raises ValueError."""
     if device == 'auto':
         return 'cuda' if torch.cuda.is_available() else 'cpu'
-    if device.split(':')[0] not in ('cpu', 'cuda'):
+    if not re.fullmatch(r'cpu|cuda(:\d+)?', device):
         raise ValueError(f"device is {device!r}, expected 'auto', 'cpu' or 'cuda'")
     if device.startswith('cuda') and not torch.cuda.is_available():
         raise ValueError("device is 'cuda', but torch finds no CUDA here: take --device=cpu, or install a torch with CUDA")
@@ -25,12 +27,12 @@ def pick_device(device):
 
 
 def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile=False):
-    """-> (GPT, Tokenizer). init_from: a hub name, a folder, or 'resume' for out_dir/ckpt.pt. dtype: 'float32' or 'bfloat16'.
+    """-> (GPT, Tokenizer). init_from: a hub name, a folder, or 'resume' for out_dir/ckpt.pt. dtype: of the weights, by name.
 
     compile: torch.compile of the MLPs, the part that a memory does not touch. Raises ValueError or FileNotFoundError.
     """
-    if dtype not in ('float32', 'bfloat16'):
-        raise ValueError(f"dtype is {dtype!r}, expected 'float32' or 'bfloat16'")
+    if dtype not in ('float32', 'bfloat16', 'float16'):
+        raise ValueError(f"dtype is {dtype!r}, expected 'float32', 'bfloat16' or 'float16'")
     device = pick_device(device)
     if init_from == 'resume':
         path = os.path.join(out_dir, 'ckpt.pt')
@@ -38,7 +40,7 @@ def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile
         tokenizer = tokenizer_of_dataset(read_checkpoint(path))
     else:
         model = GPT.from_pretrained(init_from)
-        tokenizer = tokenizer_of_folder(init_from)
+        tokenizer = tokenizer_of_folder(init_from) if os.path.isdir(init_from) else tokenizer_of_hub(init_from)
     model.to(device, getattr(torch, dtype))
     if compile:
         for block in model.transformer.h:
@@ -53,7 +55,11 @@ class Tokenizer:
         self.name, self.n_vocab, self._encode, self._decode = name, n_vocab, encode, decode
 
     def encode(self, text):
-        """Raises ValueError for an empty text."""
+        """Raises ValueError for an empty text, or one that is not Unicode."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("the text holds bytes that are not UTF-8: write it in UTF-8") from None
         ids = self._encode(text)
         if not ids:
             raise ValueError("the text is empty: give at least one character")
@@ -91,17 +97,34 @@ def tokenizer_of_folder(folder):
     if not os.path.isfile(path):
         return None
     import tokenizers
+    with open(path, 'rb') as f:
+        file = f.read()
     try:
-        own = tokenizers.Tokenizer.from_file(path)
+        own = tokenizers.Tokenizer.from_buffer(file)
     except Exception as error:  # the library raises plain Exception
         raise ValueError(f"{path} is no tokenizer ({error}): fetch or save it again") from None
-    return Tokenizer(os.path.basename(os.path.normpath(folder)), own.get_vocab_size(),
-                     lambda text: own.encode(text, add_special_tokens=False).ids, own.decode)
+    name = f'tokenizer.json {hashlib.sha256(file).hexdigest()[:16]}'
+    return Tokenizer(name, own.get_vocab_size(), lambda text: own.encode(text, add_special_tokens=False).ids, own.decode)
+
+
+def tokenizer_of_hub(name):
+    """The tokenizer.json that a hub model brings, or None: for OpenAI's own models, or where there is none."""
+    if name.split('/')[-1] in ('gpt2', 'gpt2-medium', 'gpt2-large', 'gpt2-xl', 'distilgpt2'):
+        return None
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    path = try_to_load_from_cache(name, 'tokenizer.json')
+    if not isinstance(path, str):
+        try:
+            path = hf_hub_download(name, 'tokenizer.json')
+        except Exception:  # the hub's client raises a dozen types for a file that is not there
+            return None
+    return tokenizer_of_folder(os.path.dirname(path))
 
 
 def tokenizer_of_dataset(checkpoint):
     """What data/<dataset> of a nanoGPT checkpoint was encoded with: its tokenizer.json, its meta.pkl, or None for GPT-2's."""
-    dataset = checkpoint.get('config', {}).get('dataset', '')
+    settings = checkpoint.get('config')
+    dataset = str(settings.get('dataset', '')) if isinstance(settings, dict) else ''
     folder = os.path.join('data', dataset)
     path = os.path.join(folder, 'meta.pkl')
     if os.path.isfile(os.path.join(folder, 'tokenizer.json')) or not os.path.isfile(path):
@@ -150,6 +173,8 @@ def read_text(text):
 
 def seed_list(seed, n):
     """n different seeds, `seed` first, then what random.Random(seed) draws below 100,000. 1337 begins with the write-up's five."""
+    if not 1 <= n <= 50_000:
+        raise ValueError(f"{n} seeds were asked for, expected 1 to 50,000")
     first = [1337, 2658, 8932, 2179, 9671] if seed == 1337 else [seed]
     drawn = random.Random(seed).sample(range(100_000), n + len(first))
     return [*first, *(other for other in drawn if other not in first)][:n]
@@ -164,25 +189,39 @@ def encode_tensor(tokenizer, text, model):
 
 
 def open_memory(model, tokenizer, config):
-    """The memory that the settings name (memory_file, memory_text, memory_layers, bookkeeping_tokens), or None for none.
+    """The memory that the settings name, attached to the model as they say; None where they name no memory or no layer.
 
-    A file that exists is loaded (a folder in the original project's layout is imported); else it is built from the text and
-    saved; a text without a file is remembered for this run. Raises FileNotFoundError that says how to build what is missing.
+    A memory_file that exists is loaded (a folder in the original project's layout is imported); else it is built from memory_text
+    and saved; a text without a file is remembered for this run. Raises FileNotFoundError that says how to build what is missing.
     """
     path, text, layers = config['memory_file'], config['memory_text'], config['memory_layers']
-    if not path and not text:
+    if not layers or not path and not text:
         return None
-    if os.path.isdir(path):
-        return PersistentMemory.from_folder(path, model, tokenizer)
-    if path and os.path.exists(path):
-        return PersistentMemory.load(path, model)
+    if os.path.exists(path):
+        memory = load_memory(path, text, model, tokenizer)
+        attach(model, memory, config)
+        return memory
     if not text:
         raise FileNotFoundError(f"no memory {path!r}: build it with python build_memory.py --text=FILE:your.txt --memory_file={path} "
                                 f"--memory_layers={','.join(map(str, layers))} --init_from={config['init_from']}")
     source = text if text.startswith('FILE:') else ''
     memory = PersistentMemory.from_text(model, read_text(text), tokenizer, layers, config['bookkeeping_tokens'], source)
+    attach(model, memory, config)  # before it is saved: a setting that does not fit leaves no file
     if path:
         memory.save(path)
+    return memory
+
+
+def load_memory(path, text, model, tokenizer):
+    """A memory file or old folder. Raises ValueError when it is of another tokenizer, or of another text than `text` (not '')."""
+    if os.path.isdir(path):
+        return PersistentMemory.from_folder(path, model, tokenizer)
+    memory = PersistentMemory.load(path, model)
+    if memory.tokenizer not in ('', tokenizer.name):
+        raise ValueError(f"{path} was written with the tokenizer {memory.tokenizer!r}, the model has {tokenizer.name!r}: "
+                         "build it again with build_memory.py")
+    if text and read_text(text).strip() not in [entry['text'] for entry in memory.texts]:
+        raise ValueError(f"{path} holds another text than memory_text: remove the file to have it built again, or name another")
     return memory
 
 

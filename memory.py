@@ -2,14 +2,14 @@
 PersistentMemory: the keys and values that attention kept of remembered texts; written, searched, read, saved and loaded.
 
 Letters as in model.py: nh n_head, hs head size, M stored tokens, K neighbours, N look-ups.
-Nothing here knows how a model works: of one it needs its `config`, `fingerprint()`, `keys_values(idx, layers)` and `check_ids(idx)`.
+Nothing here knows how a model works: of one it needs `config`, `parameters()`, `fingerprint()`, `keys_values(idx, layers)` and
+`check_ids(idx)`.
 """
 import contextlib
 import json
 import math
 import os
 import pathlib
-import tempfile
 
 import faiss
 import numpy as np
@@ -17,6 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.nn import functional as F
+
+from atomic import folder_of, whole_files
 
 FORMAT_VERSION = 1
 
@@ -77,9 +79,11 @@ class PersistentMemory:
     def add_text(self, model, text, tokenizer, source='', prefix='\n'):
         """One more text, as in `add`. Surrounding blank space is left out. Raises ValueError when nothing is left."""
         text = text.strip()
-        if not text:
-            raise ValueError(f"the text to remember is empty{' (' + source + ')' if source else ''}: give at least one word")
-        self.add(model, tokenizer.encode(prefix + text if self.bookkeeping_tokens else text), source, text)
+        ids = tokenizer.encode(prefix + text if self.bookkeeping_tokens else text) if text else []
+        if len(ids) <= self.bookkeeping_tokens:
+            raise ValueError(f"the text to remember is empty{' (' + source + ')' if source else ''}: {len(ids)} tokens, of which "
+                             f"bookkeeping_tokens={self.bookkeeping_tokens} are left out")
+        self.add(model, ids, source, text)
 
     def add(self, model, ids, source='', text=''):
         """Runs one more text through the plain model, on its own, and appends its rows. Raises as from_tokens, then adds nothing."""
@@ -158,11 +162,12 @@ class PersistentMemory:
         """
         distances, ids = self.search(layer, heads, keys, min(k, len(self)))
         stored = self._table('keys', layer, queries)[self._rows(heads, ids)]  # (N, K, hs)
-        scores = (stored @ queries.unsqueeze(-1)).squeeze(-1).float().masked_fill(ids < 0, -math.inf)
-        own = (queries * keys).sum(-1, keepdim=True).float()
+        scores = softmax_scale / math.sqrt(self.head_size) * (stored @ queries.unsqueeze(-1)).squeeze(-1).float()
+        scores = scores.masked_fill(ids < 0, -math.inf)
         if method != 2:  # the token itself is one more candidate
+            own = softmax_scale / math.sqrt(self.head_size) * (queries * keys).sum(-1, keepdim=True).float()
             scores = torch.cat((scores, own), dim=-1)
-        ranks = F.softmax(softmax_scale * scores / math.sqrt(self.head_size), dim=-1).to(values.dtype)  # Eq. 5
+        ranks = F.softmax(scores, dim=-1).to(values.dtype)  # Eq. 5
         ranks, own_rank = ranks[:, :ids.size(1)], ranks[:, ids.size(1):]
         m = self.blend(layer, heads, ids, ranks) + own_rank.sum(-1, keepdim=True) * values
         if method != 1:
@@ -193,27 +198,17 @@ class PersistentMemory:
         for field, label in FIELDS.items():
             if self.origin[field] != ours[field]:
                 raise ValueError(f"memory was written by {self.origin['name']!r} with {label} {self.origin[field]}, the model is "
-                                 f"{ours['name']!r} with {ours[field]}: take that model, or build the memory again with this one")
+                                 f"{ours['name']!r} with {ours[field]}: take that model, or build the memory again with this one "
+                                 "(build_memory.py)")
 
     def save(self, path):
         """Writes one .safetensors file, whole or not at all, replacing any file of that name. Raises OSError when it cannot."""
         tensors = {f'layers.{layer}.{kind}': self._stored(kind, layer).contiguous() for kind, layer in self._parts}
         metadata = {'format_version': FORMAT_VERSION, 'origin': self.origin, 'tokenizer': self.tokenizer, 'dtype': 'float32',
                     'bookkeeping_tokens': self.bookkeeping_tokens, 'layers': self.layers, 'texts': self.texts}
-        folder = os.path.dirname(os.path.abspath(path))
-        os.makedirs(folder, exist_ok=True)
-        if os.path.isdir(path):
-            raise IsADirectoryError(f"{path} is a folder: name a file to write the memory to, such as {path}.safetensors")
-        beside = tempfile.mkdtemp(prefix='.memory-', dir=folder)
-        try:
-            part = os.path.join(beside, 'part')
-            write_safetensors({**tensors, 'tokens': self.tokens}, {'memory': json.dumps(metadata)}, part)
-            os.replace(part, path)
-        finally:
-            for file in os.listdir(beside):
-                os.remove(os.path.join(beside, file))
-            os.rmdir(beside)
-        fsync(folder)
+        with whole_files(folder_of(path)) as beside:
+            part = os.path.join(beside, os.path.basename(path))
+            save_file({**tensors, 'tokens': self.tokens}, part, {'memory': json.dumps(metadata)})
 
     @classmethod
     def load(cls, path, model):
@@ -225,17 +220,12 @@ class PersistentMemory:
             with safe_open(path, framework='pt') as f:
                 metadata = json.loads((f.metadata() or {})['memory'])
                 tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118, it is no dictionary
-        except (SafetensorError, KeyError, ValueError, OSError) as error:
+        except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as error:
             raise ValueError(f"{path} is damaged or no memory file ({error}): build it again with build_memory.py") from None
-        if metadata.get('format_version') != FORMAT_VERSION:
-            raise ValueError(f"{path} has format version {metadata.get('format_version')}, this program reads {FORMAT_VERSION}: "
-                             "build it again with build_memory.py")
         try:
+            check_metadata(metadata)
             memory = cls(metadata['origin'], metadata['layers'], metadata['bookkeeping_tokens'], metadata['tokenizer'])
             memory._take(tensors, metadata['texts'])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path} is damaged, its parts do not fit ({error}): build it again with build_memory.py") from None
-        try:
             memory.check(model)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
@@ -245,14 +235,9 @@ class PersistentMemory:
         """Becomes the owner of loaded tensors. Raises ValueError when sizes disagree."""
         rows = sum(text['rows'] for text in texts)
         for kind, layer in self._parts:
-            tensor = tensors[f'layers.{layer}.{kind}']
-            if tuple(tensor.shape) != (self.n_head, rows, self.head_size) or tensor.dtype != torch.float32:
-                raise ValueError(f"layers.{layer}.{kind} is {tuple(tensor.shape)} {tensor.dtype}, "
-                                 f"expected {(self.n_head, rows, self.head_size)} torch.float32")
-            self._parts[kind, layer] = [tensor]
-        if tuple(tensors['tokens'].shape) != (rows,):
-            raise ValueError(f"tokens has shape {tuple(tensors['tokens'].shape)}, expected ({rows},)")
-        self.tokens, self.texts = tensors['tokens'], texts
+            shape = self.n_head, rows, self.head_size
+            self._parts[kind, layer] = [expect(tensors, f'layers.{layer}.{kind}', shape, torch.float32)]
+        self.tokens, self.texts = expect(tensors, 'tokens', (rows,), torch.int64), texts
 
     @classmethod
     def from_folder(cls, folder, model, tokenizer=None):
@@ -288,6 +273,40 @@ def one_thread():
         faiss.omp_set_num_threads(threads)
 
 
+def expect(tensors, name, shape, dtype):
+    """The tensor of that name. Raises ValueError unless it has this shape and dtype, and only finite numbers."""
+    tensor = tensors.get(name)
+    if tensor is None or tuple(tensor.shape) != shape or tensor.dtype != dtype:
+        given = 'missing' if tensor is None else f"{tuple(tensor.shape)} {tensor.dtype}"
+        raise ValueError(f"damaged, {name} is {given}, expected {shape} {dtype}: build it again with build_memory.py")
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"damaged, {name} holds numbers that are not finite: build it again with build_memory.py")
+    return tensor
+
+
+def check_metadata(metadata):
+    """Raises ValueError unless a file's metadata has each field that `save` writes, of its kind."""
+    if not isinstance(metadata, dict) or metadata.get('format_version') != FORMAT_VERSION:
+        version = metadata.get('format_version') if isinstance(metadata, dict) else None
+        raise ValueError(f"format version {version}, this program reads {FORMAT_VERSION}: build it again with build_memory.py")
+
+    def is_count(value):
+        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+    def has(fields, of, check):
+        return isinstance(of, dict) and all(check(of.get(field)) for field in fields)
+
+    texts, layers = metadata.get('texts'), metadata.get('layers')
+    fits = (has(('n_layer', 'n_head', 'head_size', 'vocab_size'), metadata.get('origin'), is_count)
+            and has(('name', 'fingerprint'), metadata['origin'], lambda value: isinstance(value, str))
+            and is_count(metadata.get('bookkeeping_tokens')) and isinstance(metadata.get('tokenizer'), str)
+            and metadata.get('dtype') == 'float32' and isinstance(layers, list) and isinstance(texts, list)
+            and all(has(('rows',), text, is_count) for text in texts)
+            and all(has(('source', 'text'), text, lambda value: isinstance(value, str)) for text in texts))
+    if not fits:
+        raise ValueError("damaged, its description lacks a field or has one of another kind: build it again with build_memory.py")
+
+
 FIELDS = {'n_head': 'n_head', 'head_size': 'head size', 'n_layer': 'n_layer', 'vocab_size': 'vocabulary',
           'fingerprint': 'weights of fingerprint'}
 
@@ -297,24 +316,6 @@ def describe(model):
     c = model.config
     return {'name': c.name, 'n_layer': c.n_layer, 'n_head': c.n_head, 'head_size': c.n_embd // c.n_head,
             'vocab_size': c.vocab_size, 'fingerprint': model.fingerprint()}
-
-
-def write_safetensors(tensors, metadata, path):
-    """Writes the file and has the disk keep it. Raises OSError."""
-    try:
-        save_file(tensors, path, metadata)
-        os.chmod(path, 0o644)  # the library makes files for their owner alone
-        fsync(path)
-    except SafetensorError as error:  # the library wraps what the system said, a full disk for one
-        raise OSError(f"the memory could not be written ({error}): free some space, or name another place") from None
-
-
-def fsync(path):
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def numbered(folder):

@@ -43,11 +43,14 @@ class Cache:
 
     def __init__(self, size):
         self.size, self.length, self.end = size, 0, 0
-        self.rows, self.first = {}, None
+        self.rows, self.first, self.readers = {}, None, ()
 
-    def begin(self, idx):
-        """Announces new tokens, idx (B, T)."""
+    def begin(self, idx, readers):
+        """Announces new tokens, idx (B, T), for a model with these readers of a memory."""
         B, T = idx.shape
+        if self.length > 0 and readers != self.readers:
+            raise ValueError("the cache was filled with another memory attached, or with none: begin a new one")
+        self.readers = readers
         if self.length + T > self.size:
             raise ValueError(f"the cache holds {self.size} tokens, {self.length} + {T} were given: make it larger")
         self.end = self.length + T
@@ -173,15 +176,15 @@ class MemoryReader:
         kNN attention of Memorizing Transformers (Wu et al. 2022, 3.2) without its gate; Extended Mind Transformers (2024).
         """
         b, h, i = (self.head_mask(q.device) & torch.ones_like(q[..., :1], dtype=torch.bool))[..., 0].nonzero(as_tuple=True)
-        products, ids = self.memory.search(self.layer, h, q[b, h, i], self.k, metric='product')  # (N, K)
-        products = products.masked_fill(ids < 0, -math.inf) * (self.softmax_scale / math.sqrt(q.size(-1)))
+        products, ids = self.memory.search(self.layer, h, q[b, h, i], min(self.k, len(self.memory)), metric='product')  # (N, K)
+        products = (self.softmax_scale / math.sqrt(q.size(-1)) * products).masked_fill(ids < 0, -math.inf)
         beside = q.new_full((*q.shape[:3], ids.size(-1)), -math.inf, dtype=torch.float32)
         beside[b, h, i] = products  # (B, nh, T, K)
         both = F.softmax(torch.cat([beside, attention_scores(q, k)], dim=-1), dim=-1).to(v.dtype)
         stored, weights = both.split([ids.size(-1), k.size(2)], dim=-1)
         y = weights @ v
         y[b, h, i] += self.memory.blend(self.layer, h, ids, stored[b, h, i])
-        self.count((b, h, i), 1 - weights[b, h, i].sum(-1), ids, products, stored[b, h, i])
+        self.count((b, h, i + k.size(2) - q.size(2)), 1 - weights[b, h, i].sum(-1), ids, products, stored[b, h, i])
         return y
 
     def count(self, at, attention, ids, distances, ranks):
@@ -210,7 +213,7 @@ class CausalSelfAttention(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        if config.n_embd % config.n_head != 0:
+        if config.n_head < 1 or config.n_embd % config.n_head != 0:
             raise ValueError(f"n_embd {config.n_embd} is not a multiple of n_head {config.n_head}")
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
@@ -307,7 +310,7 @@ class GPT(nn.Module):
         if cache is None and self.readers:
             cache = Cache(T)  # a reader keeps its rows there
         if cache is not None:
-            cache.begin(idx)
+            cache.begin(idx, tuple(self.readers.values()))
         pos = torch.arange(past, past + T, device=idx.device)
         x = self.transformer.drop(self.transformer.wte(idx) + self.transformer.wpe(pos))  # (B, T, C)
         for block in self.transformer.h:
@@ -352,7 +355,7 @@ class GPT(nn.Module):
 
         memory: PersistentMemory that was written by this model, and holds these layers; an empty one changes nothing.
         layers, heads: 0-based; heads () is all. k: neighbours a look-up. method: 1, 2, 3 (the write-up) or 4 (extended
-        attention). memory_fraction: MF >= 0. bookkeeping_fraction: BF in [0, 1]. softmax_scale: TS >= 0.
+        attention). memory_fraction: MF >= 0. bookkeeping_fraction: BF in [0, 1]. softmax_scale: TS in [0, 1e6].
         residual_fraction: RF in [0, 1]. select: 'last', the newest row picks for all rows, or 'each', every row for itself.
         Raises ValueError that names what does not fit, and then leaves the model as it was. Undo: `detach_memory`.
         """
@@ -368,9 +371,9 @@ class GPT(nn.Module):
             raise ValueError(f"k is {k!r}, expected a whole number of neighbours, 1 or more")
         check_choice('method', method, (1, 2, 3, 4))
         check_choice('select', select, ('last', 'each'))
-        check_range('memory_fraction', memory_fraction, math.inf)
+        check_range('memory_fraction', memory_fraction, 1e6)
         check_range('bookkeeping_fraction', bookkeeping_fraction, 1)
-        check_range('softmax_scale', softmax_scale, math.inf)
+        check_range('softmax_scale', softmax_scale, 1e6)  # takes the best alone; beyond, float32 would overflow
         check_range('residual_fraction', residual_fraction, 1)
         self.detach_memory()
         if len(memory) == 0:
@@ -419,12 +422,14 @@ class GPT(nn.Module):
         self.check_ids(idx)
         if max_new_tokens < 0:
             raise ValueError(f"max_new_tokens is {max_new_tokens}, expected 0 or more")
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}, expected a number above 0 (top_k=1 is greedy)")
+        if not 1e-6 <= temperature < math.inf:
+            raise ValueError(f"temperature is {temperature}, expected a number above 0, from 1e-6 on (top_k=1 is greedy)")
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k is {top_k}, expected 1 or more, or None for the whole vocabulary")
         if seeds is not None and len(seeds) != len(idx):
             raise ValueError(f"{len(seeds)} seeds were given for {len(idx)} rows: give one per row, or None")
+        if seeds is not None and not all(0 <= seed < 2**63 for seed in seeds):
+            raise ValueError(f"a seed of {list(seeds)} is out of range: give whole numbers from 0 to 2**63 - 1")
         generators = None if seeds is None else [torch.Generator(idx.device).manual_seed(seed) for seed in seeds]
         self.start_count()
         size = min(idx.size(1) + max_new_tokens, self.config.block_size)
@@ -463,7 +468,7 @@ class GPT(nn.Module):
         sizes, weights = pretrained.load_checkpoint(path)
         try:
             return cls(GPTConfig(**sizes)).take(weights)
-        except (TypeError, RuntimeError) as error:
+        except (TypeError, AttributeError, RuntimeError) as error:
             raise ValueError(f"{path} is no checkpoint of a GPT ({pretrained.first_line(error)})") from None
 
     def take(self, weights):
@@ -481,7 +486,7 @@ class GPT(nn.Module):
     def fingerprint(self):
         """A hash of the weights: of each parameter's name, shape, and up to 1024 evenly spaced numbers, rounded to bfloat16.
 
-        Takes about a millisecond a layer. The same for a copy in bfloat16; another after any training step.
+        Takes about a millisecond a layer. The same for a copy in bfloat16; another after a training step, which moves every weight.
         """
         digest = hashlib.sha256()
         for name, p in self.named_parameters():
@@ -519,4 +524,4 @@ def check_choice(name, value, choices):
 
 def check_range(name, value, highest):
     if not 0 <= value <= highest:
-        raise ValueError(f"{name} is {value}, expected 0 " + ("or more" if highest == math.inf else f"to {highest}"))
+        raise ValueError(f"{name} is {value}, expected a number from 0 to {highest:g}")

@@ -2,9 +2,10 @@
 GPT-2 weights in and out: Hugging Face's format, by hub name or folder, and nanoGPT's checkpoints.
 """
 import os
-import tempfile
 
 import torch
+
+from atomic import whole_files
 
 ACTIVATIONS = {'gelu_new': 'gelu_new', 'gelu_pytorch_tanh': 'gelu_new', 'gelu': 'gelu'}
 
@@ -35,6 +36,9 @@ def load(source):
         raise ValueError(f"the weights of {source!r} could not be loaded, fetch or save them again [{first_line(error)}]") from None
     if info['missing_keys']:
         raise ValueError(f"the weights of {source!r} are incomplete: {min(info['missing_keys'])} is missing")
+    surplus = [name for name in info['unexpected_keys'] if not name.endswith(('.attn.bias', '.attn.masked_bias'))]  # old masks
+    if surplus:
+        raise ValueError(f"the weights of {source!r} are not those of its config.json: nothing there takes {min(surplus)}")
     weights = {name: w.T if is_conv1d(name) else w for name, w in hf.state_dict().items()}
     return config_from_hugging_face(config, source), weights
 
@@ -53,16 +57,14 @@ def is_cached(name):
 def save(config, weights, folder, dtype):
     """Writes a GPT's config and state dict as config.json and model.safetensors, each replaced whole. Raises OSError."""
     from transformers import GPT2LMHeadModel
+    from transformers.utils import logging
+    logging.disable_progress_bar()
     hf = GPT2LMHeadModel(config_to_hugging_face(config))
     for name, tensor in hf.state_dict().items():
         source = weights.get(name, torch.zeros_like(tensor))  # Hugging Face's always has biases
         tensor.copy_(source.T if is_conv1d(name) else source)
-    os.makedirs(folder, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as beside:
+    with whole_files(folder) as beside:
         hf.to(dtype).save_pretrained(beside)
-        for file in os.listdir(beside):
-            os.chmod(os.path.join(beside, file), 0o644)  # the library makes weights for their owner alone
-            os.replace(os.path.join(beside, file), os.path.join(folder, file))
 
 
 def is_conv1d(name):
@@ -87,7 +89,7 @@ def config_to_hugging_face(c):
     from transformers import GPT2Config
     return GPT2Config(vocab_size=c.vocab_size, n_positions=c.block_size, n_layer=c.n_layer, n_head=c.n_head, n_embd=c.n_embd,
                       n_inner=c.n_inner or None, activation_function=c.activation, layer_norm_epsilon=c.layer_norm_epsilon,
-                      bos_token_id=None, eos_token_id=None)
+                      resid_pdrop=c.dropout, embd_pdrop=c.dropout, attn_pdrop=c.dropout, bos_token_id=None, eos_token_id=None)
 
 
 def load_checkpoint(path):
@@ -95,7 +97,7 @@ def load_checkpoint(path):
     checkpoint = read_checkpoint(path)
     # one that does not name its activation is nanoGPT's own, which trains with the exact GELU
     sizes = {'activation': 'gelu', 'name': str(path), **checkpoint['model_args']}
-    weights = {name.removeprefix('_orig_mod.'): w for name, w in checkpoint['model'].items()}  # torch.compile's prefix
+    weights = {str(name).removeprefix('_orig_mod.'): w for name, w in checkpoint['model'].items()}  # torch.compile's prefix
     return sizes, {name: w for name, w in weights.items() if not name.endswith('.attn.bias')}  # the masks of old versions
 
 
@@ -107,7 +109,7 @@ def read_checkpoint(path):
         checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} is damaged or no checkpoint [{first_line(error)}]") from None
-    if not isinstance(checkpoint, dict) or not {'model', 'model_args'} <= checkpoint.keys():
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(name), dict) for name in ('model', 'model_args')):
         raise ValueError(f"{path} holds no 'model' and 'model_args': it is no checkpoint of nanoGPT or train.py")
     return checkpoint
 

@@ -65,71 +65,82 @@ def describe_run(model, memory):
         return
     size = sum(2 * keys.numel() * 4 for keys in memory.keys.values())
     print(f"memory  {memory_file or 'of this run'}: {len(memory)} tokens of {len(memory.texts)} text{'s' * (len(memory.texts) > 1)}, "
-          f"layers {', '.join(map(str, memory.layers))}, {size / 1e6:.2f} MB; method {memory_method} reads in layers "
-          f"{', '.join(map(str, memory_layers))}")
+          f"layers {', '.join(map(str, memory.layers))}, {size / 1e6:.2f} MB")
+    print(f"reading in layers {', '.join(map(str, memory_layers))}: method {memory_method}, k {memory_k}, MF {memory_fraction:g}, "
+          f"BF {bookkeeping_fraction:g}, TS {softmax_scale:g}, RF {residual_fraction:g}, select {memory_select!r}")
 
 
 def show(seeds, columns):
-    """columns: {label: texts}."""
-    width = max(map(len, columns))
+    """columns: [(label, texts)], a text for each seed."""
+    width = max(len(label) for label, _ in columns)
     for i, seed in enumerate(seeds):
         print(f"\nseed {seed}")
-        for label, texts in columns.items():
+        for label, texts in columns:
             print(textwrap.indent(texts[i].strip('\n'), ' ' * (width + 4)).replace(' ' * width, f'{label:>{width}}', 1))
 
 
-def describe_work(model, T, n, seconds):
-    """One line: how fast, and how many of all token-heads were looked up."""
+def describe_work(model, first, T, n, seconds):
+    """One line: how fast, and how many of all token-heads were looked up, `first` in the first step."""
     c = model.config
-    all_heads = c.n_layer * c.n_head * sum(min(T + i, c.block_size) for i in range(max_new_tokens)) / max_new_tokens
+    lengths = [min(T + i, c.block_size) for i in range(max_new_tokens)]
+    heads = c.n_layer * c.n_head
     found = sum(model.searches.values()) / (n * max_new_tokens)
-    return (f"{n * max_new_tokens / seconds:.0f} tokens/s with memory, searched {found:.3g} of {all_heads:.0f} token-heads per step")
+    return (f"{n * max_new_tokens / seconds:.0f} tokens/s with memory, searched {first} of {heads * T} token-heads in the first step, "
+            f"{found:.3g} of {heads * sum(lengths) / max_new_tokens:.0f} token-heads per step over all")
 
 
-def show_trace(model, memory, tokenizer, idx):
-    """The write-up's Table 2, for the first step: who looked up, with which attention (Eq. 1), what it found (Eq. 5)."""
+def first_step(model, idx):
+    """-> the records of all look-ups that the prompt (1, T) makes."""
     for reader in model.readers.values():
         reader.trace = []
     model(idx)
+    records = [record for reader in model.readers.values() for record in reader.trace]
+    for reader in model.readers.values():
+        reader.trace = None
+    return records
+
+
+def show_trace(records, memory, tokenizer, idx):
+    """The write-up's Table 2: who looked up, with which attention (Eq. 1), and the five best of what it found (Eq. 5)."""
+    if not records:
+        print("\nno token-head looked up in the first step: lower bookkeeping_fraction, or raise memory_fraction")
+        return
 
     def name(i):
         return repr(tokenizer.decode([i])) if i >= 0 else '?'
 
-    if not any(reader.trace for reader in model.readers.values()):
-        print("\nno token-head looked up in the first step: lower bookkeeping_fraction, or raise memory_fraction")
-        return
-    metric = 'q.k scaled' if memory_method == 4 else 'distances'
+    metric = 'TS q.k / sqrt(hs)' if memory_method == 4 else 'squared distances'
     print(f"\n{'layer':>5} {'head':>4} {'index':>5} {'token':<14} {'Eq. 1':>6}  {'memory rows':<24} {metric:<30} {'Eq. 5':<30} tokens")
-    for reader in model.readers.values():
-        for r in reader.trace:
-            best = [(i, d, s) for i, d, s in zip(r['ids'], r['distances'], r['ranks']) if i >= 0][:5]
-            rows, distances, ranks = (' '.join(f'{x:{f}}' for x in column) for column, f in zip(zip(*best), ('d', '.1f', '.3f')))
-            print(f"{r['layer']:5} {r['h']:4} {r['j']:5} {name(idx[0, r['j']].item()):<14} {r['attention']:6.4f}  {rows:<24} "
-                  f"{distances:<30} {ranks:<30} {' '.join(name(memory.tokens[i].item()) for i, *_ in best)}")
-        reader.trace = None
+    for r in records:
+        best = [(i, d, s) for i, d, s in zip(r['ids'], r['distances'], r['ranks']) if i >= 0][:5]
+        rows, distances, ranks = (' '.join(f'{x:{f}}' for x in column) for column, f in zip(zip(*best), ('d', '.1f', '.3f')))
+        print(f"{r['layer']:5} {r['h']:4} {r['j']:5} {name(idx[0, r['j']].item()):<14} {r['attention']:6.4f}  {rows:<24} "
+              f"{distances:<30} {ranks:<30} {' '.join(name(memory.tokens[i].item()) for i, *_ in best)}")
 
 
 def main():
-    from load import attach, encode_tensor, load_model, open_memory, read_text, seed_list
+    from load import encode_tensor, load_model, open_memory, read_text, seed_list
     check_settings()
+    all_seeds = list(seeds) or seed_list(seed, num_samples)
     model, tokenizer = load_model(init_from, out_dir, device, dtype, compile)
     idx = encode_tensor(tokenizer, read_text(start), model)
     memory = open_memory(model, tokenizer, config)
-    all_seeds = list(seeds) or seed_list(seed, num_samples)
     describe_run(model, memory)
-    columns = {}
+    columns, work = [], []
     if compare_plain or memory is None:
-        columns['plain'], seconds = write(model, tokenizer, idx, all_seeds)
-        line = f"{len(all_seeds) * max_new_tokens / seconds:.0f} tokens/s plain"
+        with model.plain():
+            texts, seconds = write(model, tokenizer, idx, all_seeds)
+        columns.append(('plain', texts))
+        work.append(f"{len(all_seeds) * max_new_tokens / seconds:.0f} tokens/s plain")
     if memory is not None:
-        attach(model, memory, config)
+        records = first_step(model, idx)
         if trace:
-            show_trace(model, memory, tokenizer, idx)
-        columns[method_text], seconds = write(model, tokenizer, idx, all_seeds)
-        work = describe_work(model, idx.size(1), len(all_seeds), seconds)
-        line = f"{line}, {work}" if compare_plain else work
+            show_trace(records, memory, tokenizer, idx)
+        texts, seconds = write(model, tokenizer, idx, all_seeds)
+        columns.append((method_text, texts))
+        work.append(describe_work(model, len(records), idx.size(1), len(all_seeds), seconds))
     show(all_seeds, columns)
-    print(f"\n{line}")
+    print(f"\n{', '.join(work)}")
 
 
 if __name__ == '__main__':

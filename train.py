@@ -57,7 +57,8 @@ import numpy as np  # noqa: E402, settings are checked before the slow imports
 import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from load import pick_device  # noqa: E402
+from atomic import whole_files  # noqa: E402
+from load import pick_device, tokenizer_of_folder  # noqa: E402
 from model import GPT, GPTConfig  # noqa: E402
 from pretrained import read_checkpoint  # noqa: E402
 
@@ -65,18 +66,21 @@ from pretrained import read_checkpoint  # noqa: E402
 class Batches:
     """Batches of one split, drawn by step number, so that a resumed run sees what an uninterrupted one would."""
 
-    def __init__(self, split, model_block_size):
+    def __init__(self, split, sizes):
         path = os.path.join('data', dataset, f'{split}.bin')
         if not os.path.isfile(path):
             raise FileNotFoundError(f"no {path}: make it with python {os.path.join('data', dataset, 'prepare.py')}")
         self.tokens = np.memmap(path, dtype=np.uint16, mode='r')
-        self.block_size = model_block_size
+        self.block_size = min(block_size, sizes.block_size)
         matches = [self.tokens[i:len(self.tokens) - len(start_tokens) + i + 1] == token for i, token in enumerate(start_tokens)]
         starts = np.flatnonzero(np.all(matches, axis=0)) + len(start_tokens) - 1 if matches else np.arange(len(self.tokens))
-        self.starts = starts[starts + model_block_size < len(self.tokens)]
+        self.starts = starts[starts + self.block_size < len(self.tokens)]
         if len(self.starts) == 0:
-            raise ValueError(f"{path} holds {len(self.tokens)} tokens, too few for one window of {model_block_size} "
+            raise ValueError(f"{path} holds {len(self.tokens)} tokens, too few for one row of {self.block_size} "
                              f"(start_tokens={start_tokens})")
+        if self.tokens.max() >= sizes.vocab_size:
+            raise ValueError(f"{path} holds the token id {self.tokens.max()}, the model's vocabulary is {sizes.vocab_size}: "
+                             "encode the text with the model's own tokenizer")
         self.split = 0 if split == 'train' else 1
 
     def get(self, step):
@@ -91,22 +95,19 @@ def make_model():
     """-> the model, and the checkpoint it goes on from or None."""
     if init_from == 'resume':
         path = os.path.join(out_dir, 'last.pt')
-        return GPT.from_checkpoint(path), read_checkpoint(path)
+        checkpoint = read_checkpoint(path)
+        if not {'optimizer', 'iter_num', 'best_val_loss', 'seconds'} <= checkpoint.keys():
+            raise ValueError(f"{path} cannot be resumed, it was not written by train.py: finetune with --init_from=<folder>")
+        return GPT.from_checkpoint(path), checkpoint
     if init_from != 'scratch':
         return GPT.from_pretrained(init_from), None
     sizes = {name: config[name] for name in ('block_size', 'n_layer', 'n_head', 'n_embd', 'dropout', 'bias')}
     return GPT(GPTConfig(**sizes, vocab_size=dataset_vocab_size(), name=dataset)), None
 
 
-def tokenizer_file():
-    return os.path.join('data', dataset, 'tokenizer.json')
-
-
 def dataset_vocab_size():
-    if not os.path.isfile(tokenizer_file()):
-        return vocab_size
-    from tokenizers import Tokenizer
-    return Tokenizer.from_file(tokenizer_file()).get_vocab_size()
+    tokenizer = tokenizer_of_folder(os.path.join('data', dataset))
+    return tokenizer.n_vocab if tokenizer else vocab_size
 
 
 def make_optimizer(model):
@@ -160,12 +161,11 @@ def train_step(model, optimizer, batches, step):
     return total
 
 
-def save(name, model, optimizer, step, best_val_loss):
+def save(name, model, optimizer, step, best_val_loss, seconds):
     """Writes out_dir/name whole or not at all, in nanoGPT's format."""
-    path = os.path.join(out_dir, name)
-    torch.save({'model': model.state_dict(), 'optimizer': optimizer.state_dict(), 'model_args': vars(model.config),
-                'iter_num': step, 'best_val_loss': best_val_loss, 'config': config}, path + '.part')
-    os.replace(path + '.part', path)
+    with whole_files(out_dir) as beside:
+        torch.save({'model': model.state_dict(), 'optimizer': optimizer.state_dict(), 'model_args': vars(model.config), 'iter_num': step,
+                    'best_val_loss': best_val_loss, 'config': config, 'seconds': seconds}, os.path.join(beside, name))
 
 
 def log(line):
@@ -174,13 +174,14 @@ def log(line):
         f.write(line + '\n')
 
 
-def export(started, steps):
+def export(seconds):
     """The best checkpoint as a folder in Hugging Face format, half precision, with tokenizer and the log's last lines."""
     GPT.from_checkpoint(os.path.join(out_dir, 'ckpt.pt')).save_pretrained(export_dir, dtype=torch.float16)
-    if os.path.isfile(tokenizer_file()):
-        shutil.copy(tokenizer_file(), export_dir)
-    tokens = steps * batch_size * gradient_accumulation_steps * block_size
-    log(f"trained {steps} steps, {tokens:,} tokens, {(time.time() - started) / 60:.0f} minutes on {machine()}, torch {torch.__version__}")
+    tokenizer = os.path.join('data', dataset, 'tokenizer.json')
+    if os.path.isfile(tokenizer):
+        shutil.copy(tokenizer, export_dir)
+    tokens = max_iters * batch_size * gradient_accumulation_steps * block_size
+    log(f"trained {max_iters} steps, {tokens:,} tokens, {seconds / 60:.0f} minutes on {machine()}, torch {torch.__version__}")
     with open(os.path.join(out_dir, 'log.txt')) as f:
         lines = f.readlines()[-12:]
     with open(os.path.join(export_dir, 'train_log.txt'), 'w') as f:
@@ -193,46 +194,72 @@ def machine():
     return f"{torch.get_num_threads()} threads of a {platform.machine()} CPU"
 
 
+def check_settings():
+    for name in ('eval_interval', 'log_interval', 'eval_iters', 'batch_size', 'gradient_accumulation_steps', 'block_size', 'n_layer',
+                 'n_head', 'n_embd', 'vocab_size', 'max_iters'):
+        if config[name] < 1:
+            raise ValueError(f"{name} is {config[name]}, expected 1 or more")
+    if not 0 <= dropout < 1 or not 0 <= seed < 2**63:
+        raise ValueError(f"dropout is {dropout}, expected 0 to 1; seed is {seed}, expected a whole number from 0 on")
+    if dtype not in ('float32', 'bfloat16'):
+        raise ValueError(f"dtype is {dtype!r}, expected 'float32' or 'bfloat16'")
+
+
+def set_dropout(model):
+    """A finetuned or resumed model takes the setting too, as in nanoGPT."""
+    model.config.dropout = dropout
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = dropout
+    for block in model.transformer.h:
+        block.attn.dropout = dropout
+
+
 def main():
     global device
+    check_settings()
     device = pick_device(device)
     torch.manual_seed(seed)
     os.makedirs(out_dir, exist_ok=True)
     model, checkpoint = make_model()
+    set_dropout(model)
     model.to(device).train()
-    splits = {split: Batches(split, min(block_size, model.config.block_size)) for split in ('train', 'val')}
+    splits = {split: Batches(split, model.config) for split in ('train', 'val')}
     optimizer = make_optimizer(model)
-    first, best = 0, math.inf
+    first, best, started = 0, math.inf, time.time()
     if checkpoint:
         optimizer.load_state_dict(checkpoint['optimizer'])
         first, best = checkpoint['iter_num'], checkpoint['best_val_loss']
+        started -= checkpoint['seconds']
     fast = torch.compile(model) if compile else model
     run = start_wandb()
     log(f"{model.get_num_params():,} parameters, {len(splits['train'].tokens):,} training tokens, {machine()}")
-    started = time.time()
     progress = tqdm(range(first, max_iters + 1), initial=first, total=max_iters, mininterval=5)
     for step in progress:
         if step % eval_interval == 0 or step == max_iters:
             losses = estimate_loss(fast, splits)
             log(f"step {step}: train loss {losses['train']:.4f}, val loss {losses['val']:.4f}, lr {get_lr(step):.2e}")
-            run.log({'iter': step, 'lr': get_lr(step), **{f'{name}/loss': loss for name, loss in losses.items()}})
+            if run:
+                run.log({'iter': step, 'lr': get_lr(step), **{f'{name}/loss': loss for name, loss in losses.items()}})
             if losses['val'] < best or always_save_checkpoint:
                 best = min(best, losses['val'])
-                save('ckpt.pt', model, optimizer, step, best)
-            save('last.pt', model, optimizer, step, best)
+                save('ckpt.pt', model, optimizer, step, best, time.time() - started)
+            save('last.pt', model, optimizer, step, best, time.time() - started)
         if step == max_iters:
             break
         loss = train_step(fast, optimizer, splits['train'], step)
         if step % log_interval == 0:
             progress.set_postfix(loss=f'{loss:.3f}')
     if export_dir:
-        export(started, max_iters - first)
+        export(time.time() - started)
 
 
 def start_wandb():
-    """-> something to log to: a run of Weights & Biases, or one that is switched off."""
+    """-> a run of Weights & Biases to log to, or None."""
+    if not wandb_log:
+        return None
     import wandb
-    return wandb.init(project=wandb_project, name=wandb_run_name, config=config, mode=None if wandb_log else 'disabled')
+    return wandb.init(project=wandb_project, name=wandb_run_name, config=config)
 
 
 if __name__ == '__main__':

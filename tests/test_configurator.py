@@ -430,6 +430,10 @@ def test_an_old_name_in_a_config_file_becomes_its_setting(script, text, expected
     assert changed(script, script.config, text) == expected
 
 
+def test_a_setting_wins_over_an_old_name_in_its_file_even_where_it_repeats_the_default(script):
+    assert script.config('knn_num = [0, 7]\nmemory_k = 5')['memory_k'] == 5
+
+
 def test_loading_an_old_store_forgets_the_text_that_an_earlier_source_gave(script):
     config = script.run('--memory_text=Cats.', '--load_mem_store=True', '--mem_store=stores/cats')
     assert (config['memory_file'], config['memory_text']) == ('stores/cats', '')

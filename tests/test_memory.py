@@ -151,12 +151,19 @@ def test_the_file_holds_what_the_format_says(memory, tmp_path):
     assert {'name', 'n_layer', 'n_head', 'head_size', 'fingerprint'} <= metadata['origin'].keys()
 
 
-def change_metadata(path, change):
-    with safe_open(path, 'pt') as f:
-        metadata = json.loads(f.metadata()['memory'])
-    tensors = load_file(path)
-    change(metadata, tensors)
-    save_file(tensors, path, {'memory': json.dumps(metadata)})
+def changed(change):
+    """A file's metadata and tensors, both changed by `change`."""
+    def damage(path):
+        with safe_open(path, 'pt') as f:
+            metadata = json.loads(f.metadata()['memory'])
+        tensors = load_file(path)
+        change(metadata, tensors)
+        save_file(tensors, path, {'memory': json.dumps(metadata)})
+    return damage
+
+
+def write_metadata(path, metadata):
+    save_file(load_file(path), path, {'memory': json.dumps(metadata)})
 
 
 def cut(path):
@@ -172,11 +179,22 @@ DAMAGE = {
     'cut short': (cut, 'damaged or no memory file'),
     'text': (lambda path: path.write_text('hello ' * 100), 'damaged or no memory file'),
     'another safetensors file': (foreign, 'damaged or no memory file'),
-    'a later version': (lambda path: change_metadata(path, lambda m, t: m.update(format_version=9)), 'format version 9'),
-    'a lost layer': (lambda path: change_metadata(path, lambda m, t: t.pop('layers.1.keys')), 'its parts do not fit'),
-    'a lost row': (lambda path: change_metadata(path, lambda m, t: t.update(tokens=t['tokens'][1:])), 'tokens has shape'),
-    'other sizes': (lambda path: change_metadata(path, lambda m, t: m['origin'].update(head_size=4)), 'its parts do not fit'),
-    'metadata of another kind': (lambda path: change_metadata(path, lambda m, t: m.update(origin=7)), 'its parts do not fit'),
+    'a later version': (changed(lambda m, t: m.update(format_version=9)), 'format version 9'),
+    'a lost layer': (changed(lambda m, t: t.pop('layers.1.keys')), 'layers.1.keys is missing'),
+    'a lost row': (changed(lambda m, t: t.update(tokens=t['tokens'][1:])), 'tokens is (12,) torch.int64, expected (13,)'),
+    'tokens that are no ids': (changed(lambda m, t: t.update(tokens=t['tokens'].float())), 'tokens is (13,) torch.float32'),
+    'not a number': (changed(lambda m, t: t['layers.0.values'].mul_(float('nan'))), 'not finite'),
+    'other sizes': (changed(lambda m, t: m['origin'].update(head_size=4)), 'expected (2, 13, 4)'),
+    'a size below 0': (changed(lambda m, t: m['origin'].update(n_head=-1)), 'lacks a field or has one of another kind'),
+    'rows below 0': (changed(lambda m, t: m['texts'].append({**m['texts'][0], 'rows': -7})), 'lacks a field'),
+    'rows of another kind': (changed(lambda m, t: m['texts'][0].update(rows=13.0)), 'lacks a field'),
+    'no name': (changed(lambda m, t: m['origin'].pop('name')), 'lacks a field'),
+    'a lost text': (changed(lambda m, t: m['texts'][0].pop('text')), 'lacks a field'),
+    'layers of another kind': (changed(lambda m, t: m.update(layers=['0'])), 'does not exist'),
+    'an origin of another kind': (changed(lambda m, t: m.update(origin=7)), 'lacks a field'),
+    'metadata that is a list': (lambda path: write_metadata(path, []), 'format version None'),
+    'metadata that is nothing': (lambda path: write_metadata(path, None), 'format version None'),
+    'metadata without end': (lambda path: save_file(load_file(path), path, {'memory': '[' * 100_000}), 'damaged or no memory file'),
 }
 
 
@@ -223,7 +241,7 @@ def test_a_disk_that_takes_no_more_leaves_nothing_half_written(memory, tmp_path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(OSError, match='could not be written'):
+        with pytest.raises(OSError, match='could not be written to'):
             memory.save(tmp_path / 'm.safetensors')
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -3,6 +3,9 @@ The plain model: Hugging Face and nanoGPT as the oracles, weights in and out.
 
 $ python -m pytest tests/test_model.py
 """
+import os
+import shutil
+
 import pytest
 import torch
 from conftest import PROMPT, tiny_model
@@ -80,6 +83,37 @@ def test_a_nanogpt_checkpoint_loads_with_its_exact_gelu(tmp_path, prefix):
     assert torch.equal(GPT.from_checkpoint(tmp_path / 'ckpt.pt')(IDX)[0], model(IDX)[0])
 
 
+@pytest.mark.parametrize('content', [
+    [], {'model': [], 'model_args': {}}, {'model': {}, 'model_args': []}, {'model': {3: 4}, 'model_args': {'n_layer': 1}},
+    {'model': {}, 'model_args': {'n_head': 0}}, {'model': {}, 'model_args': {'colour': 'red'}}])
+def test_a_checkpoint_of_another_kind_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / 'ckpt.pt')
+    with pytest.raises(ValueError, match='ckpt.pt|not a multiple'):
+        GPT.from_checkpoint(tmp_path / 'ckpt.pt')
+
+
+def test_weights_that_the_config_has_no_place_for_are_refused(tmp_path):
+    hugging_face(**SHAPES[1]).save_pretrained(tmp_path)
+    config = (tmp_path / 'config.json').read_text()
+    (tmp_path / 'config.json').write_text(config.replace('"n_layer": 3', '"n_layer": 2'))
+    with pytest.raises(ValueError, match=r'nothing there takes transformer\.h\.2'):
+        GPT.from_pretrained(str(tmp_path))
+
+
+def test_a_disk_that_takes_no_more_leaves_the_old_weights(tmp_path):
+    resource = pytest.importorskip('resource', reason='file size limits are a Unix thing')
+    tiny_model().save_pretrained(tmp_path)
+    before = {file: (tmp_path / file).read_bytes() for file in os.listdir(tmp_path)}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+    try:
+        with pytest.raises(OSError, match='could not be written to'):
+            tiny_model(seed=1).save_pretrained(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {file: (tmp_path / file).read_bytes() for file in os.listdir(tmp_path)} == before
+
+
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
     torch.save({'model': {}, 'model_args': print}, tmp_path / 'ckpt.pt')
     with pytest.raises(ValueError, match='damaged or no checkpoint'):
@@ -96,6 +130,19 @@ def test_a_model_in_the_hubs_cache_loads_by_its_name_without_a_network(tmp_path,
     model = GPT.from_pretrained('gpt2-of-mine')
     assert model.config.name == 'gpt2-of-mine'
     torch.testing.assert_close(model(IDX)[0], hf(IDX).logits[:, -1:], atol=1e-4, rtol=0)
+
+
+def test_a_hub_model_with_a_tokenizer_of_its_own_gets_that_one(tmp_path, monkeypatch):
+    from conftest import ROOT
+
+    from load import load_model
+    repository = tmp_path / 'models--someone--gpt2-of-mine'
+    hugging_face(**SHAPES[0]).save_pretrained(repository / 'snapshots' / 'abc')
+    shutil.copy(os.path.join(ROOT, 'assets', 'tinyworld', 'tokenizer.json'), repository / 'snapshots' / 'abc')
+    (repository / 'refs').mkdir()
+    (repository / 'refs' / 'main').write_text('abc')
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
+    assert load_model('someone/gpt2-of-mine')[1].encode('\n') == [198]
 
 
 def test_a_folder_with_a_missing_or_cut_weights_file_is_refused(tmp_path):

@@ -16,9 +16,10 @@ import torch
 from conftest import ROOT, tiny_model
 from safetensors.torch import save_file
 
-from load import Tokenizer, load_model, tokenizer_of_folder
+from load import Tokenizer, encode_tensor, load_model, tokenizer_of_folder
 from memory import PersistentMemory
 
+WRITTEN = {}
 PRAISE = os.path.join(ROOT, 'memories', 'tinyworld_cats_praise.txt')
 
 
@@ -48,6 +49,14 @@ def run(folder, capsys, monkeypatch):
     return run
 
 
+@pytest.fixture(scope='session', autouse=True)
+def written(folder, tmp_path_factory):
+    """A memory file of that model."""
+    model, tokenizer = load_model(folder)
+    WRITTEN['path'] = tmp_path_factory.mktemp('memory') / 'm.safetensors'
+    PersistentMemory.from_text(model, 'Dogs are bad.', tokenizer, (0,)).save(WRITTEN['path'])
+
+
 READ = ('--memory_layers=0,2', '--memory_method=3', '--memory_fraction=5', '--softmax_scale=1', '--start=Cats are', '--max_new_tokens=6')
 
 
@@ -58,7 +67,40 @@ def test_sample_shows_both_texts_of_each_seed_and_the_work(run):
     assert len(re.findall(r'^ *plain +Cats are', out, re.MULTILINE)) == 2
     assert len(re.findall(r'^ *kind +Cats are', out, re.MULTILINE)) == 2
     assert re.search(r'memory +of this run: \d+ tokens of 1 text, layers 0, 2, ', out)
-    assert re.search(r'\d+ tokens/s plain, \d+ tokens/s with memory, searched [\d.]+ of \d+ token-heads per step', out)
+    assert re.search(r'\d+ tokens/s plain, \d+ tokens/s with memory, searched \d+ of \d+ token-heads in the first step, '
+                     r'[\d.e-]+ of \d+ token-heads per step over all', out)
+
+
+def test_sample_prints_what_generate_draws_for_each_seed(run, folder):
+    _, out, _ = run('sample.py', *READ, f'--memory_text=FILE:{PRAISE}', '--seeds=1337,5')
+    model, tokenizer = load_model(folder)
+    idx = encode_tensor(tokenizer, 'Cats are', model)
+    with open(PRAISE) as f:
+        memory = PersistentMemory.from_text(model, f.read(), tokenizer, (0, 2))
+    for attached in (False, True):
+        if attached:
+            model.attach_memory(memory, (0, 2), method=3, memory_fraction=5.0, softmax_scale=1.0)
+        for seed in (1337, 5):
+            text = tokenizer.decode(model.generate(idx, 6, 0.8, 200, [seed])[0].tolist())
+            assert ' '.join(text.split()) in ' '.join(out.split())
+
+
+def test_a_setting_that_does_not_fit_leaves_no_memory_file(run, tmp_path):
+    code, out, _ = run('sample.py', *ONE, *TEXT, '--memory_k=0', f'--memory_file={tmp_path}/m.safetensors')
+    assert code == 1
+    assert 'seed ' not in out
+    assert os.listdir(tmp_path) == []
+
+
+def test_layers_of_none_and_no_layers_write_plain_text(run):
+    code, out, _ = run('sample.py', *ONE, '--memory_text=Cats.', '--memory_layers=()')
+    assert code == 0
+    assert 'memory  none' in out
+
+
+def test_a_label_may_be_anything_even_plain(run):
+    _, out, _ = run('sample.py', *READ, '--memory_text=Cats are good.', '--num_samples=1', '--method_text=plain')
+    assert len(re.findall(r'^ *plain +Cats are', out, re.MULTILINE)) == 2
 
 
 def test_sample_without_a_memory_writes_plain_text(run):
@@ -245,6 +287,11 @@ def broken_config(tmp_path):
     return [str(tmp_path / 'broken.py')]
 
 
+def other_text(tmp_path):
+    shutil.copy(WRITTEN['path'], tmp_path / 'm.safetensors')
+    return [f'--memory_file={tmp_path}/m.safetensors', *TEXT]
+
+
 def folder_without_stores(tmp_path):
     return [f'--memory_file={tmp_path}', '--memory_layers=0']
 
@@ -261,7 +308,15 @@ BAD = {
     'memory of another model': (foreign_memory, 'memory was written by'),
     'folder without stores': (folder_without_stores, 'without keyStore'),
     'layer': (lambda t: ['--memory_text=Cats.', '--memory_layers=3'], 'layer 3 does not exist'),
-    'no layer': (lambda t: ['--memory_text=Cats.', '--memory_layers=()'], 'name at least one layer'),
+    'layer of the command line below 0': (lambda t: ['--memory_text=Cats.', '--memory_layers=-1'], 'layer -1 does not exist'),
+    'a memory of another text': (other_text, 'holds another text than memory_text'),
+    'a text that the bookkeeping leaves nothing of': (lambda t: [*TEXT, '--bookkeeping_tokens=500'], 'the text to remember is empty'),
+    'a huge scale': (lambda t: [*TEXT, '--softmax_scale=1e39'], 'softmax_scale is 1e+39'),
+    'a tiny temperature': (lambda t: ['--temperature=1e-40'], 'temperature is 1e-40'),
+    'a seed below 0': (lambda t: ['--seeds=-1'], 'out of range'),
+    'a seed too large': (lambda t: [f'--seed={2**70}'], 'out of range'),
+    'too many samples': (lambda t: ['--num_samples=1000000'], 'expected 1 to 50,000'),
+    'text that is not unicode': (lambda t: ['--start=\udcff'], 'not UTF-8'),
     'head': (lambda t: [*TEXT, '--memory_heads=2'], 'head 2 does not exist'),
     'k': (lambda t: [*TEXT, '--memory_k=0'], 'k is 0'),
     'method': (lambda t: [*TEXT, '--memory_method=7'], 'method is 7'),
@@ -278,6 +333,7 @@ BAD = {
     'no samples': (lambda t: ['--num_samples=0'], 'num_samples is 0'),
     'top_k': (lambda t: ['--top_k=-1'], 'top_k is -1'),
     'device': (lambda t: ['--device=tpu'], "device is 'tpu'"),
+    'numbered device': (lambda t: ['--device=cpu:x'], "device is 'cpu:x'"),
     'dtype': (lambda t: ['--dtype=int3'], "dtype is 'int3'"),
 }
 
@@ -324,16 +380,20 @@ def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path):
     for script, arguments in (('sample.py', (*ONE, '--memory_text=Cats.')), ('build_memory.py', ('--text=Cats.',))):
         code, _, err = run(script, *arguments, '--memory_layers=0', f'--memory_file={tmp_path}/file/m.safetensors')
         assert (code, err.count('\n')) == (1, 1)
-        assert 'file' in err
+        assert 'nothing can be written to the folder' in err or 'is a folder' in err or 'file' in err
     assert os.listdir(tmp_path) == ['file']
 
 
-@pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, 'geteuid') else True, reason='root may write everywhere')
-def test_a_folder_without_permission_is_one_line(run, tmp_path):
-    os.chmod(tmp_path, 0o500)
-    code, _, err = run('build_memory.py', '--text=Cats.', '--memory_layers=0', f'--memory_file={tmp_path}/m.safetensors')
+@pytest.mark.parametrize('script', ['build_memory.py', 'sample.py'])
+def test_a_folder_without_permission_is_one_line(run, tmp_path, script, monkeypatch):
+    def refuse(**_):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr('tempfile.mkdtemp', refuse)  # as the system does; root, who may run this, may write everywhere
+    text = '--text=Cats.' if script == 'build_memory.py' else '--memory_text=Cats.'
+    code, _, err = run(script, text, '--memory_layers=0', f'--memory_file={tmp_path}/m.safetensors')
     assert (code, err.count('\n')) == (1, 1)
-    assert 'not writable' in err
+    assert f"nothing can be written to the folder '{tmp_path}' (Permission denied)" in err
 
 
 @pytest.mark.parametrize(('script', 'arguments', 'message'), [
@@ -341,10 +401,17 @@ def test_a_folder_without_permission_is_one_line(run, tmp_path):
     ('build_memory.py', ['--text=Cats.'], 'no file to write'),
     ('evaluate.py', ['--measure=taste'], "measure is 'taste'"),
     ('evaluate.py', [], 'no memory to measure'),
+    ('build_memory.py', ['--text= ', '--split_lines=True', '--memory_file=OUT/x.safetensors'], 'the text to remember is empty'),
+    ('train.py', ['--eval_interval=0'], 'eval_interval is 0'),
+    ('train.py', ['--dtype=int3'], "dtype is 'int3'"),
+    ('train.py', ['--n_head=0'], 'n_head is 0'),
+    ('train.py', ['--seed=-1'], 'seed is -1'),
+    ('train.py', ['--n_layer=1', '--n_head=3', '--n_embd=8', '--out_dir=OUT'], 'not a multiple of n_head'),
+    ('data/tinyworld/prepare.py', ['--train_documents=0'], 'train_documents is 0'),
     ('train.py', ['--dataset=none', '--n_layer=1', '--n_head=1', '--n_embd=8', '--out_dir=OUT'], 'prepare.py'),
 ])
 def test_bad_input_of_the_other_scripts_is_one_line(run, tmp_path, script, arguments, message):
     arguments = [argument.replace('OUT', str(tmp_path)) for argument in arguments]
-    code, _, err = run(script, *arguments, **({'init_from': ''} if script == 'train.py' else {}))
+    code, _, err = run(script, *arguments, **({'init_from': ''} if script in ('train.py', 'data/tinyworld/prepare.py') else {}))
     assert (code, err.count('\n')) == (1, 1)
     assert message in err

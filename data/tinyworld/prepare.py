@@ -29,6 +29,7 @@ import numpy as np  # noqa: E402
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
+from atomic import whole_files  # noqa: E402
 from data.tinyworld import grammar  # noqa: E402
 
 
@@ -52,14 +53,14 @@ def train_tokenizer(texts):
 
 def write(name, data):
     """Writes out/name whole or not at all."""
-    path = os.path.join(out, name)
-    with open(path + '.part', 'wb') as f:
+    with whole_files(out) as beside, open(os.path.join(beside, name), 'wb') as f:
         f.write(data)
-    os.replace(path + '.part', path)
 
 
 def main():
-    os.makedirs(out, exist_ok=True)
+    if min(train_documents, val_documents) < 1 or not 300 <= vocab_size <= 65536:
+        raise ValueError(f"train_documents is {train_documents}, val_documents {val_documents}, expected 1 or more; "
+                         f"vocab_size is {vocab_size}, expected 300 to 65536")
     train, val = documents(0, train_documents), documents(10**9, val_documents)
     tokenizer = train_tokenizer(train[:20000])
     write('tokenizer.json', tokenizer.to_str().encode())
