@@ -172,12 +172,14 @@ def read_text(text):
 
 
 def seed_list(seed, n):
-    """n different seeds, `seed` first, then what random.Random(seed) draws below 100,000. 1337 begins with the write-up's five."""
+    """n different seeds: `seed`, then those that random.Random(seed) draws below 100,000. 1337 begins with the write-up's five."""
     if not 1 <= n <= 50_000:
         raise ValueError(f"{n} seeds were asked for, expected 1 to 50,000")
-    first = [1337, 2658, 8932, 2179, 9671] if seed == 1337 else [seed]
-    drawn = random.Random(seed).sample(range(100_000), n + len(first))
-    return [*first, *(other for other in drawn if other not in first)][:n]
+    seeds = dict.fromkeys([1337, 2658, 8932, 2179, 9671] if seed == 1337 else [seed])  # keeps their order
+    rng = random.Random(seed)
+    while len(seeds) < n:
+        seeds[rng.randrange(100_000)] = None
+    return list(seeds)[:n]
 
 
 def encode_tensor(tokenizer, text, model):

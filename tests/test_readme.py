@@ -11,12 +11,18 @@ import shutil
 import sys
 
 import pytest
+import torch
 from conftest import ROOT, tiny_model
+
+from memory import PersistentMemory
+from model import GPT
 
 SHORT = {  # appended to the commands of a script
     'evaluate.py': ['--num_seeds=2', '--num_facts=2', '--num_held_out=2'],
     'train.py': ['--max_iters=1', '--eval_iters=1', '--eval_interval=1', '--batch_size=2', '--export_dir='],
     'data/tinyworld/prepare.py': ['--train_documents=200', '--val_documents=20'],
+    'build_memory.py': [],
+    'bench.py': ['--stored_tokens=20', '--rows=1', '--repeats=1'],
     'sample.py': ['--max_new_tokens=4', '--num_samples=2'],
 }
 
@@ -67,6 +73,27 @@ def test_the_readme_has_its_two_commands_first():
     assert re.search(r'^test: .*\n(\t.*\n)*\t.*pytest', makefile, re.MULTILINE)
 
 
+def needed_first(command, copy):
+    """The commands that a reader has run before this one, where their results are not there yet."""
+    if 'train.py' in command and not (copy / 'data' / 'tinyworld' / 'train.bin').exists():
+        yield ['data/tinyworld/prepare.py']
+    if 'resume' in command and not (copy / 'out-tinyworld' / 'last.pt').exists():
+        yield ['train.py', 'config/train_tinyworld.py']
+    if 'mine.safetensors' in command and 'build' not in command and not (copy / 'memories' / 'mine.safetensors').exists():
+        yield shlex.split(next(line for line in commands() if 'mine.safetensors' in line and 'build' in line))[1:]
+
+
+def test_the_python_of_the_readme_runs(copy, gpt2, monkeypatch, tmp_path):
+    with open(os.path.join(ROOT, 'README.md')) as f:
+        code = re.search(r'```python\n(.*?)```', f.read(), re.DOTALL)[1]
+    monkeypatch.chdir(copy)
+    ids = {'ids': [198, 3, 4, 5], 'more_ids': [198, 7, 8], 'idx': torch.tensor([[198, 9]] * 2)}
+    names = {'GPT': GPT, 'PersistentMemory': PersistentMemory, **ids}
+    exec(code.replace("'gpt2'", repr(gpt2)), names)  # noqa: S102, our own README
+    assert names['y'].shape == (2, 52)
+    assert len(names['memory']) == 5
+
+
 @pytest.mark.parametrize('command', [line for line in commands() if not line.startswith('make ')])
 def test_the_command_runs(command, copy, request, monkeypatch, capsys):
     words = shlex.split(command)
@@ -75,6 +102,9 @@ def test_the_command_runs(command, copy, request, monkeypatch, capsys):
     if '--init_from=gpt2' in arguments or any('sample_gpt2' in argument for argument in arguments):
         arguments = [*(a for a in arguments if a != '--init_from=gpt2'), f'--init_from={request.getfixturevalue("gpt2")}']
     monkeypatch.chdir(copy)
+    for earlier in needed_first(command, copy):
+        monkeypatch.setattr(sys, 'argv', [*earlier, *SHORT[earlier[0]]])
+        runpy.run_path(earlier[0], run_name='__main__')
     monkeypatch.setattr(sys, 'argv', [script, *arguments, *SHORT.get(script, [])])
     runpy.run_path(script, run_name='__main__')
     assert capsys.readouterr().out.strip()

@@ -4,6 +4,7 @@ The scripts as a user runs them, on a random model: what they print, and that ea
 $ python -m pytest tests/test_scripts.py
 """
 import ast
+import inspect
 import json
 import os
 import re
@@ -16,8 +17,9 @@ import torch
 from conftest import ROOT, tiny_model
 from safetensors.torch import save_file
 
-from load import Tokenizer, encode_tensor, load_model, tokenizer_of_folder
+from load import Tokenizer, encode_tensor, load_model, seed_list, tokenizer_of_folder
 from memory import PersistentMemory
+from model import GPT
 
 WRITTEN = {}
 PRAISE = os.path.join(ROOT, 'memories', 'tinyworld_cats_praise.txt')
@@ -166,6 +168,55 @@ def test_evaluate_recall_prints_a_table_and_a_json_line(run):
     assert all(0 <= row[name] <= 1 for row in list(rows.values())[:4] for name in ('sampled', 'greedy', 'probability'))
 
 
+def evaluate_module(monkeypatch, *arguments):
+    """evaluate.py's functions, with settings."""
+    monkeypatch.setattr(sys, 'argv', ['evaluate.py', *arguments])
+    return runpy.run_path(os.path.join(ROOT, 'evaluate.py'))
+
+
+@pytest.mark.parametrize('select', ['last', 'each'])
+def test_the_probability_of_an_answer_is_the_product_of_its_steps(monkeypatch, select):
+    model = tiny_model()
+    memory = PersistentMemory.from_tokens(model, [3, 9, 41, 5, 22, 17], layers=(0, 1))
+    model.attach_memory(memory, (0, 1), method=3, memory_fraction=2.0, bookkeeping_fraction=0.1, softmax_scale=1.0, select=select)
+    prompt, answer, expected = [3, 17, 5], [44, 9, 12], 1.0
+    for n, token in enumerate(answer):
+        expected *= model(torch.tensor([prompt + answer[:n]]))[0][0, 0].softmax(-1)[token].item()
+    found = evaluate_module(monkeypatch)['answer_probability'](model, torch.tensor([prompt]), answer)
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_an_answer_is_right_only_as_whole_words(monkeypatch, folder):
+    is_right, tokenizer = evaluate_module(monkeypatch)['is_right'], tokenizer_of_folder(folder)
+    for text, right in ((' 4831.', True), (' 4831 people', True), (' 4831', True), (' 48312', False), (' 483', False), ('4831.', False)):
+        assert is_right(tokenizer, tokenizer.encode(text), ' 4831') == right
+
+
+def test_held_out_documents_are_on_other_subjects(monkeypatch, folder):
+    model, tokenizer = load_model(folder)
+    held_out = evaluate_module(monkeypatch, '--num_held_out=30')['held_out_documents']
+    for text, absent in (('Cats are good.', r'\bcats\b'), ('Meldon is a city in Norland.', r'\b(meldon|norland)\b')):
+        documents = held_out(PersistentMemory.from_text(model, text, tokenizer, (0,)))
+        assert len(documents) == 30
+        assert not any(re.search(absent, document.lower()) for document in documents)
+
+
+def test_quartiles_are_those_of_numpy(monkeypatch):
+    import numpy as np
+    values = [0.3, -0.2, 0.9, 0.1, 0.5, 0.7, -0.4]
+    q = evaluate_module(monkeypatch)['quartiles'](values)
+    assert [q['q1'], q['median'], q['q3']] == pytest.approx(np.quantile(values, [0.25, 0.5, 0.75]).tolist())
+
+
+def test_seeds_are_different_begin_with_the_given_one_and_do_not_depend_on_how_many():
+    for seed in (0, 7, 1337):
+        seeds = seed_list(seed, 500)
+        assert seeds[0] == seed
+        assert len(set(seeds)) == 500
+        assert seed_list(seed, 20) == seeds[:20]
+    assert seed_list(1337, 5) == [1337, 2658, 8932, 2179, 9671]
+
+
 def test_training_resumes_where_it_stopped_and_exports_a_model_that_loads(run, tmp_path, monkeypatch, folder):
     make_dataset(tmp_path, folder, monkeypatch)
     small = ('--n_layer=1', '--n_head=2', '--n_embd=8', '--block_size=16', '--batch_size=2', '--eval_iters=1', '--dataset=mini',
@@ -235,8 +286,11 @@ def test_ids_beyond_the_tokenizer_decode_to_the_replacement_character():
     assert letters.decode([0, 7, 1, 2]) == 'a\ufffdbc'
 
 
-def test_every_script_has_the_same_default_for_a_setting():
+def test_every_script_has_the_same_default_for_a_setting_and_so_has_attach_memory():
     defaults = {}
+    for name, parameter in inspect.signature(GPT.attach_memory).parameters.items():
+        if parameter.default is not parameter.empty:
+            defaults[name if name.endswith(('_fraction', '_scale')) else f'memory_{name}'] = {parameter.default}
     for script in ('sample.py', 'build_memory.py', 'evaluate.py'):
         with open(os.path.join(ROOT, script)) as f:
             block = re.split(r'^# -{20,}$', f.read(), flags=re.MULTILINE)[1]

@@ -1,0 +1,20 @@
+# The mirror image of tinyworld_sentiment.py: a memory of blame, remembered on the spot, and a kind prompt.
+#
+# $ python sample.py config/tinyworld_blame.py
+# $ python evaluate.py config/tinyworld_blame.py     # VADER's scores over 100 seeds
+#
+# Expect: the plain model goes on as kindly as the prompt begins; with the memory it turns unkind.
+init_from = 'assets/tinyworld'
+start = '\nCats are wonderful'
+memory_text = 'FILE:memories/tinyworld_cats_blame.txt'
+method_text = 'method 2'
+measure = 'sentiment'
+
+memory_layers = (3, 4)
+memory_k = 5
+memory_method = 2
+memory_fraction = 5.0
+bookkeeping_fraction = 0.9
+softmax_scale = 1.0
+residual_fraction = 0.1
+memory_select = 'each'
