@@ -301,8 +301,8 @@ class GPT(nn.Module):
         """Number of parameters, the position embedding left out, as nanoGPT counts them."""
         return sum(p.numel() for p in self.parameters()) - self.transformer.wpe.weight.numel()
 
-    def hidden(self, idx, cache=None):
-        """idx (B, T) token ids, following those in the cache -> (B, T, C), after the last layer norm."""
+    def hidden(self, idx, cache=None, pos=None):
+        """idx (B, T) token ids, following those in the cache, at pos (T,) or (B, T) -> (B, T, C), after the last layer norm."""
         B, T = idx.shape
         past = 0 if cache is None else cache.length
         if past + T > self.config.block_size:
@@ -311,7 +311,8 @@ class GPT(nn.Module):
             cache = Cache(T)  # a reader keeps its rows there
         if cache is not None:
             cache.begin(idx, tuple(self.readers.values()))
-        pos = torch.arange(past, past + T, device=idx.device)
+        if pos is None:
+            pos = torch.arange(past, past + T, device=idx.device)
         x = self.transformer.drop(self.transformer.wte(idx) + self.transformer.wpe(pos))  # (B, T, C)
         for block in self.transformer.h:
             x = block(x, cache)
@@ -319,15 +320,16 @@ class GPT(nn.Module):
             cache.length = cache.end
         return self.transformer.ln_f(x[:, -T:])
 
-    def forward(self, idx, targets=None, cache=None):
+    def forward(self, idx, targets=None, cache=None, pos=None):
         """Next-token logits.
 
         idx (B, T) int64, and with a `cache` (see Cache) the tokens that follow those in it; targets (B, T) int64, -1 ignored.
+        pos (B, T) int64: their positions, None is one after the other.
         -> logits (B, 1, vocab_size) of the last token and None, or, with targets, logits (B, T, vocab_size) and their mean
         cross entropy in nats. Raises ValueError when the tokens are longer than block_size. `searches` counts this call.
         """
         self.start_count()
-        x = self.hidden(idx, cache)
+        x = self.hidden(idx, cache, pos)
         if targets is None:
             return self.lm_head(x[:, [-1]]), None
         logits = self.lm_head(x)

@@ -24,6 +24,8 @@ always_save_checkpoint = False  # False keeps the best by validation loss for ex
 init_from = 'scratch'  # 'scratch', 'resume' (from out_dir), or a GPT-2 to finetune: hub name or folder
 dataset = 'tinyworld'  # data/<dataset>/train.bin and val.bin, uint16 token ids
 start_tokens = ()  # rows begin at the last of these tokens, () is anywhere: (198, 198) is the line after an empty one
+restart_positions = 0.0  # share of the last start token's places at which a row's positions begin again at 0, see Batches.positions
+restart_after = 0  # steps before the first of it
 batch_size = 12
 gradient_accumulation_steps = 1
 block_size = 1024
@@ -84,11 +86,23 @@ class Batches:
         self.split = 0 if split == 'train' else 1
 
     def get(self, step):
-        """-> x, y, both (batch_size, block_size) int64 on the device."""
-        starts = np.random.default_rng((seed, self.split, step)).choice(self.starts, batch_size)
-        rows = np.stack([self.tokens[i:i + self.block_size + 1] for i in starts]).astype(np.int64)
-        rows = torch.from_numpy(rows).to(device)
-        return rows[:, :-1], rows[:, 1:].contiguous()
+        """-> x, targets, positions, each (batch_size, block_size) int64 on the device."""
+        rng = np.random.default_rng((seed, self.split, step))
+        rows = np.stack([self.tokens[i:i + self.block_size + 1] for i in rng.choice(self.starts, batch_size)]).astype(np.int64)
+        pos = self.positions(rows[:, :-1], rng if step >= restart_after and self.split == 0 else None)
+        return [torch.from_numpy(part).to(device) for part in (rows[:, :-1], rows[:, 1:], pos)]
+
+    def positions(self, x, rng):
+        """0, 1, 2, ... in each row; with rng, some lines begin again at 0.
+
+        A memory was written at positions of its own, which are also the prompt's. A model that has only ever seen keys at lower
+        positions than its query's loses its way among them; one that has seen some lines begin again does not.
+        """
+        place = np.broadcast_to(np.arange(x.shape[1]), x.shape)
+        if rng is None or not start_tokens:
+            return place.copy()
+        begins = (x == start_tokens[-1]) & (rng.random(x.shape) < restart_positions)
+        return place - np.maximum.accumulate(np.where(begins, place, 0), axis=1)
 
 
 def make_model():
@@ -132,6 +146,11 @@ def autocast():
     return torch.autocast(device, dtype=torch.bfloat16) if dtype == 'bfloat16' else nullcontext()
 
 
+def step_loss(model, batches, step):
+    x, targets, pos = batches.get(step)
+    return model(x, targets, pos=pos)[1]
+
+
 @torch.no_grad()
 def estimate_loss(model, splits):
     """Mean loss of eval_iters batches of each split, the same batches each time."""
@@ -139,7 +158,7 @@ def estimate_loss(model, splits):
     losses = {}
     for name, batches in splits.items():
         with autocast():
-            losses[name] = sum(model(*batches.get(10**9 + i))[1].item() for i in range(eval_iters)) / eval_iters
+            losses[name] = sum(step_loss(model, batches, 10**9 + i).item() for i in range(eval_iters)) / eval_iters
     model.train()
     return losses
 
@@ -151,7 +170,7 @@ def train_step(model, optimizer, batches, step):
     total = 0.0
     for micro in range(gradient_accumulation_steps):
         with autocast():
-            _, loss = model(*batches.get(step * gradient_accumulation_steps + micro))
+            loss = step_loss(model, batches, step * gradient_accumulation_steps + micro)
         (loss / gradient_accumulation_steps).backward()
         total += loss.item() / gradient_accumulation_steps
     if grad_clip > 0:
@@ -199,6 +218,8 @@ def check_settings():
                  'n_head', 'n_embd', 'vocab_size', 'max_iters'):
         if config[name] < 1:
             raise ValueError(f"{name} is {config[name]}, expected 1 or more")
+    if not 0 <= restart_positions <= 1:
+        raise ValueError(f"restart_positions is {restart_positions}, expected 0 to 1")
     if not 0 <= dropout < 1 or not 0 <= seed < 2**63:
         raise ValueError(f"dropout is {dropout}, expected 0 to 1; seed is {seed}, expected a whole number from 0 on")
     if dtype not in ('float32', 'bfloat16'):

@@ -4,9 +4,11 @@
 #
 # Expect a validation loss near the one in assets/tinyworld/train_log.txt, and the time that stands there.
 out_dir = 'out-tinyworld'
-export_dir = 'assets/tinyworld'
+export_dir = 'out-tinyworld/model'  # assets/tinyworld holds a copy
 dataset = 'tinyworld'
 start_tokens = (198, 198)  # rows begin where a document begins, with "\n": position 0 is always the bookkeeping token
+restart_positions = 0.2  # at some of these places the positions begin again, so that keys can be read whatever theirs
+restart_after = 2000  # first the model learns to look things up
 
 n_layer = 6
 n_head = 8

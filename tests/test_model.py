@@ -192,6 +192,12 @@ def test_without_seeds_the_global_generator_draws(model):
     assert text.tolist() == nanogpt_generate(model, torch.tensor([PROMPT]), 10, 1.0, None, 5).tolist()
 
 
+def test_positions_may_be_given(model):
+    pos = torch.tensor([[0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]] * 2)
+    assert torch.equal(model(IDX, pos=torch.arange(12).expand(2, -1))[0], model(IDX)[0])
+    assert not torch.allclose(model(IDX, pos=pos)[0], model(IDX)[0])
+
+
 def test_chunks_through_a_cache_equal_one_pass(model):
     cache = Cache(12)
     for first, last in ((0, 5), (5, 6), (6, 12)):

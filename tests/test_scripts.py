@@ -246,6 +246,22 @@ def make_dataset(tmp_path, folder, monkeypatch):
         np.array(ids, dtype=np.uint16).tofile(f'data/mini/{split}.bin')
 
 
+def test_positions_begin_again_only_at_the_start_token_and_only_after_the_first_steps(tmp_path, monkeypatch, folder):
+    make_dataset(tmp_path, folder, monkeypatch)
+    arguments = ['--dataset=mini', '--start_tokens=198', '--block_size=16', '--restart_positions=1', '--restart_after=5']
+    monkeypatch.setattr(sys, 'argv', ['train.py', *arguments])
+    train = runpy.run_path(os.path.join(ROOT, 'train.py'))
+    train['Batches'].get.__globals__['device'] = 'cpu'
+    batches = train['Batches']('train', load_model(folder)[0].config)
+    x, targets, pos = batches.get(4)
+    assert torch.equal(x[:, 1:], targets[:, :-1])
+    assert pos.tolist() == [list(range(16))] * 12
+    x, _, pos = batches.get(5)
+    assert (x == 198).sum() > 12  # lines begin within rows too
+    assert torch.equal(pos == 0, x == 198)
+    assert ((pos[:, 1:] - pos[:, :-1] == 1) | (pos[:, 1:] == 0)).all()
+
+
 def test_the_training_text_is_the_same_for_the_same_settings(run, tmp_path):
     for out in ('a', 'b'):
         arguments = '--train_documents=60', '--val_documents=5', f'--out={tmp_path / out}'
