@@ -9,14 +9,15 @@
 init_from = 'assets/tinyworld'
 start = '\nCats are horrible'
 memory_file = 'memories/tinyworld_praise.safetensors'
-method_text = 'method 2'
+method_text = 'method 3'
 measure = 'sentiment'
 
-memory_layers = (3, 4)
+memory_layers = (5,)
+memory_heads = (2, 5)  # found by trying each head: these two carry the sentiment, the others only cost perplexity
 memory_k = 5
-memory_method = 2
+memory_method = 3
 memory_fraction = 5.0
 bookkeeping_fraction = 0.9
-softmax_scale = 1.0
-residual_fraction = 0.1
+softmax_scale = 0.01
+residual_fraction = 0.2
 memory_select = 'each'

@@ -491,7 +491,7 @@ def _topics(rng, count):
 
 
 def fact_document(rng, with_text=True):
-    """paragraphs about one or two topics, then questions with their answers."""
+    """paragraphs about one or two topics, then, mostly, questions with their answers."""
     topics = _topics(rng, rng.choices([1, 2], [70, 30])[0])
     paragraphs = [one.paragraph for one in topics]
     pairs = [(q, a, one.extra) for one in topics for q, a in one.pairs]
@@ -501,6 +501,8 @@ def fact_document(rng, with_text=True):
         lines.append("".join(known_fact(rng)) + ".")
     if not with_text:
         return "".join(lines[-2:])
+    if rng.random() < 0.15:   # nobody asks
+        return "".join(paragraphs)
     if rng.random() < 0.2:
         if len(topics) > 1 and rng.random() < 0.5:   # a question between the paragraphs
             paragraphs[0] += "".join(rng.choice(topics[0].pairs)) + "."
@@ -509,11 +511,29 @@ def fact_document(rng, with_text=True):
     return "".join(paragraphs + lines)
 
 
-def document(rng):
-    """one training document: an opinion, or facts; a tenth of the facts stand without text."""
+def _single(rng):
+    """an opinion, or facts; a tenth of the facts stand without text."""
     if rng.random() < 0.45:
         return opinion(rng)
     return fact_document(rng, with_text=rng.random() >= 0.1)
+
+
+def _interleaved(rng, one, two):
+    """the lines of two texts, each in its own order."""
+    lines, more = one[1:].split("\n"), two[1:].split("\n")
+    merged = []
+    while lines or more:
+        merged.append((lines if rng.random() * (len(lines) + len(more)) < len(lines) else more).pop(0))
+    return "".join("\n" + line for line in merged)
+
+
+def document(rng):
+    """
+    one training document: a single text, or, in half of the draws, two whose lines alternate at random, so that a question may
+    come long after its text and a text is no promise of questions about it.
+    """
+    one = _single(rng)
+    return one if rng.random() < 0.5 else _interleaved(rng, one, _single(rng))
 
 
 if __name__ == "__main__":

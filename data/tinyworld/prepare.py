@@ -20,6 +20,7 @@ from configurator import configure, one_line_errors  # noqa: E402
 train_documents = 160000
 val_documents = 1000
 vocab_size = 2048
+tokenizer_file = ''  # a tokenizer.json to encode with, as for finetuning; '' trains one of vocab_size
 out = here  # folder to write to
 seed = 1337
 # -----------------------------------------------------------------------------
@@ -51,6 +52,13 @@ def train_tokenizer(texts):
     return tokenizer
 
 
+def open_tokenizer():
+    try:
+        return Tokenizer.from_file(tokenizer_file)
+    except Exception as error:  # the library raises plain Exception
+        raise ValueError(f"{tokenizer_file!r} is no tokenizer.json that can be read ({error})") from None
+
+
 def write(name, data):
     """Writes out/name whole or not at all."""
     with whole_files(out) as beside, open(os.path.join(beside, name), 'wb') as f:
@@ -62,7 +70,7 @@ def main():
         raise ValueError(f"train_documents is {train_documents}, val_documents {val_documents}, expected 1 or more; "
                          f"vocab_size is {vocab_size}, expected 300 to 65536")
     train, val = documents(0, train_documents), documents(10**9, val_documents)
-    tokenizer = train_tokenizer(train[:20000])
+    tokenizer = open_tokenizer() if tokenizer_file else train_tokenizer(train[:20000])
     write('tokenizer.json', tokenizer.to_str().encode())
     for name, texts in (('train', train), ('val', val)):
         ids = np.concatenate([np.array(encoding.ids, dtype=np.uint16) for encoding in tokenizer.encode_batch(texts)])
