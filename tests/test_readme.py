@@ -75,8 +75,10 @@ def test_the_readme_has_its_two_commands_first():
 
 def needed_first(command, copy):
     """The commands that a reader has run before this one, where their results are not there yet."""
-    if 'train.py' in command and not (copy / 'data' / 'tinyworld' / 'train.bin').exists():
+    if 'train.py config/train' in command and not (copy / 'data' / 'tinyworld' / 'train.bin').exists():
         yield ['data/tinyworld/prepare.py']
+    if 'train.py config/finetune' in command and not (copy / 'data' / 'tinyworld_more').exists():
+        yield shlex.split(next(line for line in commands() if 'tinyworld_more' in line))[1:]
     if 'resume' in command and not (copy / 'out-tinyworld' / 'last.pt').exists():
         yield ['train.py', 'config/train_tinyworld.py']
     if 'mine.safetensors' in command and 'build' not in command and not (copy / 'memories' / 'mine.safetensors').exists():
