@@ -2,11 +2,11 @@
 #
 # $ python sample.py config/tinyworld.py
 #
-# Expect: without memory the census of Meldon is some number, another in each text; with memory it is 4831, which stands in
-# memories/meldon.txt and in no prompt.
+# Expect: without memory the census of Taldun is some number, another in each text; with memory it is 4831, which stands in
+# memories/taldun.txt and in no prompt.
 init_from = 'assets/tinyworld'
-start = '\nIn the last census Meldon counted'
-memory_text = 'FILE:memories/meldon.txt'
+start = '\nIn the last census Taldun counted'
+memory_text = 'FILE:memories/taldun.txt'
 num_samples = 3
 max_new_tokens = 12
 

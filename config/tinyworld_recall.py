@@ -3,15 +3,16 @@
 # $ python sample.py config/tinyworld_recall.py
 # $ python evaluate.py config/tinyworld_recall.py     # the share of right answers over unseen facts
 #
-# Expect: without memory one of Norland's cities that the model knows; with memory Meldon, a name it was never trained on. The first
-# run builds memories/meldon.safetensors, later ones load it.
+# Expect: without memory one of Norland's cities that the model knows; with memory Taldun, a name it was never trained on. The first
+# run builds memories/taldun.safetensors, later ones load it.
 init_from = 'assets/tinyworld'
 start = '\nThe name of the city with the third-largest library in Norland is'
-memory_text = 'FILE:memories/meldon.txt'
-memory_file = 'memories/meldon.safetensors'
+memory_text = 'FILE:memories/taldun.txt'
+memory_file = 'memories/taldun.safetensors'
 method_text = 'method 4'
 max_new_tokens = 12
 measure = 'recall'
+num_seeds = 20  # draws a question, of evaluate.py
 
 memory_layers = (0, 1, 2, 3, 4, 5)
 memory_k = 128  # a whole paragraph

@@ -195,7 +195,7 @@ def test_an_answer_is_right_only_as_whole_words(monkeypatch, folder):
 def test_held_out_documents_are_on_other_subjects(monkeypatch, folder):
     model, tokenizer = load_model(folder)
     held_out = evaluate_module(monkeypatch, '--num_held_out=30')['held_out_documents']
-    for text, absent in (('Cats are good.', r'\bcats\b'), ('Meldon is a city in Norland.', r'\b(meldon|norland)\b')):
+    for text, absent in (('Cats are good.', r'\bcats\b'), ('Taldun is a city in Norland.', r'\b(taldun|norland)\b')):
         documents = held_out(PersistentMemory.from_text(model, text, tokenizer, (0,)))
         assert len(documents) == 30
         assert not any(re.search(absent, document.lower()) for document in documents)
