@@ -66,8 +66,9 @@ def describe_run(model, memory):
     size = sum(2 * keys.numel() * 4 for keys in memory.keys.values())
     print(f"memory  {memory_file or 'of this run'}: {len(memory)} tokens of {len(memory.texts)} text{'s' * (len(memory.texts) > 1)}, "
           f"layers {', '.join(map(str, memory.layers))}, {size / 1e6:.2f} MB")
-    print(f"reading in layers {', '.join(map(str, memory_layers))}: method {memory_method}, k {memory_k}, MF {memory_fraction:g}, "
-          f"BF {bookkeeping_fraction:g}, TS {softmax_scale:g}, RF {residual_fraction:g}, select {memory_select!r}")
+    picks = f", MF {memory_fraction:g}, BF {bookkeeping_fraction:g}, RF {residual_fraction:g}, select {memory_select!r}"
+    print(f"reading in layers {', '.join(map(str, memory_layers))}: method {memory_method}, k {memory_k}, TS {softmax_scale:g}"
+          + picks * (memory_method != 4))
 
 
 def show(seeds, columns):

@@ -88,7 +88,8 @@ def config_of(name):
 
 
 def attach(model, memory, config):
-    model.attach_memory(memory, config['memory_layers'], config.get('memory_heads', ()), k=config['memory_k'], method=config['memory_method'],
+    heads = config.get('memory_heads', ())
+    model.attach_memory(memory, config['memory_layers'], heads, k=config['memory_k'], method=config['memory_method'],
                         memory_fraction=config.get('memory_fraction', 0.0), softmax_scale=config['softmax_scale'],
                         bookkeeping_fraction=config.get('bookkeeping_fraction', 0.9),
                         residual_fraction=config.get('residual_fraction', 0.1), select=config.get('memory_select', 'last'))
