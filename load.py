@@ -160,6 +160,8 @@ def plain_pickle(path):
 def read_text(text):
     """A text, or the contents of the file named in 'FILE:path'. Raises FileNotFoundError, ValueError."""
     if not text.startswith('FILE:'):
+        if os.path.isfile(text):
+            raise ValueError(f"{text!r} names a file: write FILE:{text} to read the text from it")
         return text
     path = text[len('FILE:'):]
     if not os.path.isfile(path):

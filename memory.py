@@ -89,7 +89,8 @@ class PersistentMemory:
         """Runs one more text through the plain model, on its own, and appends its rows. Raises as from_tokens, then adds nothing."""
         self.check(model)
         if len(ids) > model.config.block_size:
-            raise ValueError(f"the text has {len(ids)} tokens, the model's context is {model.config.block_size}: "
+            name = f"the text {source}" if source else "the text"
+            raise ValueError(f"{name} has {len(ids)} tokens, the model's context is {model.config.block_size}: "
                              "split it, and add the parts as texts of their own")
         idx = torch.tensor([list(ids)], dtype=torch.int64, device=next(model.parameters()).device)  # (1, T)
         model.check_ids(idx)

@@ -69,6 +69,8 @@ def describe_run(model, memory):
     picks = f", MF {memory_fraction:g}, BF {bookkeeping_fraction:g}, RF {residual_fraction:g}, select {memory_select!r}"
     print(f"reading in layers {', '.join(map(str, memory_layers))}: method {memory_method}, k {memory_k}, TS {softmax_scale:g}"
           + picks * (memory_method != 4))
+    if memory_method == 4 and softmax_scale > 10:
+        print("note: under method 4 softmax_scale multiplies attention scores themselves, 1 is neutral")
 
 
 def show(seeds, columns):

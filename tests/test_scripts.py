@@ -394,6 +394,7 @@ BAD = {
     'fraction': (lambda t: [*TEXT, '--bookkeeping_fraction=1.5'], 'bookkeeping_fraction is 1.5'),
     'negative fraction': (lambda t: [*TEXT, '--memory_fraction=-1'], 'memory_fraction is -1'),
     'empty text': (empty_text, 'the text to remember is empty'),
+    'a file without FILE:': (lambda t: [f'--memory_text={PRAISE}', '--memory_layers=0'], 'names a file: write FILE:'),
     'missing text': (lambda t: [f'--memory_text=FILE:{t}/none.txt', '--memory_layers=0'], 'no file'),
     'binary text': (binary_text, 'is not text in UTF-8'),
     'text too long': (lambda t: ['--memory_text=' + 'Cats are good. ' * 60, '--memory_layers=0'], "the model's context is 128"),
