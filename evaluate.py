@@ -61,9 +61,9 @@ def all_seeds():
 
 def write(model, idx, n):
     """idx (1, T) -> n new tokens for each seed, as lists of ids."""
-    rows = []
-    for first in range(0, len(all_seeds()), batch_size):
-        some = all_seeds()[first:first + batch_size]
+    rows, every = [], all_seeds()
+    for first in range(0, len(every), batch_size):
+        some = every[first:first + batch_size]
         rows += model.generate(idx.expand(len(some), -1), n, temperature, top_k or None, some)[:, idx.size(1):].tolist()
     return rows
 

@@ -303,14 +303,15 @@ class GPT(nn.Module):
 
     def hidden(self, idx, cache=None, pos=None):
         """idx (B, T) token ids, following those in the cache, at pos (T,) or (B, T) -> (B, T, C), after the last layer norm."""
-        B, T = idx.shape
+        T = idx.size(1)
         past = 0 if cache is None else cache.length
         if past + T > self.config.block_size:
             raise ValueError(f"{past + T} tokens are longer than the model's context of {self.config.block_size}: shorten them")
-        if cache is None and self.readers:
+        readers = tuple(self.readers.values())
+        if cache is None and readers:
             cache = Cache(T)  # a reader keeps its rows there
         if cache is not None:
-            cache.begin(idx, tuple(self.readers.values()))
+            cache.begin(idx, readers)
         if pos is None:
             pos = torch.arange(past, past + T, device=idx.device)
         x = self.transformer.drop(self.transformer.wte(idx) + self.transformer.wpe(pos))  # (B, T, C)

@@ -196,15 +196,16 @@ def log(line):
 def export(seconds):
     """The best checkpoint as a folder in Hugging Face format, half precision, with tokenizer and the log's last lines."""
     GPT.from_checkpoint(os.path.join(out_dir, 'ckpt.pt')).save_pretrained(export_dir, dtype=torch.float16)
-    tokenizer = os.path.join('data', dataset, 'tokenizer.json')
-    if os.path.isfile(tokenizer):
-        shutil.copy(tokenizer, export_dir)
     tokens = max_iters * batch_size * gradient_accumulation_steps * block_size
     log(f"trained {max_iters} steps, {tokens:,} tokens, {seconds / 60:.0f} minutes on {machine()}, torch {torch.__version__}")
     with open(os.path.join(out_dir, 'log.txt')) as f:
         lines = f.readlines()[-12:]
-    with open(os.path.join(export_dir, 'train_log.txt'), 'w') as f:
-        f.writelines(lines)
+    tokenizer = os.path.join('data', dataset, 'tokenizer.json')
+    with whole_files(export_dir) as beside:
+        if os.path.isfile(tokenizer):
+            shutil.copy(tokenizer, beside)
+        with open(os.path.join(beside, 'train_log.txt'), 'w') as f:
+            f.writelines(lines)
 
 
 def machine():
