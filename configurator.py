@@ -21,7 +21,7 @@ from types import ModuleType
 
 # the types a setting can have: how an error names it, and an example that is right in a shell and in a config file
 KINDS = {bool: ('a bool', 'True'), int: ('an int', '5'), float: ('a float', '0.5'), str: ('a str', "'Cats'"),
-         tuple: ('a tuple of ints', '9,10')}
+         tuple: ('a tuple of ints', '9,10'), list: ('a list of dictionaries', "[{'memory_k': [1, 5]}]")}
 
 # names of the original MTMTransformer project: those that are only renamed, and for each the settings it decides
 RENAMED = {'mem_frac': 'memory_fraction', 'bookkeeping_frac': 'bookkeeping_fraction', 'resid_frac': 'residual_fraction',
@@ -36,7 +36,7 @@ OLD_NAMES = {old: {new} for old, new in RENAMED.items()} | {
 def configure(settings):
     """Overrides a script's settings with sys.argv, in place; called as configure(globals()) right after the block.
 
-    settings: a module's globals, of which those without a leading _ that hold a bool, int, float, str or tuple count.
+    settings: a module's globals, of which those without a leading _ that hold a bool, int, float, str, tuple or list count.
     Returns a dict of the final settings alone, for a log. Reads the config files named. --help prints the script's
     docstring and settings block and exits 0; an error prints one line and exits 1, and `settings` stays as it was.
     """
@@ -184,6 +184,10 @@ def fitted(name, value, default, origin=''):
 def as_kind(value, kind):
     if kind is tuple:
         return tuple(as_kind(item, int) for item in (value if isinstance(value, (tuple, list, range)) else (value,)))
+    if kind is list:
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, dict) for item in value):
+            raise TypeError
+        return list(value)
     accepted = {bool: int, float: (int, float)}.get(kind, kind)
     # True is an int to Python, but nobody means memory_k = True
     if not isinstance(value, accepted) or (value not in (0, 1) if kind is bool else isinstance(value, bool)):

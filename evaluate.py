@@ -1,24 +1,49 @@
 """
-Measures what a memory does, over many seeds: sentiment of the text, or recall of unseen facts; and what it costs in perplexity.
+Runs an experiment: settings, a grid of what is varied, a measure, over many seeds; with controls, intervals, damage and figures.
 
 $ python evaluate.py config/tinyworld_sentiment.py
-$ python evaluate.py config/tinyworld_recall.py
+$ python evaluate.py config/writeup/tinyworld_figure06.py
+$ python evaluate.py config/find_layers.py
 
-Prints a table, and as its last line one JSON object with the settings and the numbers.
+Each run is one line of out/<name of the config>/results.jsonl; a second start skips what is there. Beside it, summary.md, summary.json
+and figure.png. Prints the table, and as its last line one JSON object.
 """
 import json
-import math
-import random
-import statistics
-from contextlib import nullcontext
+import os
+import shlex
+import sys
 
 from configurator import configure, one_line_errors
 
 # -----------------------------------------------------------------------------
-measure = 'sentiment'  # 'sentiment': VADER's scores of the continuation; 'recall': facts that data/tinyworld's grammar makes up
-num_seeds = 100  # sentiment: texts a row of the table; recall: draws a question
-num_facts = 100  # recall: paragraphs, each with one question
+measure = 'sentiment'  # 'sentiment': VADER's scores; 'recall': of `answer`; 'facts': of data/tinyworld's grammar; 'look_ups' of one step
+grid = []  # what is varied: [{setting: [values], ...}, ...], of each dictionary all combinations; of one, a panel of the figure
+controls = True  # also plain model, text in the prompt, memories of the unrelated and the opposite text, and steering
+condition = 'memory'  # or one of 'plain', 'prompt', 'unrelated', 'opposite', 'steering' in its place
+num_seeds = 100  # texts of each run; facts: draws a question
 num_held_out = 60  # documents on other subjects, to measure perplexity on
+held_out_text = ''  # those documents, 'FILE:path' with blank lines between; '' is documents of data/tinyworld's grammar
+unrelated_text = ''  # a control remembers this
+opposite_text = ''  # another control remembers this; steering goes from it to the remembered text
+steering_layer = 3  # after this layer the steering vector is added
+steering_scale = 0.0  # times this; 0 leaves steering out of the controls
+answer = ''  # recall: what should follow the prompt, e.g. ' Vancouver'
+substitute = ''  # recall: stands in the answer's place in the remembered text, and is scored too
+substitute_at = ()  # at these of its occurrences, from 0; () is all
+num_facts = 100  # facts: paragraphs, each with one question
+texts_together = 1  # facts: paragraphs in one memory
+sentence_only = False  # facts: only the sentence with the answer is remembered
+distance = 0  # facts: tokens of other text between the fact and its question
+figure = ''  # 'boxes', 'bars', 'lines', 'scatter', 'shares', 'look_ups', 'first_tokens', or none
+show_texts = 0  # so many texts of each row in the summary
+publish_dir = ''  # a folder that gets a copy of the figure, the numbers and the summary, named like the config
+engine = 'process'  # or 'ray', a task a run: of this machine, or of the cluster at RAY_ADDRESS
+threads = 0  # of torch in a run, 0 is torch's own choice; the same number gives the same numbers
+find = ''  # search for layers, heads and strengths in place of a grid: 'positive', 'negative' (sentiment) or 'answer' (recall)
+max_damage = 1.1  # find: the largest held-out perplexity, relative to the plain model's
+wandb_log = False
+wandb_project = 'memory'
+wandb_run_name = ''  # '' is the name of the config
 batch_size = 100  # texts written at once
 init_from = 'gpt2'  # from here on as in sample.py
 out_dir = 'out'
@@ -46,170 +71,112 @@ compile = False
 # -----------------------------------------------------------------------------
 config = configure(globals())
 
-import torch  # noqa: E402, settings are checked before the slow imports
-from tqdm import tqdm  # noqa: E402
-
-from data.tinyworld import grammar  # noqa: E402
-from load import attach, encode_tensor, load_model, open_memory, read_text, seed_list  # noqa: E402
-from memory import PersistentMemory, describe  # noqa: E402
-from model import Cache  # noqa: E402
+import finder  # noqa: E402, settings are checked before the slow imports
+import report  # noqa: E402
+from experiment import ENGINES, Results, check_point, model_of, points_of, run_all  # noqa: E402
+from figures import FIGURES, maps, png  # noqa: E402
+from stats import perplexity  # noqa: E402
 
 
-def all_seeds():
-    return list(seeds) or seed_list(seed, num_seeds)
+def config_files():
+    return [argument for argument in sys.argv[1:] if not argument.startswith('--')]
 
 
-def write(model, idx, n):
-    """idx (1, T) -> n new tokens for each seed, as lists of ids."""
-    rows, every = [], all_seeds()
-    for first in range(0, len(every), batch_size):
-        some = every[first:first + batch_size]
-        rows += model.generate(idx.expand(len(some), -1), n, temperature, top_k or None, some)[:, idx.size(1):].tolist()
-    return rows
+def experiment_name():
+    """Of the last config file named."""
+    return os.path.splitext(os.path.basename(config_files()[-1]))[0] if config_files() else 'evaluate'
 
 
-# ---- sentiment ----
-
-def quartiles(values):
-    """-> median, first and third quartile, and their distance."""
-    q1, median, q3 = statistics.quantiles(values, n=4, method='inclusive')
-    return {'median': median, 'q1': q1, 'q3': q3, 'iqr': q3 - q1}
-
-
-def vader_scores(texts):
-    """-> {'compound', 'pos', 'neu', 'neg': quartiles over the texts}."""
-    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-    analyzer = SentimentIntensityAnalyzer()
-    scores = [analyzer.polarity_scores(text) for text in texts]
-    return {name: quartiles([score[name] for score in scores]) for name in ('compound', 'pos', 'neu', 'neg')}
+def docs():
+    """The comment at the top of the config file, its commands left out."""
+    if not config_files():
+        return ''
+    with open(config_files()[-1], encoding='utf-8') as f:
+        lines = [line[1:].strip() for line in iter(f.readline, '') if line.startswith('#')]
+    return '\n'.join(line for line in lines if line and not line.startswith('$'))
 
 
-def sentiment(model, tokenizer):
-    """-> {row of the table: scores of the continuation, the prompt left out}."""
-    idx = encode_tensor(tokenizer, read_text(start), model)
-    results = {}
-    for label, how in (('plain', model.plain()), ('memory', nullcontext())):
-        with how:
-            results[label] = vader_scores([tokenizer.decode(row) for row in write(model, idx, max_new_tokens)])
-    print(f"{len(all_seeds())} texts of {max_new_tokens} tokens after {start!r}, VADER: median [quartiles]")
-    print(f"{'':8}" + ''.join(f'{name:>24}' for name in results['plain']))
-    for label, scores in results.items():
-        cells = [f"{s['median']:.2f} [{s['q1']:.2f}, {s['q3']:.2f}]" for s in scores.values()]
-        print(f'{label:8}' + ''.join(f'{cell:>24}' for cell in cells))
-    return results
+def check_settings():
+    for name, given, known in (('engine', engine, ENGINES), ('figure', figure, ['', *FIGURES]), ('find', find, ['', *finder.GOALS])):
+        if given not in known:
+            raise ValueError(f"{name} is {given!r}, expected one of {', '.join(map(repr, known))}")
+    check_point(config)
+    if find and measure != finder.MEASURE[find]:
+        raise ValueError(f"find is {find!r}, which goes with measure {finder.MEASURE[find]!r}, not {measure!r}")
+    points_of(config)  # whether the grid can be run
 
 
-# ---- recall ----
-
-def unseen_facts():
-    """-> [(paragraph, question, answer)]; every made-up name in them is one that training never used."""
-    facts = []
-    for n in range(num_facts):
-        rng = random.Random(f'fact {seed} {n}')
-        paragraph, pairs = grammar.topic(rng, unseen=True)
-        facts.append((paragraph, *rng.choice(pairs)))
-    return facts
+def start_wandb():
+    """-> a function that logs; one that does nothing where wandb_log is off."""
+    if not wandb_log:
+        return lambda values: None
+    import wandb
+    return wandb.init(project=wandb_project, name=wandb_run_name or experiment_name(), config=config).log
 
 
-def answer_probability(model, idx, answer):
-    """The share of probability that the model gives `answer` (list of ids) after idx (1, T)."""
-    cache, log_prob = Cache(idx.size(1) + len(answer)), 0.0
-    for token in answer:  # one by one, as in writing: under 'last' each new token picks anew
-        with torch.no_grad():
-            logits, _ = model(idx, cache=cache)
-        log_prob += logits[0, 0].float().log_softmax(-1)[token].item()
-        idx = torch.tensor([[token]], device=idx.device)
-    return math.exp(log_prob)
+def log_run(log):
+    """-> what run_all calls for each new record."""
+    def done(record):
+        means = {name: sum(values) / len(values) for name, values in record['samples'].items()}
+        damage = {'held_out_perplexity': perplexity(**record['held_out'])} if 'held_out' in record else {}
+        log({**means, **record['numbers'], **damage})
+    return done
 
 
-def is_right(tokenizer, row, answer):
-    """Whether the text begins with the answer, as whole words."""
-    text = tokenizer.decode(row)
-    return text.startswith(answer) and not text[len(answer):][:1].isalnum()
+def log_report(log, rows, picture):
+    """The table and the figure."""
+    if not wandb_log:
+        return
+    import wandb
+    columns = report.COLUMNS.get(measure, {})
+    table = wandb.Table(columns=['row', *columns], data=[[row['label'], *(cell(row) for cell in columns.values())] for row in rows])
+    log({'table': table} | ({'figure': wandb.Image(picture)} if picture else {}))
+    wandb.finish()
 
 
-def ask(model, tokenizer, prompt, answer):
-    """One question -> its scores in [0, 1]."""
-    idx, ids = encode_tensor(tokenizer, prompt, model), tokenizer.encode(answer)
-    greedy = model.generate(idx, len(ids) + 1, top_k=1)[0, idx.size(1):].tolist()
-    drawn = write(model, idx, len(ids) + 1)
-    return {'probability': answer_probability(model, idx, ids), 'greedy': float(is_right(tokenizer, greedy, answer)),
-            'sampled': statistics.mean(is_right(tokenizer, row, answer) for row in drawn)}
+def draw(points, rows):
+    """The bytes of the figure, or none."""
+    if find:
+        sizes = model_of(config)[0].config
+        return png(maps(*finder.maps(points, find, sizes.n_layer, sizes.n_head), finder.GOALS[find][0]))
+    return png(FIGURES[figure](points, rows, measure)) if figure else b''
 
 
-def recall(model, tokenizer):
-    """-> {row of the table: mean scores over the facts}."""
-    facts = unseen_facts()
-    everything = PersistentMemory(describe(model), memory_layers, bookkeeping_tokens, tokenizer.name)
-    for paragraph, _, _ in facts:
-        everything.add_text(model, paragraph, tokenizer)
-    rows = {'question alone': [], 'text in prompt': [], 'memory of its text': [], f'memory of all {num_facts} texts': []}
-    for paragraph, question, answer in tqdm(facts, 'facts', mininterval=1):
-        own = PersistentMemory.from_text(model, paragraph, tokenizer, memory_layers, bookkeeping_tokens)
-        for row, memory in zip(rows, (None, None, own, everything)):
-            if memory is not None:
-                attach(model, memory, config)
-            rows[row].append(ask(model, tokenizer, paragraph + question if row == 'text in prompt' else question, answer))
-            model.detach_memory()
-    results = {row: {name: statistics.mean(s[name] for s in scores) for name in scores[0]} for row, scores in rows.items()}
-    print(f"{num_facts} facts unseen in training, {len(all_seeds())} draws each: share of right answers")
-    print(f"{'':26}{'sampled':>10}{'greedy':>10}{'p(answer)':>12}")
-    for row, s in results.items():
-        print(f"{row:26}{s['sampled']:10.3f}{s['greedy']:10.3f}{s['probability']:12.3f}")
-    return results
-
-
-# ---- damage ----
-
-def held_out_documents(memory):
-    """Documents that training did not see, on other subjects than the memory's: none of its longer capitalised words."""
-    remembered = {word.strip('.,').lower() for text in memory.texts for word in text['text'].split() if word[:1].isupper()}
-    subjects = {word for word in remembered if word in grammar.SUBJECTS} or remembered - {'the', 'in', 'is'}
-    documents, n = [], 10**9 + 10**6  # neither training's nor validation's numbers
-    while len(documents) < num_held_out:
-        text = grammar.document(random.Random(f'{seed} {n}'))
-        if not subjects & {word.strip('.,').lower() for word in text.split()}:
-            documents.append(text)
-        n += 1
-    return documents
-
-
-def perplexity(model, documents):
-    """exp of the mean loss over all tokens of documents (list of ids (1, T))."""
-    total, count = 0.0, 0
-    for idx in documents:
-        with torch.no_grad():
-            total += model(idx[:, :-1], targets=idx[:, 1:])[1].item() * (idx.size(1) - 1)
-        count += idx.size(1) - 1
-    return math.exp(total / count)
-
-
-def damage(model, tokenizer, memory):
-    """-> perplexity of held-out text, plain and with the memory attached, each token picking for itself."""
-    device = model.transformer.wte.weight.device
-    texts = [tokenizer.encode(text)[:model.config.block_size + 1] for text in held_out_documents(memory)]
-    documents = [torch.tensor([ids], device=device) for ids in texts]
-    with model.plain():
-        plain = perplexity(model, documents)
-    attach(model, memory, {**config, 'memory_select': 'each'})
-    attached = perplexity(model, documents)
-    print(f"perplexity of {len(documents)} held-out documents on other subjects: plain {plain:.3f}, with memory {attached:.3f} "
-          f"({100 * (attached / plain - 1):+.1f} %)")
-    return {'plain': plain, 'memory': attached, 'ratio': attached / plain}
+def write_report(folder, name, points, rows, more=''):
+    """summary.md, summary.json and figure.png into the folder, and as name.* into publish_dir. -> path of the figure, or ''."""
+    command = 'python evaluate.py ' + shlex.join(a for a in sys.argv[1:] if not a.startswith('--publish_dir='))
+    picture = draw(points, rows)
+    numbers = report.as_json(rows, config, command, points)
+    for place, text, stem in ((folder, 'summary', 'figure'), (publish_dir, name, name)):
+        if place:
+            head = report.heading(name, command, points, docs(), f'{stem}.png' if picture else '')
+            files = {f'{text}.md': report.summary(points, rows, config, head) + more, f'{text}.json': numbers, f'{stem}.png': picture}
+            report.write_files(place, {file: content for file, content in files.items() if content})
+    return os.path.join(folder, 'figure.png') if picture else ''
 
 
 def main():
-    if measure not in ('sentiment', 'recall'):
-        raise ValueError(f"measure is {measure!r}, expected 'sentiment' or 'recall'")
-    if min(num_seeds, num_facts, num_held_out) < 2 or batch_size < 1:
-        raise ValueError("num_seeds, num_facts and num_held_out must be 2 or more, batch_size 1 or more")
-    model, tokenizer = load_model(init_from, out_dir, device, dtype, compile)
-    memory = open_memory(model, tokenizer, config)
-    if memory is None:
-        raise ValueError("no memory to measure: give memory_file or memory_text")
-    results = sentiment(model, tokenizer) if measure == 'sentiment' else recall(model, tokenizer)
-    results['perplexity'] = damage(model, tokenizer, memory)  # attaches it again, recall() has had others
-    print(json.dumps({'measure': measure, 'results': results, 'config': config}))
+    check_settings()
+    name = experiment_name()
+    folder = os.path.join(out_dir, name)
+    points = [] if find else points_of(config)
+    model_of(config)  # a model that is not there leaves no folder
+    results = Results(os.path.join(folder, 'results.jsonl'))
+    log, more = start_wandb(), ''
+    if find:
+        points, more = finder.search(config, results, log_run(log))
+        report.write_files(folder, {'best.py': more})
+        more = f"\n## The best, as a config file\n\n```python\n{more}```\n"
+    else:
+        run_all(points, config, results, log_run(log))
+    rows = report.rows_of(points)
+    picture = write_report(folder, name, points, rows, more)
+    log_report(log, rows, picture)
+    print(report.main_table(rows, measure) if measure != 'look_ups' else '\n\n'.join(map(report.look_ups_table, points)))
+    print(more)
+    print(f"{len(points)} runs: {', '.join(os.path.join(folder, file) for file in ('summary.md', 'summary.json', 'results.jsonl'))}"
+          + (f", {picture}" if picture else ''))
+    print(json.dumps({'name': name, 'measure': measure, 'rows': {row['label']: report.brief(row, measure) for row in rows}}))
 
 
 if __name__ == '__main__':

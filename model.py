@@ -88,7 +88,8 @@ class MemoryReader:
 
     Methods 1 to 3 of the write-up pick token-heads (Eq. 4), let the memory find a value for each (Eq. 5), and put it in the
     token's own value's place; method 4 lets every row attend to stored tokens beside its context.
-    Attributes: `searches`, token-heads looked up since `start_count`; `trace`, None or a list that gets one record a look-up.
+    Attributes: `searches`, token-heads looked up since `start_count`, and `picks`, those picked, again at each step; `trace`, None
+    or a list that gets one record a look-up.
     """
 
     def __init__(self, memory, layer, heads, k, method, memory_fraction, bookkeeping_fraction, softmax_scale,
@@ -96,7 +97,7 @@ class MemoryReader:
         self.memory, self.layer, self.heads, self.k, self.method, self.select = memory, layer, heads, k, method, select
         self.memory_fraction, self.bookkeeping_fraction = memory_fraction, bookkeeping_fraction
         self.softmax_scale, self.residual_fraction = softmax_scale, residual_fraction
-        self.searches, self.trace = 0, None
+        self.searches, self.picks, self.trace = 0, 0, None
 
     def attend(self, q, k, v, cache):
         """q (B, nh, T, hs) of the newest rows, k and v (B, nh, S, hs) of all -> y (B, nh, n, hs) of the newest n >= T rows.
@@ -113,6 +114,7 @@ class MemoryReader:
         else:  # each row picks for itself
             weights = attention_weights(q, k)  # (B, nh, T, S)
             picked = self.pick(weights)
+        self.picks += picked.sum()
         self.look_up(picked, weights, queries, k, v, found, known)
         y = weights.masked_fill(picked, 0).to(v.dtype) @ v
         return y + weights.masked_fill(~picked, 0).to(v.dtype) @ found  # (B, nh, n, hs)
@@ -184,6 +186,7 @@ class MemoryReader:
         stored, weights = both.split([ids.size(-1), k.size(2)], dim=-1)
         y = weights @ v
         y[b, h, i] += self.memory.blend(self.layer, h, ids, stored[b, h, i])
+        self.picks += len(b)
         self.count((b, h, i + k.size(2) - q.size(2)), 1 - weights[b, h, i].sum(-1), ids, products, stored[b, h, i])
         return y
 
@@ -348,9 +351,14 @@ class GPT(nn.Module):
         """{layer: token-heads looked up} in the last forward or generate."""
         return {layer: reader.searches for layer, reader in self.readers.items()}
 
+    @property
+    def picks(self):
+        """{layer: token-heads picked, added up over the steps} in the last forward or generate."""
+        return {layer: int(reader.picks) for layer, reader in self.readers.items()}
+
     def start_count(self):
         for reader in self.readers.values():
-            reader.searches = 0
+            reader.searches = reader.picks = 0
 
     def attach_memory(self, memory, layers=(9,), heads=(), k=5, method=2, memory_fraction=0.0, bookkeeping_fraction=0.9,
                       softmax_scale=1000.0, residual_fraction=0.1, select='last'):

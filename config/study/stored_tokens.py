@@ -1,0 +1,12 @@
+# When does recall break? 1 to 1334 paragraphs in one memory, 75 to 100,000 stored tokens; and the answer's sentence alone, 12 tokens.
+#
+# $ python evaluate.py config/study/stored_tokens.py
+#
+# All but one paragraph are distractors, facts of the same kinds about other names. Method 4, the k stored keys nearest to each query.
+from config.study.methods_facts import *  # noqa: F403
+
+controls = False  # they do not depend on what is varied; methods_facts.py has them
+figure = 'lines'
+memory_select = 'each'
+_texts = {'texts_together': [1, 2, 4, 8, 16, 32, 128, 1334]}
+grid = [{**_texts, 'memory_k': [8, 32, 128]}, {'name': 'the sentence alone', 'sentence_only': [True]}]
