@@ -176,7 +176,7 @@ def main():
     print(more)
     print(f"{len(points)} runs: {', '.join(os.path.join(folder, file) for file in ('summary.md', 'summary.json', 'results.jsonl'))}"
           + (f", {picture}" if picture else ''))
-    print(json.dumps({'name': name, 'measure': measure, 'rows': {row['label']: report.brief(row, measure) for row in rows}}))
+    print(json.dumps({'name': name, 'measure': measure, 'rows': {row['label']: report.brief(row) for row in rows}}))
 
 
 if __name__ == '__main__':

@@ -89,8 +89,8 @@ def check_point(s):
         raise ValueError(f"condition is {s['condition']!r}, expected one of {', '.join(map(repr, measures.CONDITIONS))}")
     if min(s[name] for name in ('num_seeds', 'num_held_out', 'batch_size', 'max_new_tokens', 'num_facts', 'texts_together')) < 1:
         raise ValueError("num_seeds, num_held_out, batch_size, max_new_tokens, num_facts and texts_together must be 1 or more")
-    if s['measure'] == 'facts' and s['condition'] == 'steering':
-        raise ValueError("a steering vector answers no question: take another condition")
+    if s['measure'] == 'facts' and (s['condition'] == 'steering' or s['sentence_only'] and s['texts_together'] > 1):
+        raise ValueError("facts are not measured under 'steering', and sentence_only goes with texts_together 1 alone")
     if s['measure'] != 'facts' and not s['memory_text'] and not s['memory_file']:
         raise ValueError("no memory to measure: give memory_file or memory_text")
     for how in ('unrelated', 'opposite'):

@@ -52,13 +52,16 @@ def point_seeds(s):
 
 def remembered_text(model, tokenizer, s):
     """memory_text, else the texts of memory_file; with the substitute in the answer's place."""
-    if s['memory_text']:
-        text = read_text(s['memory_text']).strip()
-    elif s['memory_file']:
-        text = '\n'.join(entry['text'] for entry in load_memory(s['memory_file'], '', model, tokenizer).texts)
-    else:
-        raise ValueError("no memory to measure: give memory_file or memory_text")
+    text = original_text(model, tokenizer, s)
     return substituted(text, s['answer'].strip(), s['substitute'].strip(), s['substitute_at'])
+
+
+def original_text(model, tokenizer, s):
+    if s['memory_text']:
+        return read_text(s['memory_text']).strip()
+    if s['memory_file']:
+        return '\n'.join(entry['text'] for entry in load_memory(s['memory_file'], '', model, tokenizer).texts)
+    raise ValueError("no memory to measure: give memory_file or memory_text")
 
 
 def substituted(text, answer, substitute, at):
@@ -193,6 +196,10 @@ def losses(model, documents, skip=1):
 
 # ---- damage ----
 
+def text_before(prompt, s):
+    """What the condition put in front of the prompt."""
+    return prompt.removesuffix('\n' + read_text(s['start']).removeprefix('\n')) if s['condition'] == 'prompt' else ''
+
 def damage(model, tokenizer, s, prefix, about):
     """Nats and tokens of each held-out document: with what is attached, each token picking for itself, after the text `prefix`.
 
@@ -247,10 +254,10 @@ def vader_scores(texts):
 
 def sentiment(model, tokenizer, s):
     """VADER's scores of the continuations, the prompt left out."""
-    start, about = encode_tensor(tokenizer, read_text(s['start']), model), remembered_text(model, tokenizer, s)
+    start = encode_tensor(tokenizer, read_text(s['start']), model)
     with condition(model, tokenizer, s) as prompt:
         rows, work = write(model, encode_tensor(tokenizer, prompt, model), s['max_new_tokens'], s)
-        held_out = damage(model, tokenizer, s, '\n' + about if s['condition'] == 'prompt' else '', about)
+        held_out = damage(model, tokenizer, s, text_before(prompt, s), original_text(model, tokenizer, s))
     texts = [tokenizer.decode(row) for row in rows]
     return {'samples': vader_scores(texts) | text_scores(model, start, rows), 'numbers': {}, 'held_out': held_out, 'work': work,
             'texts': texts}
@@ -278,14 +285,14 @@ def recall(model, tokenizer, s):
     """The share of seeds, and of probability, that `answer` gets after the prompt, and `substitute`, where there is one."""
     if not s['answer'].strip():
         raise ValueError("recall needs the right answer: give answer, as it follows the prompt, e.g. --answer=' Vancouver'")
-    start, about = encode_tensor(tokenizer, read_text(s['start']), model), remembered_text(model, tokenizer, s)
+    start = encode_tensor(tokenizer, read_text(s['start']), model)
     wanted = {'': s['answer'], 'substitute_': s['substitute']} if s['substitute'] else {'': s['answer']}
     n = max(s['max_new_tokens'], *(len(tokenizer.encode(answer)) + 1 for answer in wanted.values()))
     with condition(model, tokenizer, s) as prompt:
         idx = encode_tensor(tokenizer, prompt, model)
         rows, work = write(model, idx, n, s)
         numbers = {f'{kind}probability': answer_probability(model, idx, tokenizer.encode(answer)) for kind, answer in wanted.items()}
-        held_out = damage(model, tokenizer, s, '\n' + about if s['condition'] == 'prompt' else '', about)
+        held_out = damage(model, tokenizer, s, text_before(prompt, s), original_text(model, tokenizer, s))
     texts, samples = [tokenizer.decode(row) for row in rows], {}
     for kind, answer in wanted.items():
         samples[f'{kind}right'] = [int(is_right(text, answer)) for text in texts]
@@ -390,8 +397,6 @@ def ask(model, tokenizer, s, n):
 
 def facts(model, tokenizer, s):
     """The share of right answers over num_facts questions, each about a paragraph of its own."""
-    if s['condition'] not in CONDITIONS or s['condition'] == 'steering':
-        raise ValueError("a steering vector answers no question: take another condition")
     about, scores, works, stored = unseen_fact(s['seed'], 0).paragraph, [], [], 0
     try:
         for asked, texts in groups_of_texts({**s, 'texts_together': s['texts_together'] if s['condition'] == 'memory' else 1}):

@@ -178,11 +178,12 @@ def first_tokens_table(rows):
                  [[row['label'], ', '.join(f'{token!r} {count}' for token, count in row['first_tokens'][:12])] for row in rows])
 
 
-def brief(row, measure):
-    """What the scripts' last line says of a row."""
-    names = {'sentiment': ('compound', 'sentence_compound', 'perplexity', 'effect', 'held_out'), 'look_ups': ('shares',)}.get(
-        measure, ('right', 'probability', 'effect', 'held_out'))
-    return rounded({name: row[name] for name in names if name in row})
+def brief(row):
+    """What the script's last line says of a row: its score, and effect and damage with their intervals."""
+    score = row.get('compound', row.get('right', {}))
+    found = {'score': score.get('median', score.get('value')), 'shares': row.get('shares')}
+    found |= {name: [row[name]['value'], *row[name]['interval']] for name in ('effect', 'held_out') if name in row}
+    return rounded({name: value for name, value in found.items() if value is not None})
 
 
 # ---- the files ----

@@ -5,8 +5,8 @@
 # All but one paragraph are distractors, facts of the same kinds about other names. Method 4, the k stored keys nearest to each query.
 from config.study.methods_facts import *  # noqa: F403
 
-controls = False  # they do not depend on what is varied; methods_facts.py has them
 figure = 'lines'
 memory_select = 'each'
+softmax_scale = 1.0
 _texts = {'texts_together': [1, 2, 4, 8, 16, 32, 128, 1334]}
 grid = [{**_texts, 'memory_k': [8, 32, 128]}, {'name': 'the sentence alone', 'sentence_only': [True]}]

@@ -5,5 +5,5 @@
 # Published: the occurrence nearest the start decides, not the one in the sentence that is asked about.
 from config.writeup.headline_recall import *  # noqa: F403
 
-substitute = ' Toronto'
-grid = [{'name': 'as it is', 'substitute': ['']}, {'substitute_at': [(0,), (1,), (2,), (3,), (1, 2, 3), (0, 1, 2), ()]}]
+grid = [{'name': 'as it is'}, {'name': 'Toronto', 'substitute': [' Toronto'],
+                               'substitute_at': [(0,), (1,), (2,), (3,), (1, 2, 3), (0, 1, 2), ()]}]

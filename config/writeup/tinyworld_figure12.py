@@ -5,7 +5,6 @@
 # Asks which occurrence decides: the first, or the second, which stands in the sentence that is asked about.
 from config.writeup.tinyworld_headline_recall import *  # noqa: F403
 
-substitute = ' Perdova'
-_places = {'substitute_at': [(0,), (1,), (2,), (3,), (4,), (0, 2, 3, 4), ()]}
+_places = {'substitute': [' Perdova'], 'substitute_at': [(0,), (1,), (2,), (3,), (4,), (0, 2, 3, 4), ()]}
 _method_2 = {'memory_method': [2], 'memory_layers': [(5,)], 'memory_k': [5], 'softmax_scale': [1000.0]}
-grid = [{'name': 'method 4, as it is', 'substitute': ['']}, {'name': 'method 4', **_places}, {'name': 'method 2', **_method_2, **_places}]
+grid = [{'name': 'method 4, as it is'}, {'name': 'method 4', **_places}, {'name': 'method 2', **_method_2, **_places}]
