@@ -9,11 +9,15 @@ sample: $(VENV)/installed
 	$(RUN) sample.py config/tinyworld_sentiment.py
 	$(RUN) sample.py config/tinyworld_recall.py
 
-test: $(VENV)/installed
+test: $(VENV)/installed $(VENV)/installed-ray
 	$(RUN) -m ruff check
 	$(RUN) -m pytest
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install -q --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/installed-ray: requirements-ray.txt $(VENV)/installed
+	$(RUN) -m pip install -q --disable-pip-version-check -r requirements-ray.txt
 	touch $@

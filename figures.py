@@ -118,6 +118,8 @@ def series_of(rows, panel):
 
 def lines(points, rows, measure):
     """A column for each dictionary of the grid: score, with its quartiles or interval, and damage against its first setting."""
+    if not any(row['varied'] for row in rows):
+        return (boxes if measure == 'sentiment' else bars)(points, rows, measure)
     panels = sorted({row['panel'] for row in rows if row['panel'] >= 0})
     fig, axes = plt.subplots(2, len(panels), figsize=(1.4 + 2.9 * len(panels), 5.2), sharex='col', sharey='row', squeeze=False,
                              gridspec_kw={'height_ratios': (1.5, 1)})

@@ -8,7 +8,13 @@ init_from = 'assets/tinyworld'
 start = '\nCats are wonderful'
 memory_text = 'FILE:memories/tinyworld_cats_blame.txt'
 method_text = 'method 3'
-measure = 'sentiment'
+
+measure = 'sentiment'  # of evaluate.py, from here on
+opposite_text = 'FILE:memories/tinyworld_cats_praise.txt'
+unrelated_text = 'FILE:memories/taldun.txt'
+steering_layer = 4
+steering_scale = 6.0
+figure = 'boxes'
 
 memory_layers = (5,)
 memory_heads = (2, 5)  # found by trying each head: these two carry the sentiment, the others only cost perplexity

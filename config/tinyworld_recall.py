@@ -11,8 +11,9 @@ memory_text = 'FILE:memories/taldun.txt'
 memory_file = 'memories/taldun.safetensors'
 method_text = 'method 4'
 max_new_tokens = 12
-measure = 'recall'
-num_seeds = 20  # draws a question, of evaluate.py
+
+measure = 'facts'  # of evaluate.py, from here on
+num_seeds = 20  # draws a question
 
 memory_layers = (0, 1, 2, 3, 4, 5)
 memory_k = 128  # a whole paragraph

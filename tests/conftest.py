@@ -1,6 +1,8 @@
 """Tiny models, and the write-up's equations computed slowly, one token-head at a time, as the oracle of the fast code."""
 import math
 import os
+import runpy
+import shutil
 import sys
 
 import pytest
@@ -9,8 +11,11 @@ import torch
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
+from load import tokenizer_of_folder  # noqa: E402
 from memory import PersistentMemory  # noqa: E402
 from model import GPT, GPTConfig  # noqa: E402
+
+torch.set_num_threads(1)  # tiny models are slower on more, and much slower where other programs run
 
 PROMPT = [3, 17, 5, 44, 9, 12, 5, 31, 2, 28, 17, 40]
 REMEMBERED = [3, 9, 41, 5, 22, 17, 38, 2, 44, 12, 30, 5, 19, 8]
@@ -30,6 +35,48 @@ def tiny_model(seed=0, sharp=12.0, **sizes):
         model.transformer.wte.weight.mul_(10)
         model.transformer.wpe.weight.mul_(10)
     return model
+
+
+@pytest.fixture(scope='session')
+def folder(tmp_path_factory):
+    """A random model in Hugging Face format, with the embedded model's tokenizer."""
+    folder = tmp_path_factory.mktemp('random')
+    shutil.copy(os.path.join(ROOT, 'assets', 'tinyworld', 'tokenizer.json'), folder)
+    vocab_size = tokenizer_of_folder(str(folder)).n_vocab
+    tiny_model(vocab_size=vocab_size, block_size=128, sharp=8.0).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def run(folder, capsys, monkeypatch):
+    """run('sample.py', '--key=value', ...) -> (exit code, stdout, stderr), in this process."""
+    def run(script, *arguments, init_from=folder):
+        arguments = [*arguments, f'--init_from={init_from}'] if init_from else arguments
+        monkeypatch.setattr(sys, 'argv', [script, *arguments])
+        code = 0
+        try:
+            runpy.run_path(os.path.join(ROOT, script), run_name='__main__')
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+    return run
+
+
+@pytest.fixture(scope='session')
+def gpt2(tmp_path_factory):
+    """A folder that stands for OpenAI's GPT-2: its layers, heads and vocabulary, in narrow."""
+    import tiktoken
+    beside = os.path.join(os.path.dirname(ROOT), 'shared', 'tiktoken_cache')
+    if 'TIKTOKEN_CACHE_DIR' not in os.environ and os.path.isdir(beside):
+        os.environ['TIKTOKEN_CACHE_DIR'] = beside
+    try:
+        tiktoken.get_encoding('gpt2')
+    except Exception as error:  # the client raises many types
+        pytest.skip(f"GPT-2's vocabulary is not here and cannot be fetched ({type(error).__name__})")
+    folder = tmp_path_factory.mktemp('gpt2')
+    tiny_model(n_layer=12, n_head=12, n_embd=24, block_size=1024, vocab_size=50257, sharp=1.0).save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture

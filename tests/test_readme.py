@@ -11,7 +11,7 @@ import shutil
 import sys
 
 import pytest
-from conftest import ROOT, tiny_model
+from conftest import ROOT
 
 SHORT = {  # appended to the commands of a script
     'evaluate.py': ['--num_seeds=2', '--num_facts=2', '--num_held_out=2'],
@@ -43,22 +43,6 @@ def copy(tmp_path_factory):
         if file.endswith('.safetensors') and file != 'tinyworld_praise.safetensors':
             os.remove(folder / 'memories' / file)
     return folder
-
-
-@pytest.fixture(scope='module')
-def gpt2(tmp_path_factory):
-    """A folder that stands for OpenAI's GPT-2: its layers, heads and vocabulary, in narrow."""
-    import tiktoken
-    beside = os.path.join(os.path.dirname(ROOT), 'shared', 'tiktoken_cache')
-    if 'TIKTOKEN_CACHE_DIR' not in os.environ and os.path.isdir(beside):
-        os.environ['TIKTOKEN_CACHE_DIR'] = beside
-    try:
-        tiktoken.get_encoding('gpt2')
-    except Exception as error:  # the client raises many types
-        pytest.skip(f"GPT-2's vocabulary is not here and cannot be fetched ({type(error).__name__})")
-    folder = tmp_path_factory.mktemp('gpt2')
-    tiny_model(n_layer=12, n_head=12, n_embd=24, block_size=1024, vocab_size=50257, sharp=1.0).save_pretrained(folder)
-    return str(folder)
 
 
 def test_the_readme_has_its_two_commands_first():
@@ -103,6 +87,7 @@ def test_the_command_runs(command, copy, request, monkeypatch, capsys):
     for earlier in needed_first(command, copy):
         monkeypatch.setattr(sys, 'argv', [*earlier, *SHORT[earlier[0]]])
         runpy.run_path(earlier[0], run_name='__main__')
-    monkeypatch.setattr(sys, 'argv', [script, *arguments, *SHORT.get(script, [])])
+    fewer = ['--memory_layers=5', '--grid=[]'] if 'find_layers' in command else []
+    monkeypatch.setattr(sys, 'argv', [script, *arguments, *SHORT.get(script, []), *fewer])
     runpy.run_path(script, run_name='__main__')
     assert capsys.readouterr().out.strip()

@@ -5,7 +5,6 @@ $ python -m pytest tests/test_scripts.py
 """
 import ast
 import inspect
-import json
 import os
 import re
 import runpy
@@ -23,32 +22,6 @@ from model import GPT
 
 WRITTEN = {}
 PRAISE = os.path.join(ROOT, 'memories', 'tinyworld_cats_praise.txt')
-
-
-@pytest.fixture(scope='session')
-def folder(tmp_path_factory):
-    """A random model in Hugging Face format, with the embedded model's tokenizer."""
-    folder = tmp_path_factory.mktemp('random')
-    shutil.copy(os.path.join(ROOT, 'assets', 'tinyworld', 'tokenizer.json'), folder)
-    vocab_size = tokenizer_of_folder(str(folder)).n_vocab
-    tiny_model(vocab_size=vocab_size, block_size=128, sharp=8.0).save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture
-def run(folder, capsys, monkeypatch):
-    """run('sample.py', '--key=value', ...) -> (exit code, stdout, stderr), in this process."""
-    def run(script, *arguments, init_from=folder):
-        arguments = [*arguments, f'--init_from={init_from}'] if init_from else arguments
-        monkeypatch.setattr(sys, 'argv', [script, *arguments])
-        code = 0
-        try:
-            runpy.run_path(os.path.join(ROOT, script), run_name='__main__')
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-    return run
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -150,64 +123,6 @@ def test_build_memory_keeps_each_file_as_a_text_of_its_own(run, tmp_path, folder
     assert len(PersistentMemory.load(path, model).texts) == 3
 
 
-def test_evaluate_sentiment_prints_a_table_and_a_json_line(run):
-    code, out, _ = run('evaluate.py', *READ, f'--memory_text=FILE:{PRAISE}', '--num_seeds=3', '--num_held_out=2')
-    assert code == 0
-    result = json.loads(out.splitlines()[-1])
-    assert result['results'].keys() == {'plain', 'memory', 'perplexity'}
-    assert result['results']['memory']['compound'].keys() == {'median', 'q1', 'q3', 'iqr'}
-    assert result['config']['memory_layers'] == [0, 2]
-
-
-def test_evaluate_recall_prints_a_table_and_a_json_line(run):
-    counts = ("--num_seeds=2", "--num_facts=2", "--num_held_out=2")
-    code, out, _ = run("evaluate.py", *READ[:2], "--measure=recall", "--memory_text=x", *counts)
-    assert code == 0
-    rows = json.loads(out.splitlines()[-1])['results']
-    assert list(rows) == ['question alone', 'text in prompt', 'memory of its text', 'memory of all 2 texts', 'perplexity']
-    assert all(0 <= row[name] <= 1 for row in list(rows.values())[:4] for name in ('sampled', 'greedy', 'probability'))
-
-
-def evaluate_module(monkeypatch, *arguments):
-    """evaluate.py's functions, with settings."""
-    monkeypatch.setattr(sys, 'argv', ['evaluate.py', *arguments])
-    return runpy.run_path(os.path.join(ROOT, 'evaluate.py'))
-
-
-@pytest.mark.parametrize('select', ['last', 'each'])
-def test_the_probability_of_an_answer_is_the_product_of_its_steps(monkeypatch, select):
-    model = tiny_model()
-    memory = PersistentMemory.from_tokens(model, [3, 9, 41, 5, 22, 17], layers=(0, 1))
-    model.attach_memory(memory, (0, 1), method=3, memory_fraction=2.0, bookkeeping_fraction=0.1, softmax_scale=1.0, select=select)
-    prompt, answer, expected = [3, 17, 5], [44, 9, 12], 1.0
-    for n, token in enumerate(answer):
-        expected *= model(torch.tensor([prompt + answer[:n]]))[0][0, 0].softmax(-1)[token].item()
-    found = evaluate_module(monkeypatch)['answer_probability'](model, torch.tensor([prompt]), answer)
-    assert found == pytest.approx(expected, rel=1e-3)
-
-
-def test_an_answer_is_right_only_as_whole_words(monkeypatch, folder):
-    is_right, tokenizer = evaluate_module(monkeypatch)['is_right'], tokenizer_of_folder(folder)
-    for text, right in ((' 4831.', True), (' 4831 people', True), (' 4831', True), (' 48312', False), (' 483', False), ('4831.', False)):
-        assert is_right(tokenizer, tokenizer.encode(text), ' 4831') == right
-
-
-def test_held_out_documents_are_on_other_subjects(monkeypatch, folder):
-    model, tokenizer = load_model(folder)
-    held_out = evaluate_module(monkeypatch, '--num_held_out=30')['held_out_documents']
-    for text, absent in (('Cats are good.', r'\bcats\b'), ('Taldun is a city in Norland.', r'\b(taldun|norland)\b')):
-        documents = held_out(PersistentMemory.from_text(model, text, tokenizer, (0,)))
-        assert len(documents) == 30
-        assert not any(re.search(absent, document.lower()) for document in documents)
-
-
-def test_quartiles_are_those_of_numpy(monkeypatch):
-    import numpy as np
-    values = [0.3, -0.2, 0.9, 0.1, 0.5, 0.7, -0.4]
-    q = evaluate_module(monkeypatch)['quartiles'](values)
-    assert [q['q1'], q['median'], q['q3']] == pytest.approx(np.quantile(values, [0.25, 0.5, 0.75]).tolist())
-
-
 def test_seeds_are_different_begin_with_the_given_one_and_do_not_depend_on_how_many():
     for seed in (0, 7, 1337):
         seeds = seed_list(seed, 500)
@@ -306,12 +221,12 @@ def test_every_script_has_the_same_default_for_a_setting_and_so_has_attach_memor
     defaults = {}
     for name, parameter in inspect.signature(GPT.attach_memory).parameters.items():
         if parameter.default is not parameter.empty:
-            defaults[name if name.endswith(('_fraction', '_scale')) else f'memory_{name}'] = {parameter.default}
+            defaults[name if name.endswith(('_fraction', '_scale')) else f'memory_{name}'] = {repr(parameter.default)}
     for script in ('sample.py', 'build_memory.py', 'evaluate.py'):
         with open(os.path.join(ROOT, script)) as f:
             block = re.split(r'^# -{20,}$', f.read(), flags=re.MULTILINE)[1]
         for node in ast.parse(block).body:
-            defaults.setdefault(node.targets[0].id, set()).add(ast.literal_eval(node.value))
+            defaults.setdefault(node.targets[0].id, set()).add(repr(ast.literal_eval(node.value)))
     assert {name: values for name, values in defaults.items() if len(values) > 1} == {}
 
 
