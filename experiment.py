@@ -224,7 +224,10 @@ def run_in_process(all_settings, config):
 
 
 def run_on_ray(all_settings, config):
-    """As tasks of a Ray cluster: of this machine, or the one that RAY_ADDRESS names. A task whose worker is lost runs again."""
+    """As tasks of a Ray cluster: of this machine, or the one that RAY_ADDRESS names, which gets a copy of this repository's files.
+
+    A task whose worker is lost runs again. Raises what a task raised.
+    """
     try:
         import ray
     except ImportError:
@@ -232,14 +235,15 @@ def run_on_ray(all_settings, config):
     threads = config['threads'] or torch.get_num_threads()
     here = os.path.dirname(os.path.abspath(__file__))
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
-    environment = {'env_vars': {'PYTHONPATH': here}}
+    elsewhere = {'working_dir': here, 'excludes': ['.git', '.venv', 'out*', 'wandb', 'tests', '*.bin', '*.pt']}
+    environment = elsewhere if 'RAY_ADDRESS' in os.environ else {'env_vars': {'PYTHONPATH': here}}
     ray.init(address=os.environ.get('RAY_ADDRESS'), runtime_env=environment, log_to_driver=False, logging_level='ERROR')
     try:
         task = ray.remote(run).options(num_cpus=threads, num_gpus=int(model_of(config)[0].transformer.wte.weight.is_cuda), max_retries=3)
         waiting = [task.remote({**settings, 'threads': threads}) for settings in all_settings]
         while waiting:
             ready, waiting = ray.wait(waiting)
-            yield ray.get(ready[0])
+            yield {**ray.get(ready[0]), 'commit': commit()}
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     finally:
