@@ -19,10 +19,12 @@ import torch
 import transformers
 from tqdm import tqdm
 
+import facts
 import measures
 from configurator import fitted
 from load import load_model, read_text
 
+MEASURES = {'sentiment': measures.sentiment, 'recall': measures.recall, 'facts': facts.facts, 'look_ups': measures.look_ups}
 RECORD_VERSION = 1  # part of each run's id: another where the numbers of a run come to mean something else
 WHOLE = ('init_from', 'out_dir', 'device', 'dtype', 'compile', 'threads', 'batch_size', 'held_out_text', 'num_held_out', 'measure')
 APART = ('grid', 'controls', 'figure', 'show_texts', 'publish_dir', 'engine', 'find', 'max_damage',
@@ -83,8 +85,8 @@ def check_axes(axes, base):
 
 def check_point(s):
     """Raises ValueError for what would stop a sweep in the middle."""
-    if s['measure'] not in measures.MEASURES:
-        raise ValueError(f"measure is {s['measure']!r}, expected one of {', '.join(map(repr, measures.MEASURES))}")
+    if s['measure'] not in MEASURES:
+        raise ValueError(f"measure is {s['measure']!r}, expected one of {', '.join(map(repr, MEASURES))}")
     if s['condition'] not in measures.CONDITIONS:
         raise ValueError(f"condition is {s['condition']!r}, expected one of {', '.join(map(repr, measures.CONDITIONS))}")
     if min(s[name] for name in ('num_seeds', 'num_held_out', 'batch_size', 'max_new_tokens', 'num_facts', 'texts_together')) < 1:
@@ -143,7 +145,7 @@ def run(settings):
         torch.set_num_threads(settings['threads'])
     model, tokenizer = model_of(settings)
     started = time.time()
-    found = measures.measure(model, tokenizer, settings)
+    found = measures.rounded(MEASURES[settings['measure']](model, tokenizer, settings))
     fingerprint = model.fingerprint()
     return {'id': run_id(settings, fingerprint), **found, 'seeds': measures.point_seeds(settings), 'settings': settings,
             'fingerprint': fingerprint, 'commit': commit(), 'versions': versions(),

@@ -1,12 +1,13 @@
 """
-What is measured at one point of an experiment: sentiment, recall of an answer, recall of many facts, or the look-ups of a step;
-and beside it always the damage and the work.
+What is measured at one point of an experiment: sentiment, recall of an answer, or the look-ups of a step; and beside it the damage
+and the work. facts.py has one more measure.
 
 A point is a dictionary of evaluate.py's settings. Its `condition` says how the remembered text reaches the model: 'memory';
 'plain', not at all; 'prompt', in front of the prompt; 'unrelated' and 'opposite', a memory of another text in its place; 'steering',
 as a direction added to the residual stream (activation addition, Turner et al. 2023, of mean differences as in repeng).
 
-A measure returns {'samples': {name: one number a seed, or a fact}, 'numbers': {name: number}, 'work': ..., and what else it found}.
+A measure returns {'samples': {name: one number a seed, or a fact}, 'numbers': {name: number}, 'held_out': the nats and tokens of each
+document on other subjects, 'work': token-heads searched and picked in a step, and what else it found}.
 """
 import contextlib
 import functools
@@ -15,7 +16,7 @@ import random
 import re
 import statistics
 import time
-from collections import Counter, namedtuple
+from collections import Counter
 
 import torch
 from torch.nn import functional as F
@@ -27,12 +28,6 @@ from model import Cache
 
 CONDITIONS = {'plain': 'plain model', 'prompt': 'text in the prompt', 'memory': 'memory', 'unrelated': 'memory of an unrelated text',
               'opposite': 'memory of the opposite text', 'steering': 'steering vector'}
-
-
-def measure(model, tokenizer, s):
-    """One point -> what was found, with the damage: 'held_out', nats and tokens of each document on other subjects."""
-    found = MEASURES[s['measure']](model, tokenizer, s)
-    return {name: rounded(value) for name, value in found.items()}
 
 
 def rounded(value):
@@ -113,28 +108,26 @@ def steering_vector(model, tokenizer, s, text):
 def mean_residual(model, idx, layer):
     """Of the residual stream after a layer, over all tokens but the bookkeeping one: (C,)."""
     seen = []
-    handle = model.transformer.h[layer].register_forward_hook(lambda block, inputs, x: seen.append(x))
-    with torch.no_grad(), contextlib.closing(Handle(handle)):
+    with torch.no_grad(), hooked(model, layer, lambda block, inputs, x: seen.append(x)):
         model.hidden(idx)
     return seen[0][0, 1:].mean(0)
 
 
-@contextlib.contextmanager
 def steered(model, layer, vector):
     """Within it `vector` (C,) is added to the residual stream after a layer; None is nothing."""
     if vector is None:
+        return contextlib.nullcontext()
+    return hooked(model, layer, lambda block, inputs, x: x + vector)
+
+
+@contextlib.contextmanager
+def hooked(model, layer, hook):
+    """Within it `hook` sees, and can replace, what the layer's block gives."""
+    handle = model.transformer.h[layer].register_forward_hook(hook)
+    try:
         yield
-        return
-    handle = model.transformer.h[layer].register_forward_hook(lambda block, inputs, x: x + vector)
-    with contextlib.closing(Handle(handle)):
-        yield
-
-
-class Handle:
-    """A torch hook that contextlib.closing can close."""
-
-    def __init__(self, handle):
-        self.close = handle.remove
+    finally:
+        handle.remove()
 
 
 # ---- writing ----
@@ -302,129 +295,6 @@ def recall(model, tokenizer, s):
             'texts': texts, 'first_tokens': first_tokens}
 
 
-# ---- recall of facts that the grammar makes up ----
-
-Fact = namedtuple('Fact', 'paragraph question answer other')  # other: a wrong answer of the same kind
-
-
-@functools.cache
-def unseen_fact(seed, n):
-    """The n-th fact of a seed; every made-up name in it is one that training never used."""
-    rng = random.Random(f'fact {seed} {n}')
-    paragraph, pairs = grammar.topic(rng, unseen=True)
-    question, answer = rng.choice(pairs)
-    return Fact(paragraph, question, answer, other_answer(rng, question, answer))
-
-
-def other_answer(rng, question, answer):
-    """What the same question has for an answer in another paragraph."""
-    def form(question):
-        return re.sub(r'[A-Z]\w+|\w+-largest \w+|\d+', '_', question)
-
-    while True:
-        for asked, other in grammar.topic(rng, unseen=True)[1]:
-            if form(asked) == form(question) and other != answer:
-                return other
-
-
-def names(text):
-    return set(re.findall(r'\b[A-Z]\w+|\w+-largest \w+|\d+', text)) - {'The', 'In', 'Visitors', 'Whoever', 'By'}
-
-
-def groups_of_texts(s):
-    """texts_together paragraphs for each memory, in which one alone says what a question names: [(numbers of the facts asked, texts)]."""
-    size, groups = s['texts_together'], []
-    for first in range(0, s['num_facts'], size):
-        asked = [unseen_fact(s['seed'], n) for n in range(first, min(first + size, s['num_facts']))]
-        texts, n = [fact.paragraph for fact in asked], s['num_facts']
-        while len(texts) < size:
-            text, n = unseen_paragraph(s['seed'], n), n + 1
-            if not any(names(fact.question) <= names(text) for fact in asked):
-                texts.append(text)
-        groups.append((range(first, first + len(asked)), texts))
-    return groups
-
-
-@functools.cache
-def unseen_paragraph(seed, n):
-    return grammar.topic(random.Random(f'fact {seed} {n}'), unseen=True)[0]
-
-
-def answering_sentence(fact):
-    """The one sentence of the paragraph that holds the answer."""
-    return next(part for part in re.split(r'(?<=\.) ', fact.paragraph.strip()) if fact.answer.strip() in part)
-
-
-def filler(tokenizer, s, n):
-    """Sentences of opinion, as many as fit into `distance` tokens: what stands between a fact and its question."""
-    rng, ids = random.Random(f"filler {s['seed']} {n}"), []
-    while True:
-        line = grammar.opinion(rng)
-        for sentence in re.findall(r'\s.+?[.!](?=\s|$)', line):
-            more = tokenizer.encode(sentence)
-            if len(ids) + len(more) > s['distance']:
-                return tokenizer.decode(ids) if ids else ''
-            ids += more
-
-
-def facts_memory(model, tokenizer, s, first, texts):
-    """What a point's condition remembers for the facts from `first` on, or None."""
-    fact = unseen_fact(s['seed'], first)
-    if s['condition'] == 'unrelated':
-        texts = [unseen_fact(s['seed'], first + s['num_facts']).paragraph]
-    elif s['condition'] == 'opposite':
-        texts = [fact.paragraph.replace(fact.answer, fact.other)]
-    elif s['condition'] != 'memory':
-        return None
-    return remember(model, tokenizer, s, *([answering_sentence(fact)] if s['sentence_only'] else texts))
-
-
-def ask(model, tokenizer, s, n):
-    """One question -> its scores in [0, 1]. A prompt that is longer than the context is cropped from the left."""
-    fact = unseen_fact(s['seed'], n)
-    text = fact.paragraph if s['condition'] == 'prompt' else ''
-    ids, answer = tokenizer.encode(text + filler(tokenizer, s, n) + fact.question), tokenizer.encode(fact.answer)
-    room = model.config.block_size - len(answer) - 1
-    idx = torch.tensor([ids[-room:]], device=model.transformer.wte.weight.device)
-    rows, work = write(model, idx, len(answer) + 1, s, [seed + n for seed in point_seeds(s)])
-    greedy = model.generate(idx, len(answer) + 1, top_k=1)[0, idx.size(1):].tolist()
-    texts = [tokenizer.decode(row) for row in rows]
-    scores = {'right': statistics.mean(is_right(text, fact.answer) for text in texts),
-              'greedy': int(is_right(tokenizer.decode(greedy), fact.answer)), 'probability': answer_probability(model, idx, answer),
-              'other_right': statistics.mean(is_right(text, fact.other) for text in texts)}
-    return scores, work
-
-
-def facts(model, tokenizer, s):
-    """The share of right answers over num_facts questions, each about a paragraph of its own."""
-    about, scores, works, stored = unseen_fact(s['seed'], 0).paragraph, [], [], 0
-    try:
-        for asked, texts in groups_of_texts({**s, 'texts_together': s['texts_together'] if s['condition'] == 'memory' else 1}):
-            memory = facts_memory(model, tokenizer, s, asked[0], texts)
-            if memory is not None:
-                attach(model, memory, s)
-                stored += len(memory) * len(asked)
-            if asked[0] == 0:
-                held_out = damage(model, tokenizer, s, about if s['condition'] == 'prompt' else '', about)
-            for n in asked:
-                one, work = ask(model, tokenizer, s, n)
-                scores.append(one)
-                works.append(work)
-            model.detach_memory()
-    finally:
-        model.detach_memory()
-    samples = {name: [one[name] for one in scores] for name in scores[0]}
-    return {'samples': samples, 'numbers': {'stored_tokens': stored / len(scores)}, 'held_out': held_out, 'work': mean_work(works)}
-
-
-def mean_work(works):
-    """Of questions of nearly one length."""
-    def mean(name):
-        return {layer: statistics.mean(work[name][layer] for work in works) for layer in works[0][name]}
-    return {name: mean(name) for name in ('searches_per_step', 'picks_per_step')} | {
-        'tokens_per_second': statistics.median(work['tokens_per_second'] for work in works)}
-
-
 # ---- look-ups of one step ----
 
 def look_ups(model, tokenizer, s):
@@ -445,6 +315,3 @@ def look_ups(model, tokenizer, s):
     found = [{**record, 'token': tokenizer.decode([idx[0, record['j']].item()]),
               'tokens': [tokenizer.decode([memory.tokens[row].item()]) if row >= 0 else '' for row in record['ids']]} for record in records]
     return {'look_ups': found, 'shares': shares, 'numbers': {'context_tokens': idx.size(1), 'stored_tokens': len(memory)}, 'samples': {}}
-
-
-MEASURES = {'sentiment': sentiment, 'recall': recall, 'facts': facts, 'look_ups': look_ups}

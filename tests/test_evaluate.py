@@ -20,6 +20,7 @@ import torch
 from conftest import PROMPT, ROOT, slow_pick, tiny_model
 
 import experiment
+import facts
 import finder
 import measures
 import stats
@@ -170,27 +171,27 @@ def test_the_text_in_the_prompt_costs_nothing_of_the_held_out_documents(folder, 
 
 def test_the_wrong_answer_of_a_fact_answers_the_same_question_elsewhere():
     for n in range(40):
-        fact = measures.unseen_fact(7, n)
+        fact = facts.unseen_fact(7, n)
         assert fact.other != fact.answer
         assert fact.answer.strip().isdigit() == fact.other.strip().isdigit()
         assert fact.answer in fact.paragraph
-        assert fact.answer.strip() in measures.answering_sentence(fact)
+        assert fact.answer.strip() in facts.answering_sentence(fact)
 
 
 def test_only_one_paragraph_of_a_memory_says_what_a_question_names(defaults):
     s = {**defaults, 'num_facts': 3, 'texts_together': 40}
-    (asked, texts), = measures.groups_of_texts(s)
+    (asked, texts), = facts.groups_of_texts(s)
     assert (list(asked), len(texts)) == ([0, 1, 2], 40)
     for n in asked:
-        fact = measures.unseen_fact(s['seed'], n)
-        assert [text for text in texts[3:] if measures.names(fact.question) <= measures.names(text)] == []
-    assert [len(texts) for _, texts in measures.groups_of_texts({**s, 'texts_together': 2})] == [2, 2]
+        fact = facts.unseen_fact(s['seed'], n)
+        assert [text for text in texts[3:] if facts.names(fact.question) <= facts.names(text)] == []
+    assert [len(texts) for _, texts in facts.groups_of_texts({**s, 'texts_together': 2})] == [2, 2]
 
 
 def test_filler_fits_the_distance(folder, defaults):
     tokenizer = tokenizer_of_folder(folder)
     for distance in (0, 30, 90):
-        text = measures.filler(tokenizer, {**defaults, 'distance': distance}, 1)
+        text = facts.filler(tokenizer, {**defaults, 'distance': distance}, 1)
         ids = tokenizer.encode(text) if text else []
         assert distance - 30 < len(ids) <= distance
 
@@ -199,7 +200,7 @@ def test_look_ups_are_those_of_the_step_after_the_text(folder, defaults):
     model, tokenizer = load_model(folder)
     s = {**defaults, 'measure': 'look_ups', 'start': '\nCats are', 'memory_text': PRAISE, 'memory_layers': (0, 2), 'memory_fraction': 2.0,
          'memory_method': 1, 'softmax_scale': 1.0, 'max_new_tokens': 8, 'bookkeeping_fraction': 0.0, 'memory_k': 3}
-    found = measures.measure(model, tokenizer, s)
+    found = measures.rounded(measures.look_ups(model, tokenizer, s))
     idx = tokenizer.encode('\nCats are')
     assert found['numbers']['context_tokens'] == len(idx) + 7
     for layer in (0, 2):
