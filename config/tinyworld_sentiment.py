@@ -14,7 +14,7 @@ method_text = 'method 3'
 measure = 'sentiment'  # of evaluate.py, from here on
 opposite_text = 'FILE:memories/tinyworld_cats_blame.txt'
 unrelated_text = 'FILE:memories/taldun.txt'
-steering_layer = 4
+steering_layer = 3
 steering_scale = 6.0
 figure = 'boxes'
 
