@@ -98,7 +98,7 @@ def bars(points, rows, measure):
                 axes[0].plot(p if isinstance(p, float | int) else p['value'], at, 'D', color=INK, ms=3.5, mfc='white')
     axes[0].plot([], [], 'D', color=INK, ms=3.5, mfc='white', label='share of probability')
     for _, label, color in kinds if both else []:
-        axes[0].bar(0, 0, color=color or ORANGE, label=label)
+        axes[0].bar(0, 0, color=color or ORANGE, alpha=0.8, label=label)
     axes[0].legend(loc='upper left', bbox_to_anchor=(0, -0.55 / (1.1 + 0.27 * len(rows))), ncols=3, fontsize=8)
     axes[0].set_xlim(0, 1.02)
     axes[0].set_title(SCORE[measure][1])
@@ -162,12 +162,14 @@ def scatter(points, rows, measure):
     """Fig. 2: each picked context token against its nearest stored token, a panel a layer, all heads."""
     found = points[0]['record']['look_ups']
     layers = sorted({r['layer'] for r in found})
-    columns = min(6, len(layers))
-    fig, axes = plt.subplots(-(-len(layers) // columns), columns, figsize=(1 + 1.8 * columns, 0.8 + 1.9 * -(-len(layers) // columns)),
+    columns = min(4, len(layers))
+    fig, axes = plt.subplots(-(-len(layers) // columns), columns, figsize=(1 + 2.4 * columns, 0.8 + 2.3 * -(-len(layers) // columns)),
                              sharex=True, sharey=True, squeeze=False)
     for ax, layer in zip(axes.flat, layers):
         some = [r for r in found if r['layer'] == layer]
         ax.plot([r['ids'][0] for r in some], [r['j'] for r in some], 'o', ms=4, alpha=0.35, color=ORANGE, mec='none')
+        ax.axline((0, 1), slope=1, color=GREY, lw=0.7, ls=':', zorder=0)  # the same position: row 0 was at position 1
+        ax.tick_params(axis='y', labelsize=7)
         ax.set_title(f'layer {layer}')
     for ax in axes.flat[len(layers):]:
         ax.set_visible(False)

@@ -6,7 +6,7 @@
 from config.writeup.tinyworld_headline_sentiment import *  # noqa: F403
 
 measure = 'look_ups'
-start = '\nEveryone I know loves the old bridge'
+start = '\nEveryone I know loves the old bridge, and my neighbour praises it every day because it is lovely'
 max_new_tokens = 1
 figure = 'scatter'
 
@@ -14,6 +14,6 @@ memory_layers = (0, 1, 2, 3, 4, 5)
 memory_heads = ()
 memory_k = 1
 memory_method = 1
-memory_fraction = 1.0
+memory_fraction = 5.0  # a longer prompt, and more of its tokens: 1 shows few points on this model
 bookkeeping_fraction = 0.0
 softmax_scale = 1.0
