@@ -58,6 +58,10 @@ def points_of(config):
             points.append({'label': label_of(told, name), 'panel': panel, 'varied': told, 'settings': {**base, **varied}})
     for point in points:
         check_point(point['settings'])
+    labels = [point['label'] for point in points]
+    twice = [label for label in labels if labels.count(label) > 1]
+    if twice:
+        raise ValueError(f"grid has two points that the table would call {twice[0]!r}: give their dictionaries different names")
     return points
 
 

@@ -267,7 +267,8 @@ def test_a_grid_is_all_combinations_of_each_of_its_dictionaries(defaults):
     ([{'memory_k': 1}], 'expected a dictionary of lists'), ([{'memory_k': []}], 'expected a dictionary of lists'),
     ([{'memory_k': ['many']}], "memory_k was given 'many'"), ([{'init_from': ['gpt2']}], 'the same in all runs'),
     ([{'condition': ['plein']}], "condition is 'plein'"), ([{'condition': ['opposite']}], 'needs opposite_text'),
-    ([{'num_seeds': [0]}], '1 or more'), ([{'measure': ['recall']}], 'the same in all runs')])
+    ([{'num_seeds': [0]}], '1 or more'), ([{'name': 'x', 'memory_k': [1]}, {'name': 'x', 'memory_k': [2]}], "would call 'x'"),
+     ([{'measure': ['recall']}], 'the same in all runs')])
 def test_a_grid_that_cannot_run_is_refused_before_anything_runs(defaults, grid, message):
     with pytest.raises(ValueError, match=message):
         experiment.points_of({**defaults, 'memory_text': 'x', 'grid': grid})
