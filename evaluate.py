@@ -8,6 +8,7 @@ $ python evaluate.py config/find_layers.py
 Each run is one line of out/<name of the config>/results.jsonl; a second start skips what is there. Beside it, summary.md, summary.json
 and figure.png. Prints the table, and as its last line one JSON object.
 """
+import itertools
 import json
 import os
 import shlex
@@ -92,18 +93,20 @@ def docs():
     if not config_files():
         return ''
     with open(config_files()[-1], encoding='utf-8') as f:
-        lines = [line[1:].strip() for line in iter(f.readline, '') if line.startswith('#')]
+        lines = [line[1:].strip() for line in itertools.takewhile(lambda line: line.startswith('#'), f)]
     return '\n'.join(line for line in lines if line and not line.startswith('$'))
 
 
 def check_settings():
-    for name, given, known in (('engine', engine, ENGINES), ('figure', figure, ['', *FIGURES]), ('find', find, ['', *finder.GOALS])):
+    known_figures = ['', *FIGURES.get(measure, [])]
+    for name, given, known in (('engine', engine, ENGINES), ('figure', figure, known_figures), ('find', find, ['', *finder.GOALS])):
         if given not in known:
-            raise ValueError(f"{name} is {given!r}, expected one of {', '.join(map(repr, known))}")
-    check_point(config)
+            raise ValueError(f"{name} is {given!r}, expected one of {', '.join(map(repr, known))}"
+                             + (f" for measure {measure!r}" if name == 'figure' else ''))
+    check_point({**config, 'memory_layers': memory_layers or (0,)} if find else config)
     if find and measure != finder.MEASURE[find]:
         raise ValueError(f"find is {find!r}, which goes with measure {finder.MEASURE[find]!r}, not {measure!r}")
-    points_of(config)  # whether the grid can be run
+    points_of({**config, 'memory_layers': memory_layers or (0,)} if find else config)  # whether the grid can be run
 
 
 def start_wandb():
@@ -139,7 +142,7 @@ def draw(points, rows):
     if find:
         sizes = model_of(config)[0].config
         return png(maps(*finder.maps(points, find, sizes.n_layer, sizes.n_head), finder.GOALS[find][0]))
-    return png(FIGURES[figure](points, rows, measure)) if figure else b''
+    return png(FIGURES[measure][figure](points, rows, measure)) if figure else b''
 
 
 def write_report(folder, name, points, rows, more=''):
@@ -174,7 +177,8 @@ def main():
     log_report(log, rows, picture)
     print(report.main_table(rows, measure) if measure != 'look_ups' else '\n\n'.join(map(report.look_ups_table, points)))
     print(more)
-    print(f"{len(points)} runs: {', '.join(os.path.join(folder, file) for file in ('summary.md', 'summary.json', 'results.jsonl'))}"
+    runs = len({point['record']['id'] for point in points})
+    print(f"{runs} runs: {', '.join(os.path.join(folder, file) for file in ('summary.md', 'summary.json', 'results.jsonl'))}"
           + (f", {picture}" if picture else ''))
     print(json.dumps({'name': name, 'measure': measure, 'rows': {row['label']: report.brief(row) for row in rows}}))
 

@@ -25,7 +25,7 @@ from configurator import fitted
 from load import load_model, read_text
 
 MEASURES = {'sentiment': measures.sentiment, 'recall': measures.recall, 'facts': facts.facts, 'look_ups': measures.look_ups}
-RECORD_VERSION = 1  # part of each run's id: another where the numbers of a run come to mean something else
+RECORD_VERSIONS = {'recall': 2, 'facts': 2}  # part of a run's id: another where a measure's numbers come to mean something else
 WHOLE = ('init_from', 'out_dir', 'device', 'dtype', 'compile', 'threads', 'batch_size', 'held_out_text', 'num_held_out', 'measure')
 APART = ('grid', 'controls', 'figure', 'show_texts', 'publish_dir', 'engine', 'find', 'max_damage',
          'wandb_log', 'wandb_project', 'wandb_run_name')  # settings that no run depends on
@@ -51,11 +51,13 @@ def points_of(config):
               for how in control_conditions(config)]
     for panel, axes in enumerate(config['grid'] or [{}]):
         name, axes = str(axes.get('name', '')), {key: values for key, values in axes.items() if key != 'name'}
-        check_axes(axes, base)
+        check_axes(axes, base, config)
         for values in itertools.product(*axes.values()):
             varied = {key: fitted(key, value, base[key]) for key, value in zip(axes, values)}
             told = {key: value for key, value in varied.items() if not name or len(axes[key]) > 1}
-            points.append({'label': label_of(told, name), 'panel': panel, 'varied': told, 'settings': {**base, **varied}})
+            settings = {**base, **varied}
+            label = label_of(told, name) or measures.CONDITIONS.get(settings['condition'], '')
+            points.append({'label': label, 'panel': panel, 'varied': told, 'settings': settings})
     for point in points:
         check_point(point['settings'])
     labels = [point['label'] for point in points]
@@ -76,12 +78,14 @@ def control_conditions(config):
     return found + ['steering'] if steers else found
 
 
-def check_axes(axes, base):
-    if not isinstance(axes, dict) or not all(isinstance(values, (list, tuple)) and values for values in axes.values()):
+def check_axes(axes, base, config):
+    if not all(isinstance(name, str) and isinstance(values, (list, tuple)) and values for name, values in axes.items()):
         raise ValueError(f"grid holds {axes!r}, expected a dictionary of lists, for example grid=[{{'memory_k': [1, 5]}}]")
     for name in axes:
         if name in WHOLE or name in APART:
             raise ValueError(f"grid varies {name}, which is the same in all runs of an experiment: run evaluate.py once for each")
+        if name in ('bookkeeping_tokens', 'substitute') and config['memory_file'] and not config['memory_text']:
+            raise ValueError(f"grid varies {name}, but the memory is a file: give its text as memory_text")
         if name not in base:
             close = get_close_matches(name, base, n=1)
             raise ValueError(f"grid varies {name}, which is no setting" + (f": did you mean {close[0]}?" if close else ""))
@@ -95,6 +99,13 @@ def check_point(s):
         raise ValueError(f"condition is {s['condition']!r}, expected one of {', '.join(map(repr, measures.CONDITIONS))}")
     if min(s[name] for name in ('num_seeds', 'num_held_out', 'batch_size', 'max_new_tokens', 'num_facts', 'texts_together')) < 1:
         raise ValueError("num_seeds, num_held_out, batch_size, max_new_tokens, num_facts and texts_together must be 1 or more")
+    if s['threads'] < 0 or s['distance'] < 0 or not abs(s['steering_scale']) < 1e6:
+        raise ValueError(f"threads is {s['threads']}, distance {s['distance']}, steering_scale {s['steering_scale']}: expected 0 or more, "
+                         "and a scale within a million")
+    if s['condition'] in ('memory', 'unrelated', 'opposite') and not s['memory_layers']:
+        raise ValueError("memory_layers is empty, so nothing would be read: name the layers that read, for example memory_layers=5")
+    if s['measure'] == 'recall':
+        check_answer(s)
     if s['measure'] == 'facts' and (s['condition'] == 'steering' or s['sentence_only'] and s['texts_together'] > 1):
         raise ValueError("facts are not measured under 'steering', and sentence_only goes with texts_together 1 alone")
     if s['measure'] != 'facts' and not s['memory_text'] and not s['memory_file']:
@@ -105,9 +116,17 @@ def check_point(s):
             raise ValueError(f"condition {s['condition']!r} needs {how}_text: give a text, or FILE:path")
 
 
+def check_answer(s):
+    if not s['answer'].strip() or s['answer'] == s['answer'].lstrip() and not read_text(s['start'])[-1:].isspace():
+        raise ValueError(f"answer is {s['answer']!r}, expected the right answer as it follows the prompt, a space included: "
+                         "--answer=' Vancouver'")
+    if s['substitute'] and not s['memory_text']:
+        raise ValueError("substitute stands in a text, but the memory is a file: give its text as memory_text")
+
+
 def label_of(varied, name=''):
     told = ', '.join(f"{SHORT.get(key, key)} {brief(value)}" for key, value in varied.items())
-    return ': '.join(part for part in (name, told) if part) or 'memory'
+    return ': '.join(part for part in (name, told) if part)
 
 
 def brief(value):
@@ -120,17 +139,31 @@ def brief(value):
 
 # ---- one run ----
 
-def run_id(settings, fingerprint):
+def run_id(settings, weights):
     """A hash of what the run's numbers depend on: its settings, the contents of its texts and of its memory file, the weights."""
     counted = {name: value for name, value in settings.items() if name not in UNCOUNTED}
     if settings['condition'] in ('plain', 'prompt', 'steering'):
         counted = {name: value for name, value in counted.items() if name not in OF_A_MEMORY}
     counted |= {name: read_text(counted[name]) for name in TEXTS}
-    if settings['memory_file'] and not settings['memory_text'] and os.path.isfile(settings['memory_file']):
-        with open(settings['memory_file'], 'rb') as f:
-            counted['memory_file'] = hashlib.sha256(f.read()).hexdigest()
-    text = json.dumps([RECORD_VERSION, fingerprint, counted], sort_keys=True)
+    counted['memory_file'] = '' if settings['memory_text'] else hash_of(settings['memory_file'])
+    text = json.dumps([RECORD_VERSIONS.get(settings['measure'], 1), weights, counted], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def hash_of(path):
+    """Of a file's bytes, or of all files in a folder; '' where there is none."""
+    digest = hashlib.sha256()
+    files = [path] if os.path.isfile(path) else sorted(os.path.join(top, name) for top, _, names in os.walk(path) for name in names)
+    for file in files:
+        with open(file, 'rb') as f:
+            digest.update(f.read())
+    return digest.hexdigest() if files else ''
+
+
+def weights_of(model):
+    """What tells a run's model: its weights, and another kind of device, which draws other random numbers."""
+    kind = model.transformer.wte.weight.device.type
+    return model.fingerprint() + ('' if kind == 'cpu' else f' on {kind}')
 
 
 @functools.lru_cache(maxsize=1)
@@ -150,9 +183,8 @@ def run(settings):
     model, tokenizer = model_of(settings)
     started = time.time()
     found = measures.rounded(MEASURES[settings['measure']](model, tokenizer, settings))
-    fingerprint = model.fingerprint()
-    return {'id': run_id(settings, fingerprint), **found, 'seeds': measures.point_seeds(settings), 'settings': settings,
-            'fingerprint': fingerprint, 'commit': commit(), 'versions': versions(),
+    return {'id': run_id(settings, weights_of(model)), **found, 'seeds': measures.point_seeds(settings), 'settings': settings,
+            'fingerprint': model.fingerprint(), 'commit': commit(), 'versions': versions(),
             'time': {'started': time.strftime('%Y-%m-%dT%H:%M:%S', time.localtime(started)), 'seconds': round(time.time() - started, 2),
                      'threads': torch.get_num_threads(), 'device': str(model.transformer.wte.weight.device)}}
 
@@ -214,8 +246,8 @@ class Results:
 
 def run_all(points, config, results, done=lambda record: None, title='runs'):
     """Runs the points that `results` lacks, and gives each point its 'record'; done(record) is called after each new one."""
-    fingerprint = model_of(config)[0].fingerprint()
-    ids = [run_id(point['settings'], fingerprint) for point in points]
+    weights = weights_of(model_of(config)[0])
+    ids = [run_id(point['settings'], weights) for point in points]
     missing = {id: point['settings'] for id, point in zip(ids, points) if id not in results.records}
     records = ENGINES[config['engine']](list(missing.values()), config)
     for record in tqdm(records, title, len(missing), disable=not missing):
@@ -238,6 +270,10 @@ def run_on_ray(all_settings, config):
         import ray
     except ImportError:
         raise ValueError("engine is 'ray', which is not installed: pip install -r requirements-ray.txt") from None
+    if not all_settings:
+        return
+    if 'RAY_ADDRESS' in os.environ and config['init_from'] == 'resume':
+        raise ValueError("a cluster gets no checkpoints of ours: export the model to a folder and name that as init_from")
     threads = config['threads'] or torch.get_num_threads()
     here = os.path.dirname(os.path.abspath(__file__))
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
@@ -245,6 +281,9 @@ def run_on_ray(all_settings, config):
     environment = elsewhere if 'RAY_ADDRESS' in os.environ else {'env_vars': {'PYTHONPATH': here}}
     ray.init(address=os.environ.get('RAY_ADDRESS'), runtime_env=environment, log_to_driver=False, logging_level='ERROR')
     try:
+        if ray.cluster_resources().get('CPU', 0) < threads:
+            raise ValueError(f"a run takes {threads} threads, the cluster has {ray.cluster_resources().get('CPU', 0):.0f} CPUs: "
+                             "give fewer --threads")
         task = ray.remote(run).options(num_cpus=threads, num_gpus=int(model_of(config)[0].transformer.wte.weight.is_cuda), max_retries=3)
         waiting = [task.remote({**settings, 'threads': threads}) for settings in all_settings]
         while waiting:
@@ -252,6 +291,8 @@ def run_on_ray(all_settings, config):
             yield {**ray.get(ready[0]), 'commit': commit()}
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise OSError(f"Ray gave up on a run ({type(error).__name__}): start again, what is done stays done") from None
     finally:
         ray.shutdown()
 

@@ -5,6 +5,7 @@ What a point of an experiment can vary beside its memory's settings: how many te
 stands from the fact.
 """
 import functools
+import itertools
 import random
 import re
 import statistics
@@ -20,12 +21,22 @@ Fact = namedtuple('Fact', 'paragraph question answer other')  # other: a wrong a
 
 
 @functools.cache
-def unseen_fact(seed, n):
-    """The n-th fact of a seed; every made-up name in it is one that training never used."""
-    rng = random.Random(f'fact {seed} {n}')
-    paragraph, pairs = grammar.topic(rng, unseen=True)
-    question, answer = rng.choice(pairs)
-    return Fact(paragraph, question, answer, other_answer(rng, question, answer))
+def unseen_facts(seed, count):
+    """Facts whose made-up names training never used, and of which none says what another's question names."""
+    facts, n = [], 0
+    while len(facts) < count:
+        rng = random.Random(f'fact {seed} {n}')
+        paragraph, pairs = grammar.topic(rng, unseen=True)
+        question, answer = rng.choice(pairs)
+        fact, n = Fact(paragraph, question, answer, other_answer(rng, question, answer)), n + 1
+        if not any(answers(fact.paragraph, one) or answers(one.paragraph, fact) for one in facts):
+            facts.append(fact)
+    return facts
+
+
+def answers(text, fact):
+    """Whether a text holds all that the fact's question names."""
+    return names(fact.question) <= names(text)
 
 
 def other_answer(rng, question, answer):
@@ -46,25 +57,31 @@ def names(text):
 def groups_of_texts(s):
     """texts_together paragraphs for each memory, in which one alone says what a question names: [(numbers of the facts asked, texts)]."""
     size, groups = s['texts_together'], []
-    for first in range(0, s['num_facts'], size):
-        asked = [unseen_fact(s['seed'], n) for n in range(first, min(first + size, s['num_facts']))]
-        texts, n = [fact.paragraph for fact in asked], s['num_facts']
+    facts = unseen_facts(s['seed'], s['num_facts'])
+    for first in range(0, len(facts), size):
+        asked = facts[first:first + size]
+        texts, n = [fact.paragraph for fact in asked], 0
         while len(texts) < size:
-            text, n = unseen_paragraph(s['seed'], n), n + 1
-            if not any(names(fact.question) <= names(text) for fact in asked):
+            text, n = distractor(s['seed'], n), n + 1
+            if not any(answers(text, fact) for fact in asked):
                 texts.append(text)
         groups.append((range(first, first + len(asked)), texts))
     return groups
 
 
 @functools.cache
-def unseen_paragraph(seed, n):
-    return grammar.topic(random.Random(f'fact {seed} {n}'), unseen=True)[0]
+def distractor(seed, n):
+    """The n-th paragraph that is about none of the facts."""
+    return grammar.topic(random.Random(f'distractor {seed} {n}'), unseen=True)[0]
 
 
 def answering_sentence(fact):
-    """The one sentence of the paragraph that holds the answer."""
-    return next(part for part in re.split(r'(?<=\.) ', fact.paragraph.strip()) if fact.answer.strip() in part)
+    """The sentence of the paragraph with the answer; of several, the one that holds most of what the question names.
+
+    It may say "the city" or "she" for its subject.
+    """
+    sentences = [part for part in re.split(r'(?<=\.) ', fact.paragraph.strip()) if fact.answer.strip() in part]
+    return max(sentences, key=lambda part: len(names(fact.question) & names(part)))
 
 
 def filler(tokenizer, s, n):
@@ -81,11 +98,11 @@ def filler(tokenizer, s, n):
 
 def facts_memory(model, tokenizer, s, first, texts):
     """What a point's condition remembers for the facts from `first` on, or None."""
-    fact = unseen_fact(s['seed'], first)
+    fact = unseen_facts(s['seed'], s['num_facts'])[first]
     if s['condition'] == 'unrelated':
-        texts = [unseen_fact(s['seed'], first + s['num_facts']).paragraph]
+        texts = [next(text for n in itertools.count(first) if not answers(text := distractor(s['seed'], n), fact))]
     elif s['condition'] == 'opposite':
-        texts = [fact.paragraph.replace(fact.answer, fact.other)]
+        texts = [fact.paragraph.replace(fact.answer.strip(), fact.other.strip())]
     elif s['condition'] != 'memory':
         return None
     return remember(model, tokenizer, s, *([answering_sentence(fact)] if s['sentence_only'] else texts))
@@ -93,7 +110,7 @@ def facts_memory(model, tokenizer, s, first, texts):
 
 def ask(model, tokenizer, s, n):
     """One question -> its scores in [0, 1]. A prompt that is longer than the context is cropped from the left."""
-    fact = unseen_fact(s['seed'], n)
+    fact = unseen_facts(s['seed'], s['num_facts'])[n]
     text = fact.paragraph if s['condition'] == 'prompt' else ''
     ids, answer = tokenizer.encode(text + filler(tokenizer, s, n) + fact.question), tokenizer.encode(fact.answer)
     room = model.config.block_size - len(answer) - 1
@@ -109,7 +126,7 @@ def ask(model, tokenizer, s, n):
 
 def facts(model, tokenizer, s):
     """The share of right answers over num_facts questions, each about a paragraph of its own."""
-    about, scores, works, stored = unseen_fact(s['seed'], 0).paragraph, [], [], 0
+    about, scores, works, stored = unseen_facts(s['seed'], s['num_facts'])[0].paragraph, [], [], 0
     try:
         for asked, texts in groups_of_texts({**s, 'texts_together': s['texts_together'] if s['condition'] == 'memory' else 1}):
             memory = facts_memory(model, tokenizer, s, asked[0], texts)

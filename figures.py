@@ -96,10 +96,15 @@ def bars(points, rows, measure):
                 axes[0].barh(at, entry['value'], height, color=color or color_of(row), alpha=0.8)
                 axes[0].plot([low, high], [at, at], color=INK, lw=1)
                 axes[0].plot(p if isinstance(p, float | int) else p['value'], at, 'D', color=INK, ms=3.5, mfc='white')
+    for y, row in enumerate(rows):
+        if 'substitute_plain' in row:
+            axes[0].plot(row['substitute_plain']['value'], y + 0.17, '|', color='black', ms=11, mew=2)
     axes[0].plot([], [], 'D', color=INK, ms=3.5, mfc='white', label='share of probability')
+    if both:
+        axes[0].plot([], [], '|', color='black', ms=11, mew=2, label='plain model says it')
     for _, label, color in kinds if both else []:
         axes[0].bar(0, 0, color=color or ORANGE, alpha=0.8, label=label)
-    axes[0].legend(loc='upper left', bbox_to_anchor=(0, -0.55 / (1.1 + 0.27 * len(rows))), ncols=3, fontsize=8)
+    axes[0].legend(loc='upper left', bbox_to_anchor=(0, -0.55 / (1.1 + 0.27 * len(rows))), ncols=4, fontsize=8)
     axes[0].set_xlim(0, 1.02)
     axes[0].set_title(SCORE[measure][1])
     damage_axis(axes[1], rows)
@@ -120,13 +125,15 @@ def lines(points, rows, measure):
     """A column for each dictionary of the grid: score, with its quartiles or interval, and damage against its first setting."""
     if not any(row['varied'] for row in rows):
         return (boxes if measure == 'sentiment' else bars)(points, rows, measure)
-    panels = sorted({row['panel'] for row in rows if row['panel'] >= 0})
+    panels = sorted({row['panel'] for row in rows if row['varied'] and row['panel'] >= 0})
+    colors = {}  # of a series' label, the same in all panels
     fig, axes = plt.subplots(2, len(panels), figsize=(1.4 + 2.9 * len(panels), 5.2), sharex='col', sharey='row', squeeze=False,
                              gridspec_kw={'height_ratios': (1.5, 1)})
     for column, panel in enumerate(panels):
         top, bottom = axes[:, column]
         series = series_of(rows, panel)
-        for color, style, (label, some) in zip(SERIES * 4, ['-'] * 8 + ['--'] * 8 + [':'] * 8, series.items()):
+        for label, some in series.items():
+            color, style = colors.setdefault(label, (SERIES[len(colors) % 8], ('-', '--', ':', '-.')[len(colors) // 8 % 4]))
             x = range(len(some))
             middle, low, high = zip(*(score_of(row, measure) for row in some))
             top.plot(x, middle, 'o', ls=style, color=color, ms=3.5, lw=1.4, label=label)
@@ -141,6 +148,9 @@ def lines(points, rows, measure):
         percent_scale(bottom, 'y')
         for row, style in zip([row for row in rows if row['condition'] in ('plain', 'prompt') and row['panel'] < 0], ('--', ':')):
             top.axhline(score_of(row, measure)[0], color=INK, lw=1, ls=style, label=row['label'])
+        for row in rows:
+            if not row['varied'] and row['panel'] >= 0:  # a point beside the curves
+                top.axhline(score_of(row, measure)[0], color=GREY, lw=1, ls='-.', label=row['label'])
     axes[0, 0].set_ylabel(SCORE[measure][1])
     axes[1, 0].set_ylabel('held-out perplexity,\n% above plain')
     for ax in axes[0]:
@@ -161,6 +171,8 @@ def score_of(row, measure):
 def scatter(points, rows, measure):
     """Fig. 2: each picked context token against its nearest stored token, a panel a layer, all heads."""
     found = points[0]['record']['look_ups']
+    if not found:
+        raise ValueError("nothing was looked up, so there is nothing to draw: raise memory_fraction, or lower bookkeeping_fraction")
     layers = sorted({r['layer'] for r in found})
     columns = min(4, len(layers))
     fig, axes = plt.subplots(-(-len(layers) // columns), columns, figsize=(1 + 2.4 * columns, 0.8 + 2.3 * -(-len(layers) // columns)),
@@ -225,8 +237,8 @@ def first_tokens(points, rows, measure):
     return fig
 
 
-FIGURES = {'boxes': boxes, 'bars': bars, 'lines': lines, 'scatter': scatter, 'shares': shares, 'look_ups': look_ups,
-           'first_tokens': first_tokens}
+FIGURES = {'sentiment': {'boxes': boxes, 'lines': lines}, 'recall': {'bars': bars, 'lines': lines, 'first_tokens': first_tokens},
+           'facts': {'bars': bars, 'lines': lines}, 'look_ups': {'scatter': scatter, 'shares': shares, 'look_ups': look_ups}}
 
 
 def maps(effect, damage, name):

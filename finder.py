@@ -25,6 +25,7 @@ class Search:
     def __init__(self, config, results, done):
         self.config, self.results, self.done = config, results, done
         self.name, self.sign = GOALS[config['find']]
+        self.weights = experiment.weights_of(experiment.model_of(config)[0])
         self.points, self.plain = {}, self.control('plain')
 
     def control(self, how, **changes):
@@ -42,7 +43,7 @@ class Search:
         for varied in candidates:
             point = {'label': experiment.label_of(varied), 'panel': 0, 'varied': varied, 'settings': {**self.base(), **varied},
                      'stage': stage}
-            new.append(self.points.setdefault(point['label'], point))
+            new.append(self.points.setdefault(experiment.run_id(point['settings'], self.weights), point))
         experiment.run_all(new, self.config, self.results, self.done, stage)
         return new
 
@@ -51,10 +52,10 @@ class Search:
         record = point['record']
         return self.sign * float(record['numbers'].get(self.name, np.mean(record['samples'].get(self.name, 0))))
 
-    def damage(self, point):
+    def damage(self, point, plain=None):
         """Held-out perplexity, relative to the plain model's."""
-        held_out = point['record']['held_out']
-        return stats.perplexity(**held_out) / stats.perplexity(**self.plain['record']['held_out'])
+        held_out, before = (one['record']['held_out'] for one in (point, plain or self.plain))
+        return stats.perplexity(**held_out) / stats.perplexity(**before)
 
     def ranked(self, points):
         """Best first: those within max_damage by their score, then the others by their damage."""
@@ -121,16 +122,22 @@ def finish(s):
 def config_text(s, best):
     """A file for sample.py, with what was measured as its comment."""
     settings = best['settings']
-    fresh = tuple(seed_list(settings['seed'], 2 * settings['num_seeds'])[settings['num_seeds']:])
-    again = s.control('memory', seeds=fresh)
-    plain = s.control('plain', seeds=fresh)
-    before, after = (s.sign * s.score(point) for point in (plain, again))
-    measured = (f"# Found by evaluate.py for the goal {s.config['find']!r} among {len(s.points)} settings. On {len(fresh)} fresh seeds:\n"
-                f"# {s.name} {before:+.3f} plain, {after:+.3f} with memory; held-out perplexity {100 * (s.damage(again) - 1):+.1f} % "
-                f"(bound {100 * (s.config['max_damage'] - 1):+.1f} %).\n")
+    fresh = {'seeds': tuple(seed_list(settings['seed'], 2 * settings['num_seeds'])[settings['num_seeds']:]), 'seed': settings['seed'] + 1}
+    plain, again = s.control('plain', **fresh), s.control('memory', **fresh)
+    measured = (f"# Found by evaluate.py for the goal {s.config['find']!r} among {len(s.points)} settings. On {len(fresh['seeds'])} fresh "
+                f"seeds and other held-out text:\n# {outcome(s, plain)} plain, {outcome(s, again)} with memory; held-out perplexity "
+                f"{100 * (s.damage(again, plain) - 1):+.1f} % (bound {100 * (s.config['max_damage'] - 1):+.1f} %).\n")
+    if s.config['find'] == 'answer':
+        measured += "# One question was searched for: whether it holds for others is for measure 'facts', or more questions, to say.\n"
     if s.damage(best) > s.config['max_damage']:
         measured += "# No setting stayed within the bound: this one does the least damage.\n"
     return measured + ''.join(f'{name} = {settings[name]!r}\n' for name in WRITTEN)
+
+
+def outcome(s, point):
+    """What a person would count: the mean score, or the right answers."""
+    right = point['record']['samples'].get('right')
+    return f'{s.name} {s.sign * s.score(point):+.3f}' if right is None else f'{sum(right)} of {len(right)} right'
 
 
 def maps(points, find, n_layer, n_head):

@@ -52,8 +52,12 @@ def remembered_text(model, tokenizer, s):
 
 
 def original_text(model, tokenizer, s):
+    """As it is given, without a substitute. Raises ValueError where there is none, or nothing in it."""
     if s['memory_text']:
-        return read_text(s['memory_text']).strip()
+        text = read_text(s['memory_text']).strip()
+        if not text:
+            raise ValueError("the text to remember is empty: give memory_text, or FILE:path, with something in it")
+        return text
     if s['memory_file']:
         return '\n'.join(entry['text'] for entry in load_memory(s['memory_file'], '', model, tokenizer).texts)
     raise ValueError("no memory to measure: give memory_file or memory_text")
@@ -78,7 +82,7 @@ def condition(model, tokenizer, s):
     vector = steering_vector(model, tokenizer, s, text) if how == 'steering' else None
     try:
         if how == 'memory':
-            open_memory(model, tokenizer, {**s, 'memory_text': text if s['memory_text'] else ''})
+            open_memory(model, tokenizer, {**s, **({'memory_text': text, 'memory_file': ''} if s['memory_text'] else {})})
         elif how in ('unrelated', 'opposite'):
             attach(model, remember(model, tokenizer, s, read_text(s[f'{how}_text'])), s)
         start = read_text(s['start'])
@@ -156,8 +160,8 @@ def text_scores(model, idx, rows):
     stood in the text before (seq-rep-4, Welleck et al. 2020).
     """
     prompt = idx[0].tolist()
-    nats = losses(model, [prompt + row for row in rows], skip=len(prompt))
-    scores = {'perplexity': [math.exp(nat / len(row)) for nat, row in zip(nats, rows)]}
+    counted = losses(model, [prompt + row for row in rows], skip=len(prompt))
+    scores = {'perplexity': [math.exp(nats / tokens) for nats, tokens in counted]}
     for n in (1, 2, 3):
         scores[f'distinct_{n}'] = [distinct(row, n) for row in rows]
     return scores | {'repetition': [1 - distinct(row, 4) for row in rows]}
@@ -170,8 +174,8 @@ def distinct(ids, n):
 
 @torch.no_grad()
 def losses(model, documents, skip=1):
-    """documents, lists of ids -> the nats that the model gives the tokens of each from `skip` on, cropped from the left to the context."""
-    nats, most = [], max(1, 2**26 // (model.config.vocab_size * model.config.block_size))  # a quarter of a gigabyte of logits
+    """documents, lists of ids -> [(nats, tokens)] of the tokens of each from `skip` on; cropped from the left to the context."""
+    found, most = [], max(1, 2**26 // (model.config.vocab_size * model.config.block_size))  # a quarter of a gigabyte of logits
     device = model.transformer.wte.weight.device
     for first in range(0, len(documents), most):
         some = [ids[-model.config.block_size - 1:] for ids in documents[first:first + most]]
@@ -183,8 +187,9 @@ def losses(model, documents, skip=1):
         counted = (at >= skip - cropped[:, :1]) & (at < cropped[:, 1:])
         targets = idx.masked_fill(~counted, -1)[:, 1:]
         logits, _ = model(idx[:, :-1], targets=targets)
-        nats += F.cross_entropy(logits.float().transpose(1, 2), targets, ignore_index=-1, reduction='none').sum(1).tolist()
-    return nats
+        nats = F.cross_entropy(logits.float().transpose(1, 2), targets, ignore_index=-1, reduction='none').sum(1)
+        found += zip(nats.tolist(), counted[:, 1:].sum(1).tolist())
+    return found
 
 
 # ---- damage ----
@@ -206,16 +211,18 @@ def damage(model, tokenizer, s, prefix, about):
     selects = {reader: reader.select for reader in model.readers.values()}
     for reader in selects:
         reader.select = 'each'
-    nats = losses(model, [before + ids for ids in texts], skip=len(before) + 1)
+    counted = losses(model, [before + ids for ids in texts], skip=len(before) + 1)
     for reader, select in selects.items():
         reader.select = select
-    return {'nats': nats, 'tokens': [len(ids) - 1 for ids in texts]}
+    return {'nats': [nats for nats, _ in counted], 'tokens': [len(ids) - 1 for ids in texts]}
 
 
 def held_out_texts(s, about):
     """The paragraphs of held_out_text, or documents of the grammar on other subjects than the text `about`, none that training saw."""
     if s['held_out_text']:
         paragraphs = read_text(s['held_out_text']).strip().split('\n\n')
+        if not paragraphs[0]:
+            raise ValueError("held_out_text is empty: give paragraphs, with blank lines between")
         return ['\n' + paragraph.strip() for paragraph in paragraphs[:s['num_held_out']]]
     remembered = {word.strip('.,').lower() for word in about.split() if word[:1].isupper()}
     subjects = {word for word in remembered if word in grammar.SUBJECTS} or remembered - {'the', 'in', 'is'}
@@ -225,6 +232,8 @@ def held_out_texts(s, about):
         if not subjects & {word.strip('.,').lower() for word in text.split()}:
             documents.append(text)
         n += 1
+        if n > 10**9 + 10**6 + 1000 * s['num_held_out']:
+            raise ValueError("the grammar writes too little on other subjects than the remembered text's: give held_out_text")
     return documents
 
 
@@ -247,12 +256,12 @@ def vader_scores(texts):
 
 def sentiment(model, tokenizer, s):
     """VADER's scores of the continuations, the prompt left out."""
-    start = encode_tensor(tokenizer, read_text(s['start']), model)
     with condition(model, tokenizer, s) as prompt:
         rows, work = write(model, encode_tensor(tokenizer, prompt, model), s['max_new_tokens'], s)
         held_out = damage(model, tokenizer, s, text_before(prompt, s), original_text(model, tokenizer, s))
     texts = [tokenizer.decode(row) for row in rows]
-    return {'samples': vader_scores(texts) | text_scores(model, start, rows), 'numbers': {}, 'held_out': held_out, 'work': work,
+    prompt = encode_tensor(tokenizer, read_text(s['start']), model)
+    return {'samples': vader_scores(texts) | text_scores(model, prompt, rows), 'numbers': {}, 'held_out': held_out, 'work': work,
             'texts': texts}
 
 
@@ -276,9 +285,6 @@ def is_right(text, answer):
 
 def recall(model, tokenizer, s):
     """The share of seeds, and of probability, that `answer` gets after the prompt, and `substitute`, where there is one."""
-    if not s['answer'].strip():
-        raise ValueError("recall needs the right answer: give answer, as it follows the prompt, e.g. --answer=' Vancouver'")
-    start = encode_tensor(tokenizer, read_text(s['start']), model)
     wanted = {'': s['answer'], 'substitute_': s['substitute']} if s['substitute'] else {'': s['answer']}
     n = max(s['max_new_tokens'], *(len(tokenizer.encode(answer)) + 1 for answer in wanted.values()))
     with condition(model, tokenizer, s) as prompt:
@@ -286,12 +292,17 @@ def recall(model, tokenizer, s):
         rows, work = write(model, idx, n, s)
         numbers = {f'{kind}probability': answer_probability(model, idx, tokenizer.encode(answer)) for kind, answer in wanted.items()}
         held_out = damage(model, tokenizer, s, text_before(prompt, s), original_text(model, tokenizer, s))
+    prompt = encode_tensor(tokenizer, read_text(s['start']), model)
     texts, samples = [tokenizer.decode(row) for row in rows], {}
     for kind, answer in wanted.items():
-        samples[f'{kind}right'] = [int(is_right(text, answer)) for text in texts]
-        samples[f'{kind}mentioned'] = [int(bool(re.search(rf'\b{re.escape(answer.strip())}\b', text))) for text in texts]
+        samples |= {f'{kind}right': [int(is_right(text, answer)) for text in texts],
+                    f'{kind}mentioned': [int(bool(re.search(rf'\b{re.escape(answer.strip())}\b', text))) for text in texts]}
+    if s['substitute']:  # its own yardstick: how often the plain model says it anyway
+        plain = [tokenizer.decode(row) for row in write(model, prompt, n, s)[0]]
+        samples['substitute_plain'] = [int(is_right(text, s['substitute'])) for text in plain]
+        numbers['substitute_plain_probability'] = answer_probability(model, prompt, tokenizer.encode(s['substitute']))
     first_tokens = Counter(tokenizer.decode(row[:1]) for row in rows).most_common()
-    return {'samples': samples | text_scores(model, start, rows), 'numbers': numbers, 'held_out': held_out, 'work': work,
+    return {'samples': samples | text_scores(model, prompt, rows), 'numbers': numbers, 'held_out': held_out, 'work': work,
             'texts': texts, 'first_tokens': first_tokens}
 
 

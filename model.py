@@ -534,6 +534,8 @@ def race(logits, generators):
         torch.rand(V, dtype=torch.float64, generator=generator, out=row)
     running = (logits > -math.inf).sum(-1).max().item()
     logits, ids = logits.topk(running)
+    if running == 0 or logits[:, 0].isnan().any():
+        raise ValueError("the logits are not finite: the model's weights are damaged, or its dtype is too narrow for them")
     times = -torch.log1p(-u.gather(1, ids)).float()
     return ids.gather(1, (F.softmax(logits, dim=-1) / times).argmax(-1, keepdim=True))
 

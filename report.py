@@ -8,6 +8,7 @@ import numpy as np
 
 import stats
 from atomic import whole_files
+from experiment import APART, SHORT, label_of
 from measures import rounded
 
 HOW_TO_READ = {
@@ -22,16 +23,29 @@ HOW_TO_READ = {
              "whether its interval leaves out 0. wrong: share of answers that are the one put into the opposite text.",
     'look_ups': "S: attention that the token got (Eq. 1); distances: squared; ranks: Eq. 5. Rows count from 0."}
 DAMAGE = ("text: median perplexity of what was written, under the plain model. repetition: median share of 4-grams that stood in the text "
-          "before. held-out: perplexity of documents on other subjects, relative to the plain model's (95 % interval over documents). "
-          "searches: token-heads looked up, a step, over all layers.")
+          "before. held-out: perplexity of documents on other subjects, relative to the plain model's (95 % interval over documents), each "
+          "token picking for itself whatever memory_select is. searches: token-heads looked up, a step, over all layers. Of twenty rows "
+          "without any effect one is expected to look real.")
+
+
+RATES = ('right', 'mentioned', 'greedy', 'substitute_right', 'substitute_mentioned', 'substitute_plain')
+TASK = ('start', 'max_new_tokens', 'temperature', 'top_k', 'distance', 'num_facts', 'seed', 'answer')
+FEWEST = 6  # texts, below which an interval says nothing
 
 
 # ---- rows of numbers ----
 
 def rows_of(points):
-    """Points with their records -> a row of statistics for each, compared with the plain model's where there is one."""
-    plain = next((point['record'] for point in points if point['settings']['condition'] == 'plain'), None)
-    return [row_of(point, plain) for point in points]
+    """Points with their records -> a row of statistics for each, compared with the plain model's at the same task where there is one."""
+    return [row_of(point, plain_of(point, points)) for point in points]
+
+
+def plain_of(point, points):
+    """The record of the plain model that was given what this point was, or None."""
+    def task(one):
+        return [one['settings'][name] for name in TASK] + [one['record']['seeds']]
+
+    return next((one['record'] for one in points if one['settings']['condition'] == 'plain' and task(one) == task(point)), None)
 
 
 def row_of(point, plain):
@@ -41,6 +55,8 @@ def row_of(point, plain):
     row |= {name: statistics_of(name, values, measure) for name, values in record['samples'].items()}
     if plain is not None and record['samples']:
         row |= compared(record, plain, *({'sentiment': ('compound', np.median)}.get(measure, ('right', np.mean))))
+    if 'substitute_plain' in row:
+        row['substitute_effect'] = stats.difference(record['samples']['substitute_right'], record['samples']['substitute_plain'], np.mean)
     if 'work' in record:
         row['searches'] = sum(record['work']['searches_per_step'].values())
         row['picks'] = sum(record['work']['picks_per_step'].values())
@@ -50,7 +66,7 @@ def row_of(point, plain):
 
 def statistics_of(name, values, measure):
     """A median with quartiles and its interval; of zeros and ones a rate with Wilson's; of shares over facts a mean."""
-    if name in ('right', 'mentioned', 'substitute_right', 'substitute_mentioned', 'greedy') and set(values) <= {0, 1}:
+    if name in RATES and set(values) <= {0, 1}:
         count, n = sum(values), len(values)
         return {'value': count / n, 'count': count, 'n': n, 'interval': stats.wilson(count, n)}
     if measure == 'facts':
@@ -61,8 +77,7 @@ def statistics_of(name, values, measure):
 def compared(record, plain, name, of):
     """The effect, and the damage, against the plain model."""
     found, ours, theirs = {}, record['samples'][name], plain['samples'][name]
-    if record['seeds'] == plain['seeds'] and len(ours) == len(theirs):
-        found['effect'] = stats.difference(ours, theirs, of)
+    found['effect'] = stats.difference(ours, theirs, of)
     held_out, before = record['held_out'], plain['held_out']
     if held_out['tokens'] == before['tokens']:
         found['held_out'] = stats.perplexity_ratio(held_out['nats'], before['nats'], held_out['tokens'])
@@ -83,8 +98,11 @@ def with_interval(entry, digits=2, sign=False):
     return f"{entry['value']:{plus}.{digits}f} ({low:.{digits}f}, {high:.{digits}f})"
 
 
-def real(row):
-    low, high = row['effect']['interval'] if 'effect' in row else (0, 0)
+def real(row, name='effect'):
+    """Whether an effect's interval leaves out 0; '' where there is none, or too few texts to say."""
+    if name not in row or row['right' if 'right' in row else 'compound']['n'] < FEWEST:
+        return ''
+    low, high = row[name]['interval']
     return 'yes' if low > 0 or high < 0 else 'no'
 
 
@@ -121,8 +139,10 @@ COLUMNS = {
     'facts': {'right': lambda row: with_interval(row['right']), **EFFECT, 'greedy': lambda row: with_interval(row['greedy']),
               'p': lambda row: with_interval(row['probability'], 3), 'wrong': lambda row: number(row['other_right']['value']),
               'stored tokens': lambda row: number(row['stored_tokens'], 0), **HELD_OUT}}
-SUBSTITUTE = {'substitute': lambda row: share(row, 'substitute_right') if 'substitute_right' in row else '',
-              'its p': lambda row: number(row['substitute_probability'], 3) if 'substitute_right' in row else ''}
+SUBSTITUTE = {'substitute': lambda row: share(row, 'substitute_right'), 'plain says it': lambda row: share(row, 'substitute_plain'),
+              'its effect': lambda row: with_interval(row['substitute_effect'], sign=True),
+              'real ': lambda row: real(row, 'substitute_effect'), 'its p': lambda row: number(row['substitute_probability'], 3),
+              'plain p': lambda row: number(row['substitute_plain_probability'], 3)}
 
 
 def table(head, lines):
@@ -132,7 +152,8 @@ def table(head, lines):
 def main_table(rows, measure):
     columns = COLUMNS[measure]
     if any('substitute_right' in row for row in rows):
-        columns = {**columns, **SUBSTITUTE}
+        columns = {**columns, **{name: lambda row, cell=cell: cell(row) if 'substitute_right' in row else ''
+                                 for name, cell in SUBSTITUTE.items()}}
     return table(['', *columns], [[row['label'], *(cell(row) for cell in columns.values())] for row in rows])
 
 
@@ -215,12 +236,26 @@ def heading(name, command, points, docs, figure):
     """Title, what the config file says of itself, the figure, the command, and where the numbers come from."""
     record = points[0]['record']
     versions = ', '.join(f'{k} {v}' for k, v in record['versions'].items())
-    s = points[0]['settings']
+    s, records = points[0]['settings'], {point['record']['id']: point['record'] for point in points}.values()
+    seeds = record['seeds'][:1] if s['measure'] == 'look_ups' else record['seeds']
     lines = [f'# {name}', docs, f'![{name}]({figure})' if figure else '', f'```\n$ {command}\n```',
-             f"Model {s['init_from']} (weights {record['fingerprint'][:8]}), {len(record['seeds'])} seeds from {record['seeds'][0]}, "
-             f"commit {record['commit'] or 'unknown'}, {versions}, {record['time']['device']} with {record['time']['threads']} threads, "
-             f"{sum(p['record']['time']['seconds'] for p in points):.0f} s of runs."]
+             f"Model {s['init_from']} (weights {record['fingerprint'][:8]}), {len(seeds)} seed{'s' * (len(seeds) > 1)} from {seeds[0]}, "
+             f"commit {', '.join(commits(points))}, {versions}, {record['time']['device']}, "
+             f"{len(records)} runs in {sum(one['time']['seconds'] for one in records):.0f} s.", controls_line(points)]
     return '\n\n'.join(line for line in lines if line)
+
+
+def commits(points):
+    """Of all runs: a sweep can have gone on after a change."""
+    return sorted({point['record']['commit'] or 'unknown' for point in points})
+
+
+def controls_line(points):
+    """How the memories of other texts are read."""
+    controls = [point['settings'] for point in points if point['panel'] < 0 and point['settings']['condition'] in ('unrelated', 'opposite')]
+    names = 'memory_method', 'memory_layers', 'memory_heads', 'memory_k', *SHORT, 'memory_select'
+    told = label_of({name: controls[0][name] for name in dict.fromkeys(names)}) if controls else ''
+    return f"The controls' memories are read with {told}." if told else ''
 
 
 def write_files(folder, files):
@@ -234,6 +269,7 @@ def write_files(folder, files):
 def as_json(rows, config, command, points):
     """The numbers behind the figure."""
     record = points[0]['record']
-    kept = {'command': command, 'commit': record['commit'], 'versions': record['versions'], 'time': record['time'],
+    config = {name: value for name, value in config.items() if name not in {*APART, 'out_dir'} or name == 'grid'}
+    kept = {'command': command, 'commits': commits(points), 'versions': record['versions'], 'time': record['time'],
             'fingerprint': record['fingerprint'], 'seeds': record['seeds'], 'config': config, 'rows': rows}
     return json.dumps(rounded(kept), separators=(',', ':')).replace('{"label"', '\n{"label"') + '\n'

@@ -19,12 +19,14 @@ import pytest
 import torch
 from conftest import PROMPT, ROOT, slow_pick, tiny_model
 
+import configurator
 import experiment
 import facts
 import finder
 import measures
 import stats
-from load import Tokenizer, load_model, tokenizer_of_folder
+from figures import FIGURES
+from load import load_model, tokenizer_of_folder
 from memory import PersistentMemory
 
 PRAISE = 'FILE:' + os.path.join(ROOT, 'memories', 'tinyworld_cats_praise.txt')
@@ -62,12 +64,6 @@ def numbers_of(records):
 
 # ---- measures ----
 
-@pytest.fixture(scope='module')
-def words():
-    """A tokenizer of the tiny model's 48 ids."""
-    return Tokenizer('words', 48, lambda text: [int(word) for word in text.split()], lambda ids: ''.join(f' {i}' for i in ids))
-
-
 @pytest.mark.parametrize('select', ['last', 'each'])
 def test_the_probability_of_an_answer_is_the_product_of_its_steps(select):
     model = tiny_model()
@@ -87,12 +83,13 @@ def test_an_answer_is_right_only_as_whole_words():
 def test_losses_are_those_of_each_document_alone(model):
     documents = [PROMPT, PROMPT[:5], [*PROMPT, 4, 4, 9, 30], PROMPT * 4]  # the last is longer than the context of 32
     for skip in (1, 3):
-        for document, nats in zip(documents, measures.losses(model, documents, skip)):
+        for document, (nats, tokens) in zip(documents, measures.losses(model, documents, skip)):
             seen = document[-33:]
             log_probs = model(torch.tensor([seen[:-1]]), targets=torch.tensor([seen[1:]]))[0].log_softmax(-1)[0]
             each = [-log_probs[i - 1, seen[i]].item() for i in range(1, len(seen))]
             first = max(0, skip - 1 - (len(document) - len(seen)))
             assert nats == pytest.approx(sum(each[first:]), rel=1e-4)
+            assert tokens == len(each[first:])
 
 
 def test_distinct_counts_different_n_grams():
@@ -170,22 +167,29 @@ def test_the_text_in_the_prompt_costs_nothing_of_the_held_out_documents(folder, 
 
 
 def test_the_wrong_answer_of_a_fact_answers_the_same_question_elsewhere():
-    for n in range(40):
-        fact = facts.unseen_fact(7, n)
+    for fact in facts.unseen_facts(7, 40):
         assert fact.other != fact.answer
         assert fact.answer.strip().isdigit() == fact.other.strip().isdigit()
         assert fact.answer in fact.paragraph
         assert fact.answer.strip() in facts.answering_sentence(fact)
 
 
+def test_the_sentence_alone_is_the_one_that_answers():
+    fact = facts.Fact('\nFishermen founded Londia in 1267. The river Notun runs through Londia. Londia is old.',
+                      '\nThe city on the river Notun is', ' Londia', ' Brana')
+    assert facts.answering_sentence(fact) == 'The river Notun runs through Londia.'
+
+
 def test_only_one_paragraph_of_a_memory_says_what_a_question_names(defaults):
-    s = {**defaults, 'num_facts': 3, 'texts_together': 40}
+    s = {**defaults, 'num_facts': 60, 'texts_together': 300}
     (asked, texts), = facts.groups_of_texts(s)
-    assert (list(asked), len(texts)) == ([0, 1, 2], 40)
-    for n in asked:
-        fact = facts.unseen_fact(s['seed'], n)
-        assert [text for text in texts[3:] if facts.names(fact.question) <= facts.names(text)] == []
-    assert [len(texts) for _, texts in facts.groups_of_texts({**s, 'texts_together': 2})] == [2, 2]
+    assert (len(asked), len(texts)) == (60, 300)
+    for n, fact in enumerate(facts.unseen_facts(s['seed'], 60)):
+        named = re.findall(r'[A-Z]\w+|\w+-largest \w+|\d+', fact.question.split(' ', 1)[1])  # the first word is no name
+        holding = [i for i, text in enumerate(texts) if all(name in text for name in named)]
+        assert n in holding
+        assert len(holding) == 1 or not named or fact.question.split(' ', 1)[0].strip() in fact.paragraph, (fact, holding)
+    assert [len(texts) for _, texts in facts.groups_of_texts({**s, 'num_facts': 3, 'texts_together': 2})] == [2, 2]
 
 
 def test_filler_fits_the_distance(folder, defaults):
@@ -267,8 +271,10 @@ def test_a_grid_is_all_combinations_of_each_of_its_dictionaries(defaults):
     ([{'memory_k': 1}], 'expected a dictionary of lists'), ([{'memory_k': []}], 'expected a dictionary of lists'),
     ([{'memory_k': ['many']}], "memory_k was given 'many'"), ([{'init_from': ['gpt2']}], 'the same in all runs'),
     ([{'condition': ['plein']}], "condition is 'plein'"), ([{'condition': ['opposite']}], 'needs opposite_text'),
-    ([{'num_seeds': [0]}], '1 or more'), ([{'name': 'x', 'memory_k': [1]}, {'name': 'x', 'memory_k': [2]}], "would call 'x'"),
-     ([{'measure': ['recall']}], 'the same in all runs')])
+    ([{5: [1]}], 'expected a dictionary of lists'), ([{'memory_layers': [()]}], 'nothing would be read'),
+    ([{'distance': [-5]}], 'distance -5'), ([{'num_seeds': [0]}], '1 or more'),
+    ([{'name': 'x', 'memory_k': [1]}, {'name': 'x', 'memory_k': [2]}], "would call 'x'"),
+    ([{'measure': ['recall']}], 'the same in all runs')])
 def test_a_grid_that_cannot_run_is_refused_before_anything_runs(defaults, grid, message):
     with pytest.raises(ValueError, match=message):
         experiment.points_of({**defaults, 'memory_text': 'x', 'grid': grid})
@@ -322,7 +328,7 @@ def test_an_experiment_writes_its_table_its_numbers_and_its_figure_and_runs_once
 
 
 @pytest.mark.parametrize('arguments', [RECALL, [*RECALL, '--measure=facts', '--num_facts=3', '--num_seeds=2'],
-                                       [*RECALL, '--substitute= Vera', '--answer=Ida', '--figure=bars']])
+                                       [*RECALL, '--substitute= Vera', '--figure=bars']])
 def test_recall_counts_right_answers_beside_its_controls(run, tmp_path, arguments):
     code, out, err = run('evaluate.py', *arguments, f'--out_dir={tmp_path}', '--opposite_text=Taldun has a mayor called Vera.')
     assert code == 0, err
@@ -358,15 +364,57 @@ def test_two_sweeps_do_not_write_one_file(run, tmp_path):
     held.file.close()
 
 
-def test_a_full_disk_loses_no_run_that_was_done(run, tmp_path, monkeypatch):
-    def full(self, record):
-        raise OSError(28, 'No space left on device', str(self.path))
+def test_a_full_disk_loses_no_run_that_was_done(tmp_path):
+    results = experiment.Results(str(tmp_path / 'out' / 'results.jsonl'))
+    results.add({'id': 'first'})
+    results.file = open('/dev/full', 'wb')
+    with pytest.raises(OSError, match='No space left'):
+        results.add({'id': 'second'})
+    assert results.records.keys() == {'first'}
+    assert records_of(tmp_path / 'out') == [{'id': 'first'}]
+    with contextlib.suppress(OSError):
+        results.file.close()
 
-    monkeypatch.setattr(experiment.Results, 'add', full)
-    code, _, err = run('evaluate.py', *SENTIMENT, f'--out_dir={tmp_path}')
-    assert code == 1
-    assert 'error: the disk is full' in err.splitlines()[-1]
-    assert 'Traceback' not in err
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--figure=bars'], "figure is 'bars', expected one of '', 'boxes', 'lines' for measure 'sentiment'"),
+    (['--memory_text=FILE:EMPTY'], 'the text to remember is empty'), (['--held_out_text=FILE:EMPTY'], 'held_out_text is empty'),
+    (['--threads=-1'], 'threads is -1'), (['--steering_scale=1e400'], 'steering_scale inf'),
+    (['--memory_layers=()'], 'memory_layers is empty'),
+    (['--steering_layer=9', '--steering_scale=1', '--opposite_text=Dogs.'], 'steering_layer is 9'), (['--find=answer'], "find is 'answer'"),
+    (['--measure=recall', '--answer=Ida'], 'a space included'), (['--engine=cloud'], "engine is 'cloud'"),
+    (['--measure=recall', '--answer= Ida', '--substitute= Eva', '--memory_text=', '--memory_file=x'], 'substitute stands in a text')])
+def test_what_cannot_be_measured_is_one_line(run, tmp_path, arguments, message):
+    (tmp_path / 'empty.txt').write_text(' ')
+    arguments = [argument.replace('EMPTY', str(tmp_path / 'empty.txt')) for argument in arguments]
+    code, _, err = run('evaluate.py', *SENTIMENT, f'--out_dir={tmp_path}', *arguments)
+    lines = [line for line in err.splitlines() if line.strip() and not line.startswith('runs: ')]
+    assert (code, len(lines)) == (1, 1), err
+    assert message in lines[0]
+
+
+def test_a_substitute_is_compared_with_how_often_the_plain_model_says_it(run, tmp_path):
+    arguments = [*RECALL, '--num_seeds=8', f'--out_dir={tmp_path}', '--memory_text=Ida is the mayor.', '--substitute= Vera']
+    assert run('evaluate.py', *arguments)[0] == 0
+    with open(tmp_path / 'evaluate' / 'summary.json') as f:
+        row = json.load(f)['rows'][-1]
+    record = records_of(tmp_path / 'evaluate')[-1]
+    expected = np.mean(record['samples']['substitute_right']) - np.mean(record['samples']['substitute_plain'])
+    assert row['substitute_effect']['value'] == pytest.approx(expected)
+    plain = records_of(tmp_path / 'evaluate')[0]
+    assert record['samples']['substitute_plain'] == [int(measures.is_right(text, ' Vera')) for text in plain['texts']]
+
+
+def test_an_effect_is_only_told_against_the_plain_model_at_the_same_task(run, tmp_path):
+    arguments = [*SENTIMENT, f'--out_dir={tmp_path}', "--grid=[{'temperature': [0.8, 1.2], 'condition': ['memory', 'plain']}]"]
+    assert run('evaluate.py', *arguments)[0] == 0
+    with open(tmp_path / 'evaluate' / 'summary.json') as f:
+        rows = {row['label']: row for row in json.load(f)['rows']}
+    by_id = {record['id']: record for record in records_of(tmp_path / 'evaluate')}
+    for temperature in ('0.8', '1.2'):
+        memory, plain = (rows[f'temperature {temperature}, condition {how}'] for how in ('memory', 'plain'))
+        ours, theirs = (by_id[row['id']]['samples']['compound'] for row in (memory, plain))
+        assert memory['effect']['value'] == pytest.approx(np.median(np.subtract(ours, theirs)), abs=1e-5)
 
 
 def start_sweep(folder, out_dir, *arguments):
@@ -404,13 +452,21 @@ def test_a_sweep_that_was_killed_goes_on_and_gives_the_same_numbers(folder, tmp_
     assert numbers_of(records_of(tmp_path / 'evaluate')) == uninterrupted
 
 
-def ray_workers():
-    """Processes that run one of our tasks now."""
+def parent(pid):
+    with open(f'/proc/{pid}/stat') as f:
+        return int(f.read().rpartition(')')[2].split()[1])
+
+
+def ray_workers(sweep):
+    """Processes that run one of this sweep's tasks now."""
     found = []
     for path in glob.glob('/proc/[0-9]*/cmdline'):
         with contextlib.suppress(OSError), open(path) as f:
             if f.read().startswith('ray::run'):
-                found.append(int(path.split('/')[2]))
+                pid = line = int(path.split('/')[2])
+                while line not in (1, 0, sweep):
+                    line = parent(line)
+                found += [pid] * (line == sweep)
     return found
 
 
@@ -420,14 +476,16 @@ def test_ray_gives_the_same_numbers_though_a_worker_is_killed(folder, tmp_path, 
     sweep = start_sweep(folder, tmp_path, '--engine=ray')
     path, seen = tmp_path / 'evaluate' / 'results.jsonl', set()
 
-    def two_at_work():
+    def one_of_two_is_killed_at_work():
         assert sweep.poll() is None, sweep.communicate()[1]
-        seen.update(ray_workers())
-        return len(seen) >= 2 and ray_workers() and path.exists() and path.stat().st_size > 0
+        working = ray_workers(sweep.pid)
+        seen.update(working)
+        if len(seen) < 2 or not working or not path.exists() or path.stat().st_size == 0:
+            return False
+        os.kill(working[0], signal.SIGKILL)
+        return True
 
-    wait_for(two_at_work)
-    victim = ray_workers()[0]
-    os.kill(victim, signal.SIGKILL)
+    wait_for(one_of_two_is_killed_at_work)
     _, err = sweep.communicate(timeout=120)
     assert sweep.returncode == 0, err
     assert numbers_of(records_of(tmp_path / 'evaluate')) == uninterrupted
@@ -498,12 +556,29 @@ def test_every_table_and_figure_of_the_writeup_has_its_config_for_both_models():
         assert {f'{name}.py', f'tinyworld_{name}.py'} <= names
 
 
+def config_of(path, defaults):
+    """The settings that a config file leads to."""
+    settings = {**defaults, **configurator.read_config(os.path.join(ROOT, path), defaults)}
+    return {name: settings[name] for name in defaults}
+
+
 @pytest.mark.parametrize('path', CONFIGS)
-def test_the_experiment_runs(path, run, tmp_path, monkeypatch, request):
+def test_the_grid_of_an_experiment_can_run_and_its_figure_fits(path, defaults, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = config_of(path, defaults)
+    assert config['figure'] in FIGURES[config['measure']]
+    assert len(experiment.points_of(config)) >= max(1, len(config['grid']))
+    assert config['num_seeds'] >= 100 or config['measure'] == 'facts'
+
+
+@pytest.mark.parametrize('path', CONFIGS)
+def test_the_experiment_runs(path, run, tmp_path, monkeypatch, request, defaults):
+    """With one value for each setting of its grid, and only a seed."""
     monkeypatch.chdir(ROOT)
     init_from = os.path.join(ROOT, 'assets', 'tinyworld') if 'tinyworld' in path or 'study' in path else request.getfixturevalue('gpt2')
-    short = ['--num_seeds=1', '--num_held_out=1', '--num_facts=1', '--grid=[]', '--controls=False', '--max_new_tokens=2']
+    grid = [{name: values if name == 'name' else values[:1] for name, values in axes.items()} for axes in config_of(path, defaults)['grid']]
+    short = ['--num_seeds=1', '--num_held_out=1', '--num_facts=1', f'--grid={grid}', '--controls=False', '--max_new_tokens=2']
     code, _, err = run('evaluate.py', path, *short, f'--out_dir={tmp_path}', init_from=init_from)
     assert code == 0, err
-    assert os.listdir(tmp_path) == [os.path.basename(path)[:-3]]
-    assert {'summary.md', 'summary.json', 'results.jsonl'} <= set(os.listdir(tmp_path / os.path.basename(path)[:-3]))
+    name = os.path.basename(path)[:-3]
+    assert {'summary.md', 'summary.json', 'results.jsonl', 'figure.png'} == set(os.listdir(tmp_path / name))

@@ -8,4 +8,4 @@ from config.study.methods_facts import *  # noqa: F403
 figure = 'lines'
 memory_select = 'each'
 softmax_scale = 1.0
-grid = [{'distance': [0, 50, 100, 150, 175, 200, 225], 'condition': ['memory', 'prompt']}]
+grid = [{'distance': [0, 50, 100, 150, 175, 200, 225], 'condition': ['memory', 'prompt', 'plain']}]

@@ -5,6 +5,7 @@
 # Published: the compound tightens and rises with MF, and is flat beyond 5. Method 1.
 from config.writeup.headline_sentiment import *  # noqa: F403
 
+memory_layers = tuple(range(6, 12))  # of the controls
 memory_k = 2
 memory_method = 1
 bookkeeping_fraction = 0.0

@@ -6,6 +6,7 @@
 from config.writeup.tinyworld_headline_sentiment import *  # noqa: F403
 
 memory_heads = ()
+memory_layers = (3, 4, 5)  # of the controls
 memory_k = 2
 memory_method = 1
 bookkeeping_fraction = 0.0

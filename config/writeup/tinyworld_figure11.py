@@ -2,7 +2,7 @@
 #
 # $ python evaluate.py config/writeup/tinyworld_figure11.py
 #
-# Asks whether any strength recalls by method 2.
+# Asks whether any strength recalls by method 2. With MF 5, not 0: the first token alone finds nothing on this model.
 from config.writeup.tinyworld_headline_recall import *  # noqa: F403
 
 figure = 'lines'
