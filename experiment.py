@@ -35,6 +35,8 @@ SHORT = {'memory_fraction': 'MF', 'bookkeeping_fraction': 'BF', 'softmax_scale':
          'memory_layers': 'layers', 'memory_heads': 'heads', 'memory_k': 'k', 'memory_method': 'method', 'memory_select': 'select'}
 OF_A_MEMORY = ('memory_layers', 'memory_heads', 'memory_k', 'memory_method', 'memory_fraction', 'bookkeeping_fraction',
                'softmax_scale', 'residual_fraction', 'memory_select', 'bookkeeping_tokens')
+USED_BY = {**dict.fromkeys(OF_A_MEMORY, ('memory', 'unrelated', 'opposite')), 'unrelated_text': ('unrelated',),
+           'opposite_text': ('opposite', 'steering'), 'steering_layer': ('steering',), 'steering_scale': ('steering',)}
 
 
 # ---- points ----
@@ -141,10 +143,9 @@ def brief(value):
 
 def run_id(settings, weights):
     """A hash of what the run's numbers depend on: its settings, the contents of its texts and of its memory file, the weights."""
-    counted = {name: value for name, value in settings.items() if name not in UNCOUNTED}
-    if settings['condition'] in ('plain', 'prompt', 'steering'):
-        counted = {name: value for name, value in counted.items() if name not in OF_A_MEMORY}
-    counted |= {name: read_text(counted[name]) for name in TEXTS}
+    counted = {name: value for name, value in settings.items()
+               if name not in UNCOUNTED and settings['condition'] in USED_BY.get(name, measures.CONDITIONS)}
+    counted |= {name: read_text(counted[name]) for name in TEXTS if name in counted}
     counted['memory_file'] = '' if settings['memory_text'] else hash_of(settings['memory_file'])
     text = json.dumps([RECORD_VERSIONS.get(settings['measure'], 1), weights, counted], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -87,7 +87,7 @@ def test_the_command_runs(command, copy, request, monkeypatch, capsys):
     for earlier in needed_first(command, copy):
         monkeypatch.setattr(sys, 'argv', [*earlier, *SHORT[earlier[0]]])
         runpy.run_path(earlier[0], run_name='__main__')
-    fewer = ['--memory_layers=5', '--grid=[]'] if 'find_layers' in command else []
+    fewer = ['--memory_layers=5', '--grid=[]'] if 'find_layers' in command else ['--grid=[]'] if 'writeup' in command else []
     monkeypatch.setattr(sys, 'argv', [script, *arguments, *SHORT.get(script, []), *fewer])
     runpy.run_path(script, run_name='__main__')
     assert capsys.readouterr().out.strip()
