@@ -292,7 +292,7 @@ def test_the_name_of_a_run_is_a_hash_of_what_its_numbers_depend_on(defaults, tmp
     assert name != experiment.run_id(s, 'weights')
     plain = {**s, 'condition': 'plain'}
     assert experiment.run_id(plain, 'weights') == experiment.run_id({**plain, 'memory_k': 7}, 'weights')
-    assert name == experiment.run_id({**s, 'steering_scale': 7.0, 'opposite_text': 'Dogs.'}, 'weights')
+    assert experiment.run_id(s, 'weights') == experiment.run_id({**s, 'steering_scale': 7.0, 'opposite_text': 'Dogs.'}, 'weights')
     steering = {**s, 'condition': 'steering'}
     assert experiment.run_id(steering, 'weights') != experiment.run_id({**steering, 'steering_scale': 7.0}, 'weights')
 
