@@ -17,6 +17,7 @@ INK, GREY, BLUE, ORANGE = '#1f2933', '#9aa5b1', '#2b5c8a', '#dc8a1c'
 SERIES = [ORANGE, BLUE, '#5b8c5a', '#a23b52', '#6c5b9e', '#3b3b3b', '#c0a030', '#4aa3a3']
 plt.rcParams.update({'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False, 'axes.edgecolor': GREY, 'axes.titlesize': 10,
                      'text.color': INK, 'axes.labelcolor': INK, 'xtick.color': INK, 'ytick.color': INK, 'legend.frameon': False})
+UNITS = {'distance': 'tokens between fact and question', 'texts_together': 'texts in one memory, about 72 tokens each'}
 SCORE = {'sentiment': ('compound', 'VADER compound'), 'recall': ('right', 'share of right texts'),
          'facts': ('right', 'share of right answers')}
 
@@ -117,7 +118,7 @@ def series_of(rows, panel):
     series = {}
     for row in rows:
         if row['panel'] == panel:
-            series.setdefault(label_of(dict(list(row['varied'].items())[1:])).removesuffix('memory'), []).append(row)
+            series.setdefault(label_of(dict(list(row['varied'].items())[1:])), []).append(row)
     return series
 
 
@@ -144,8 +145,9 @@ def lines(points, rows, measure):
         name = next(iter(some[0]['varied']))
         bottom.set_xticks(range(len(some)), [brief(row['varied'][name]) for row in some],
                           rotation=45 if max(len(brief(row['varied'][name])) for row in some) > 4 else 0)
-        bottom.set_xlabel(name)
+        bottom.set_xlabel(UNITS.get(name, name))
         percent_scale(bottom, 'y')
+        bottom.set_ylim(bottom=min([-1, *(110 * (row['held_out']['value'] - 1) for row in rows if 'held_out' in row)]))
         for row, style in zip([row for row in rows if row['condition'] in ('plain', 'prompt') and row['panel'] < 0], ('--', ':')):
             top.axhline(score_of(row, measure)[0], color=INK, lw=1, ls=style, label=row['label'])
         for row in rows:
