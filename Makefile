@@ -11,7 +11,7 @@ sample: $(VENV)/installed
 
 test: $(VENV)/installed $(VENV)/installed-ray
 	$(RUN) -m ruff check
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
