@@ -35,7 +35,7 @@ num_facts = 100  # facts: paragraphs, each with one question
 texts_together = 1  # facts: paragraphs in one memory
 sentence_only = False  # facts: only the sentence with the answer is remembered
 distance = 0  # facts: tokens of other text between the fact and its question
-figure = ''  # 'boxes', 'bars', 'lines', 'scatter', 'shares', 'look_ups', 'first_tokens', or none
+figure = 'auto'  # 'boxes', 'bars', 'lines', 'scatter', 'shares', 'look_ups', 'first_tokens'; 'auto' suits the measure, '' is none
 show_texts = 0  # so many texts of each row in the summary
 publish_dir = ''  # a folder that gets a copy of the figure, the numbers and the summary, named like the config
 engine = 'process'  # or 'ray', a task a run: of this machine, or of the cluster at RAY_ADDRESS
@@ -74,7 +74,7 @@ config = configure(globals())
 
 import finder  # noqa: E402, settings are checked before the slow imports
 import report  # noqa: E402
-from experiment import ENGINES, Results, check_point, model_of, points_of, run_all  # noqa: E402
+from experiment import ENGINES, Results, check_layers, check_point, model_of, points_of, run_all  # noqa: E402
 from figures import FIGURES, maps, png  # noqa: E402
 from stats import perplexity  # noqa: E402
 
@@ -94,11 +94,11 @@ def docs():
         return ''
     with open(config_files()[-1], encoding='utf-8') as f:
         lines = [line[1:].strip() for line in itertools.takewhile(lambda line: line.startswith('#'), f)]
-    return '\n'.join(line for line in lines if line and not line.startswith('$'))
+    return '\n'.join(line for line in lines if line and not line.startswith('$') and not line.endswith(':'))
 
 
 def check_settings():
-    known_figures = ['', *FIGURES.get(measure, [])]
+    known_figures = ['auto', '', *FIGURES.get(measure, [])]
     for name, given, known in (('engine', engine, ENGINES), ('figure', figure, known_figures), ('find', find, ['', *finder.GOALS])):
         if given not in known:
             raise ValueError(f"{name} is {given!r}, expected one of {', '.join(map(repr, known))}"
@@ -142,7 +142,8 @@ def draw(points, rows):
     if find:
         sizes = model_of(config)[0].config
         return png(maps(*finder.maps(points, find, sizes.n_layer, sizes.n_head), finder.GOALS[find][0]))
-    return png(FIGURES[measure][figure](points, rows, measure)) if figure else b''
+    kind = next(iter(FIGURES[measure])) if figure == 'auto' else figure
+    return png(FIGURES[measure][kind](points, rows, measure)) if kind else b''
 
 
 def write_report(folder, name, points, rows, more=''):
@@ -163,7 +164,7 @@ def main():
     name = experiment_name()
     folder = os.path.join(out_dir, name)
     points = [] if find else points_of(config)
-    model_of(config)  # a model that is not there leaves no folder
+    check_layers(points, model_of(config)[0].config)  # what cannot run leaves no folder
     results = Results(os.path.join(folder, 'results.jsonl'))
     log, more = start_wandb(), ''
     if find:

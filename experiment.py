@@ -106,6 +106,8 @@ def check_point(s):
                          "and a scale within a million")
     if s['condition'] in ('memory', 'unrelated', 'opposite') and not s['memory_layers']:
         raise ValueError("memory_layers is empty, so nothing would be read: name the layers that read, for example memory_layers=5")
+    if s['memory_text'] and not read_text(s['memory_text']).strip():
+        raise ValueError("the text to remember is empty: give memory_text, or FILE:path, with something in it")
     if s['measure'] == 'recall':
         check_answer(s)
     if s['measure'] == 'facts' and (s['condition'] == 'steering' or s['sentence_only'] and s['texts_together'] > 1):
@@ -116,6 +118,19 @@ def check_point(s):
         needs = s['condition'] == how or how == 'opposite' and s['condition'] == 'steering'
         if needs and s['measure'] != 'facts' and not s[f'{how}_text']:
             raise ValueError(f"condition {s['condition']!r} needs {how}_text: give a text, or FILE:path")
+
+
+def check_layers(points, sizes):
+    """Raises ValueError for a layer or head that the model has not; `sizes` is its GPTConfig."""
+    for point in points:
+        s, whose = point['settings'], ' (the controls read with the config\'s own settings)' if point['panel'] < 0 else ''
+        reads = s['condition'] in ('memory', 'unrelated', 'opposite')
+        wrong = [('memory_layers', layer, sizes.n_layer) for layer in s['memory_layers'] if reads]
+        wrong += [('memory_heads', head, sizes.n_head) for head in s['memory_heads'] if reads]
+        wrong += [('steering_layer', s['steering_layer'], sizes.n_layer)] * (s['condition'] == 'steering')
+        for name, index, count in wrong:
+            if not 0 <= index < count:
+                raise ValueError(f"{name} holds {index} for '{point['label']}'{whose}: the model's go from 0 to {count - 1}, set {name}")
 
 
 def check_answer(s):
@@ -251,7 +266,7 @@ def run_all(points, config, results, done=lambda record: None, title='runs'):
     ids = [run_id(point['settings'], weights) for point in points]
     missing = {id: point['settings'] for id, point in zip(ids, points) if id not in results.records}
     records = ENGINES[config['engine']](list(missing.values()), config)
-    for record in tqdm(records, title, len(missing), disable=not missing):
+    for record in tqdm(records, title, len(set(ids)), initial=len(set(ids)) - len(missing), disable=not missing):
         results.add(record)
         done(record)
     for id, point in zip(ids, points):

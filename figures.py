@@ -17,6 +17,7 @@ INK, GREY, BLUE, ORANGE = '#1f2933', '#9aa5b1', '#2b5c8a', '#dc8a1c'
 SERIES = [ORANGE, BLUE, '#5b8c5a', '#a23b52', '#6c5b9e', '#3b3b3b', '#c0a030', '#4aa3a3']
 plt.rcParams.update({'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False, 'axes.edgecolor': GREY, 'axes.titlesize': 10,
                      'text.color': INK, 'axes.labelcolor': INK, 'xtick.color': INK, 'ytick.color': INK, 'legend.frameon': False})
+CONTROLS = {'plain': (INK, '--'), 'prompt': (INK, ':'), 'unrelated': (GREY, '--'), 'opposite': (GREY, ':'), 'steering': (GREY, '-')}
 UNITS = {'distance': 'tokens between fact and question', 'texts_together': 'texts in one memory, about 72 tokens each'}
 SCORE = {'sentiment': ('compound', 'VADER compound'), 'recall': ('right', 'share of right texts'),
          'facts': ('right', 'share of right answers')}
@@ -75,7 +76,8 @@ def boxes(points, rows, measure):
             box.set(facecolor=color_of(row), edgecolor=INK, alpha=0.75, lw=0.7)
         ax.set_xlim((-1.05, 1.05) if name == 'compound' else (-0.03, 1.03))
         ax.set_title(name)
-        ax.set_xlabel('VADER score' if name != 'repetition' else 'share of 4-grams')
+        ax.set_xlabel('share of 4-grams' if name == 'repetition' else 'VADER score' if name != 'compound'
+                      else 'VADER score (box: quartiles, whiskers: 5-95 %)')
         if name == 'compound':
             ax.axvline(0, color=GREY, lw=0.7, zorder=0)
     damage_axis(axes[5], rows)
@@ -146,14 +148,16 @@ def lines(points, rows, measure):
         bottom.set_xticks(range(len(some)), [brief(row['varied'][name]) for row in some],
                           rotation=45 if max(len(brief(row['varied'][name])) for row in some) > 4 else 0)
         bottom.set_xlabel(UNITS.get(name, name))
-        percent_scale(bottom, 'y')
-        bottom.set_ylim(bottom=min([-1, *(110 * (row['held_out']['value'] - 1) for row in rows if 'held_out' in row)]))
-        for row, style in zip([row for row in rows if row['condition'] in ('plain', 'prompt') and row['panel'] < 0], ('--', ':')):
-            top.axhline(score_of(row, measure)[0], color=INK, lw=1, ls=style, label=row['label'])
+        for row in rows:
+            if row['panel'] < 0:
+                color, style = CONTROLS[row['condition']]
+                top.axhline(score_of(row, measure)[0], color=color, lw=1, ls=style, label=row['label'])
         for row in rows:
             if not row['varied'] and row['panel'] >= 0:  # a point beside the curves
                 top.axhline(score_of(row, measure)[0], color=GREY, lw=1, ls='-.', label=row['label'])
-    axes[0, 0].set_ylabel(SCORE[measure][1])
+    percent_scale(axes[1, 0], 'y')  # shared, so that every panel's points are inside
+    axes[1, 0].set_ylim(bottom=min([-1, *(110 * (row['held_out']['value'] - 1) for row in rows if 'held_out' in row)]))
+    axes[0, 0].set_ylabel(f"{SCORE[measure][1]}\n(band: {'quartiles' if measure == 'sentiment' else '95 % interval'})")
     axes[1, 0].set_ylabel('held-out perplexity,\n% above plain')
     for ax in axes[0]:
         ax.set_ylim((-1.05, 1.05) if measure == 'sentiment' else (-0.03, 1.05))
@@ -240,13 +244,16 @@ def first_tokens(points, rows, measure):
 
 
 FIGURES = {'sentiment': {'boxes': boxes, 'lines': lines}, 'recall': {'bars': bars, 'lines': lines, 'first_tokens': first_tokens},
-           'facts': {'bars': bars, 'lines': lines}, 'look_ups': {'scatter': scatter, 'shares': shares, 'look_ups': look_ups}}
+           'facts': {'bars': bars, 'lines': lines}, 'look_ups': {'look_ups': look_ups, 'scatter': scatter, 'shares': shares}}
+
+
+SCORES = {'sentence_compound': 'the mean compound per sentence', 'probability': 'p(answer)'}
 
 
 def maps(effect, damage, name):
     """The finder's: what each head does alone, layer x head with all heads in the last column, and at what damage."""
     fig, axes = plt.subplots(1, 2, figsize=(3 + 0.75 * effect.shape[1], 1.4 + 0.36 * len(effect)))
-    for ax, values, title, cmap, fmt in ((axes[0], effect, f'change of {name}', 'PuOr_r', '{:+.2f}'),
+    for ax, values, title, cmap, fmt in ((axes[0], effect, f'change of {SCORES[name]}', 'PuOr_r', '{:+.2f}'),
                                          (axes[1], damage, 'held-out perplexity, % above plain', 'Oranges', '{:+.0f}')):
         most = np.nanmax(np.abs(values)) or 1
         ax.imshow(values, cmap=cmap, vmin=-most if cmap == 'PuOr_r' else 0, vmax=most, aspect='auto')

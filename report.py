@@ -25,7 +25,7 @@ HOW_TO_READ = {
 DAMAGE = ("text: median perplexity of what was written, under the plain model. repetition: median share of 4-grams that stood in the text "
           "before. held-out: perplexity of documents on other subjects, relative to the plain model's (95 % interval over documents), each "
           "token picking for itself whatever memory_select is. searches: token-heads looked up, a step, over all layers. Of twenty rows "
-          "without any effect one is expected to look real.")
+          "without any effect one is expected to look real, and real is not large; below six texts nothing is called real or not.")
 
 
 RATES = ('right', 'mentioned', 'greedy', 'substitute_right', 'substitute_mentioned', 'substitute_plain')
@@ -86,16 +86,16 @@ def compared(record, plain, name, of):
 
 # ---- the table ----
 
-def number(x, digits=2):
-    return f'{x:.{digits}f}'
+def number(x, digits=2, sign=False):
+    text = f"{x:{'+' if sign else ''}.{digits}f}"
+    return text.lstrip('+-') if float(text) == 0 else text  # no minus before a zero
 
 
 def with_interval(entry, digits=2, sign=False):
     if entry is None:
         return ''
     low, high = entry['interval']
-    plus = '+' if sign else ''
-    return f"{entry['value']:{plus}.{digits}f} ({low:.{digits}f}, {high:.{digits}f})"
+    return f"{number(entry['value'], digits, sign)} ({number(low, digits)}, {number(high, digits)})"
 
 
 def real(row, name='effect'):
@@ -110,7 +110,7 @@ def percent(entry):
     if entry is None:
         return ''
     low, high = (100 * (end - 1) for end in entry['interval'])
-    return f"{100 * (entry['value'] - 1):+.1f} % ({low:+.1f}, {high:+.1f})"
+    return f"{number(100 * (entry['value'] - 1), 1, True)} % ({number(low, 1, True)}, {number(high, 1, True)})"
 
 
 def median(row, name, digits=2):
@@ -127,7 +127,7 @@ def share(row, name):
     return f"{entry['count']}/{entry['n']} ({entry['interval'][0]:.2f}, {entry['interval'][1]:.2f})"
 
 
-EFFECT = {'effect': lambda row: with_interval(row.get('effect'), sign=True), 'real': real}
+EFFECT = {'effect': lambda row: with_interval(row.get('effect'), 3, sign=True), 'real': real}
 DAMAGE_COLUMNS = {'text': lambda row: median(row, 'perplexity', 1), 'repetition': lambda row: median(row, 'repetition'),
                   'distinct-2': lambda row: median(row, 'distinct_2')}
 HELD_OUT = {'held-out': lambda row: percent(row.get('held_out')), 'searches': lambda row: number(row['searches'], 1)}

@@ -380,11 +380,12 @@ def test_a_full_disk_loses_no_run_that_was_done(tmp_path):
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    (['--figure=bars'], "figure is 'bars', expected one of '', 'boxes', 'lines' for measure 'sentiment'"),
+    (['--figure=bars'], "figure is 'bars', expected one of 'auto', '', 'boxes', 'lines' for measure 'sentiment'"),
     (['--memory_text=FILE:EMPTY'], 'the text to remember is empty'), (['--held_out_text=FILE:EMPTY'], 'held_out_text is empty'),
     (['--threads=-1'], 'threads is -1'), (['--steering_scale=1e400'], 'steering_scale inf'),
     (['--memory_layers=()'], 'memory_layers is empty'),
-    (['--steering_layer=9', '--steering_scale=1', '--opposite_text=Dogs.'], 'steering_layer is 9'), (['--find=answer'], "find is 'answer'"),
+    (['--steering_layer=9', '--steering_scale=1', '--opposite_text=Dogs.'], 'steering_layer holds 9'), (['--find=answer'], "find is 'answer'"),
+    (["--grid=[{'memory_layers': [(0,), (7,)]}]"], "memory_layers holds 7 for 'layers 7'"),
     (['--measure=recall', '--answer=Ida'], 'a space included'), (['--engine=cloud'], "engine is 'cloud'"),
     (['--measure=recall', '--answer= Ida', '--substitute= Eva', '--memory_text=', '--memory_file=x'], 'substitute stands in a text')])
 def test_what_cannot_be_measured_is_one_line(run, tmp_path, arguments, message):

@@ -1,4 +1,4 @@
-# When does recall break? 1 to 1334 paragraphs in one memory, 75 to 100,000 stored tokens; and the answer's sentence alone, 12 tokens.
+# When does recall break? 1 to 1334 paragraphs in one memory, 72 to 96,139 stored tokens; and the answer's sentence alone, 13 tokens.
 #
 # $ python evaluate.py config/study/stored_tokens.py
 #

@@ -1,4 +1,4 @@
-# The headline on sentiment with the embedded model: method 3, as published but for the layer and heads, which the finder chose.
+# The headline on sentiment with the embedded model: method 3, in the layer of the finder's map, its head 2, and head 5 beside it.
 #
 # $ python evaluate.py config/writeup/tinyworld_headline_sentiment.py
 #
