@@ -384,7 +384,8 @@ def test_a_full_disk_loses_no_run_that_was_done(tmp_path):
     (['--memory_text=FILE:EMPTY'], 'the text to remember is empty'), (['--held_out_text=FILE:EMPTY'], 'held_out_text is empty'),
     (['--threads=-1'], 'threads is -1'), (['--steering_scale=1e400'], 'steering_scale inf'),
     (['--memory_layers=()'], 'memory_layers is empty'),
-    (['--steering_layer=9', '--steering_scale=1', '--opposite_text=Dogs.'], 'steering_layer holds 9'), (['--find=answer'], "find is 'answer'"),
+    (['--steering_layer=9', '--steering_scale=1', '--opposite_text=Dogs.'], 'steering_layer holds 9'),
+    (['--find=answer'], "find is 'answer'"),
     (["--grid=[{'memory_layers': [(0,), (7,)]}]"], "memory_layers holds 7 for 'layers 7'"),
     (['--measure=recall', '--answer=Ida'], 'a space included'), (['--engine=cloud'], "engine is 'cloud'"),
     (['--measure=recall', '--answer= Ida', '--substitute= Eva', '--memory_text=', '--memory_file=x'], 'substitute stands in a text')])
