@@ -488,6 +488,12 @@ class GPT(nn.Module):
         self.load_state_dict(weights)
         return self.eval()
 
+    def lay_out(self):
+        """Orders the wide weights by input in memory, as a single row reads them fastest on a CPU; shapes and numbers stay."""
+        wide = [layer for block in self.transformer.h for layer in (block.attn.c_attn, block.mlp.c_fc)]
+        for layer in (self.lm_head, *wide):
+            layer.weight.data = layer.weight.data.t().contiguous().t()
+
     def save_pretrained(self, folder, dtype=torch.float32):
         """Writes config.json and model.safetensors, which GPT2LMHeadModel.from_pretrained and GPT.from_pretrained read.
 
@@ -502,7 +508,8 @@ class GPT(nn.Module):
         """
         digest = hashlib.sha256()
         for name, p in self.named_parameters():
-            numbers = p.detach().flatten()[::max(1, p.numel() // 1024)][:1024].bfloat16()
+            spaced = torch.arange(0, p.numel(), max(1, p.numel() // 1024), device=p.device)[:1024]
+            numbers = p.detach()[torch.unravel_index(spaced, p.shape)].bfloat16()
             digest.update(f'{name} {tuple(p.shape)}'.encode())
             digest.update(numbers.cpu().view(torch.int16).numpy().tobytes())
         return digest.hexdigest()[:32]

@@ -12,7 +12,7 @@ from conftest import PROMPT, tiny_model
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from model import GPT, Cache
+from model import GPT, Cache, race, races_are_known
 
 SHAPES = [
     dict(n_layer=1, n_head=1, n_embd=8, vocab_size=60, n_positions=16),
@@ -230,3 +230,26 @@ def test_the_fingerprint_changes_with_one_training_step_and_not_with_the_dtype(m
     model(IDX, targets=IDX)[1].backward()
     torch.optim.AdamW(model.parameters(), lr=1e-2).step()
     assert model.fingerprint() != before
+
+
+def test_the_order_of_the_weights_in_memory_changes_no_number_and_no_file(model, tmp_path):
+    before, fingerprint = model(IDX)[0], model.fingerprint()
+    model.lay_out()
+    assert model.lm_head.weight is model.transformer.wte.weight
+    assert model.fingerprint() == fingerprint
+    torch.testing.assert_close(model(IDX)[0], before, atol=1e-4, rtol=1e-4)
+    model.save_pretrained(tmp_path)
+    torch.testing.assert_close(GPT.from_pretrained(str(tmp_path))(IDX)[0], before, atol=1e-4, rtol=1e-4)
+
+
+def test_a_race_draws_what_multinomial_draws_and_leaves_the_generator_where_it_would():
+    assert races_are_known()
+    logits = 3 * torch.randn(4, 3000, generator=torch.Generator().manual_seed(0))
+    logits[0, 50:] = -float('inf')  # rows with different numbers of candidates
+    ours, theirs = ([torch.Generator().manual_seed(seed) for seed in range(4)] for _ in range(2))
+    for _ in range(20):
+        expected = [torch.multinomial(F.softmax(row, -1), 1, generator=g) for row, g in zip(logits, theirs)]
+        assert torch.equal(race(logits, ours), torch.stack(expected))
+    assert [torch.rand(1, generator=g).item() for g in ours] == [torch.rand(1, generator=g).item() for g in theirs]
+    with pytest.raises(ValueError, match='not finite'):
+        race(torch.full((1, 5), float('nan')), ours[:1])
