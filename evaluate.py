@@ -97,16 +97,19 @@ def docs():
     return '\n'.join(line for line in lines if line and not line.startswith('$') and not line.endswith(':'))
 
 
-def check_settings():
+def checked_points():
+    """-> the points of the grid, none where a search finds its own. Raises ValueError for settings that cannot run."""
     known_figures = ['auto', '', *FIGURES.get(measure, [])]
     for name, given, known in (('engine', engine, ENGINES), ('figure', figure, known_figures), ('find', find, ['', *finder.GOALS])):
         if given not in known:
             raise ValueError(f"{name} is {given!r}, expected one of {', '.join(map(repr, known))}"
                              + (f" for measure {measure!r}" if name == 'figure' else ''))
-    check_point({**config, 'memory_layers': memory_layers or (0,)} if find else config)
+    settings = {**config, 'memory_layers': memory_layers or (0,)} if find else config
+    check_point(settings)
     if find and measure != finder.MEASURE[find]:
         raise ValueError(f"find is {find!r}, which goes with measure {finder.MEASURE[find]!r}, not {measure!r}")
-    points_of({**config, 'memory_layers': memory_layers or (0,)} if find else config)  # whether the grid can be run
+    points = points_of(settings)
+    return [] if find else points
 
 
 def start_wandb():
@@ -160,10 +163,9 @@ def write_report(folder, name, points, rows, more=''):
 
 
 def main():
-    check_settings()
+    points = checked_points()
     name = experiment_name()
     folder = os.path.join(out_dir, name)
-    points = [] if find else points_of(config)
     check_layers(points, model_of(config)[0].config)  # what cannot run leaves no folder
     results = Results(os.path.join(folder, 'results.jsonl'))
     log, more = start_wandb(), ''

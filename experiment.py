@@ -31,11 +31,12 @@ APART = ('grid', 'controls', 'figure', 'show_texts', 'publish_dir', 'engine', 'f
          'wandb_log', 'wandb_project', 'wandb_run_name')  # settings that no run depends on
 UNCOUNTED = {*APART, 'out_dir', 'device', 'compile', 'threads', 'batch_size', 'init_from'}  # the weights count by their fingerprint
 TEXTS = ('start', 'memory_text', 'unrelated_text', 'opposite_text', 'held_out_text')
-SHORT = {'memory_fraction': 'MF', 'bookkeeping_fraction': 'BF', 'softmax_scale': 'TS', 'residual_fraction': 'RF',
-         'memory_layers': 'layers', 'memory_heads': 'heads', 'memory_k': 'k', 'memory_method': 'method', 'memory_select': 'select'}
+SHORT = {'memory_method': 'method', 'memory_layers': 'layers', 'memory_heads': 'heads', 'memory_k': 'k', 'memory_fraction': 'MF',
+         'bookkeeping_fraction': 'BF', 'softmax_scale': 'TS', 'residual_fraction': 'RF', 'memory_select': 'select'}
+READING = ('memory', 'unrelated', 'opposite')  # conditions in which a memory is read
 OF_A_MEMORY = ('memory_layers', 'memory_heads', 'memory_k', 'memory_method', 'memory_fraction', 'bookkeeping_fraction',
                'softmax_scale', 'residual_fraction', 'memory_select', 'bookkeeping_tokens')
-USED_BY = {**dict.fromkeys(OF_A_MEMORY, ('memory', 'unrelated', 'opposite')), 'unrelated_text': ('unrelated',),
+USED_BY = {**dict.fromkeys(OF_A_MEMORY, READING), 'unrelated_text': ('unrelated',),
            'opposite_text': ('opposite', 'steering'), 'steering_layer': ('steering',), 'steering_scale': ('steering',)}
 
 
@@ -48,14 +49,14 @@ def points_of(config):
     'name', a text, stands in its labels for the settings that it gives one value only. Raises ValueError for a setting that does not
     exist, that all runs of an experiment share, or whose value is of another type.
     """
-    base = {name: value for name, value in config.items() if name not in APART}
+    base = base_of(config)
     points = [{'label': measures.CONDITIONS[how], 'panel': -1, 'varied': {}, 'settings': {**base, 'condition': how}}
               for how in control_conditions(config)]
     for panel, axes in enumerate(config['grid'] or [{}]):
-        name, axes = str(axes.get('name', '')), {key: values for key, values in axes.items() if key != 'name'}
+        name, axes = str(axes.get('name', '')), axes_of(axes)
         check_axes(axes, base, config)
-        for values in itertools.product(*axes.values()):
-            varied = {key: fitted(key, value, base[key]) for key, value in zip(axes, values)}
+        for combination in combinations(axes):
+            varied = {key: fitted(key, value, base[key]) for key, value in combination.items()}
             told = {key: value for key, value in varied.items() if not name or len(axes[key]) > 1}
             settings = {**base, **varied}
             label = label_of(told, name) or measures.CONDITIONS.get(settings['condition'], '')
@@ -67,6 +68,21 @@ def points_of(config):
     if twice:
         raise ValueError(f"grid has two points that the table would call {twice[0]!r}: give their dictionaries different names")
     return points
+
+
+def base_of(config):
+    """The settings that a single run can depend on."""
+    return {name: value for name, value in config.items() if name not in APART}
+
+
+def axes_of(axes):
+    """A dictionary of the grid without its name: {setting: values}."""
+    return {key: values for key, values in axes.items() if key != 'name'}
+
+
+def combinations(axes):
+    """{setting: values} -> {setting: value} for each combination."""
+    return [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
 
 
 def control_conditions(config):
@@ -104,7 +120,7 @@ def check_point(s):
     if s['threads'] < 0 or s['distance'] < 0 or not abs(s['steering_scale']) < 1e6:
         raise ValueError(f"threads is {s['threads']}, distance {s['distance']}, steering_scale {s['steering_scale']}: expected 0 or more, "
                          "and a scale within a million")
-    if s['condition'] in ('memory', 'unrelated', 'opposite') and not s['memory_layers']:
+    if s['condition'] in READING and not s['memory_layers']:
         raise ValueError("memory_layers is empty, so nothing would be read: name the layers that read, for example memory_layers=5")
     if s['memory_text'] and not read_text(s['memory_text']).strip():
         raise ValueError("the text to remember is empty: give memory_text, or FILE:path, with something in it")
@@ -124,7 +140,7 @@ def check_layers(points, sizes):
     """Raises ValueError for a layer or head that the model has not; `sizes` is its GPTConfig."""
     for point in points:
         s, whose = point['settings'], ' (the controls read with the config\'s own settings)' if point['panel'] < 0 else ''
-        reads = s['condition'] in ('memory', 'unrelated', 'opposite')
+        reads = s['condition'] in READING
         wrong = [('memory_layers', layer, sizes.n_layer) for layer in s['memory_layers'] if reads]
         wrong += [('memory_heads', head, sizes.n_head) for head in s['memory_heads'] if reads]
         wrong += [('steering_layer', s['steering_layer'], sizes.n_layer)] * (s['condition'] == 'steering')

@@ -29,33 +29,28 @@ class Search:
         self.points, self.plain = {}, self.control('plain')
 
     def control(self, how, **changes):
-        settings = {**self.base(), 'memory_layers': self.config['memory_layers'] or (0,), 'condition': how, **changes}
+        settings = {**experiment.base_of(self.config), 'memory_layers': self.config['memory_layers'] or (0,), 'condition': how, **changes}
         point = {'label': experiment.measures.CONDITIONS[how], 'panel': -1, 'varied': {}, 'settings': settings, 'stage': 'control'}
         experiment.run_all([point], self.config, self.results, self.done, 'control')
         return point
-
-    def base(self):
-        return {name: value for name, value in self.config.items() if name not in experiment.APART}
 
     def run(self, stage, candidates):
         """candidates: settings that differ from the base -> their points."""
         new = []
         for varied in candidates:
-            point = {'label': experiment.label_of(varied), 'panel': 0, 'varied': varied, 'settings': {**self.base(), **varied},
-                     'stage': stage}
+            point = {'label': experiment.label_of(varied), 'panel': 0, 'varied': varied,
+                     'settings': {**experiment.base_of(self.config), **varied}, 'stage': stage}
             new.append(self.points.setdefault(experiment.run_id(point['settings'], self.weights), point))
         experiment.run_all(new, self.config, self.results, self.done, stage)
         return new
 
     def score(self, point):
         """The goal's score: the mean over texts of their sentences' compound, or the share of probability of the answer."""
-        record = point['record']
-        return self.sign * float(record['numbers'].get(self.name, np.mean(record['samples'].get(self.name, 0))))
+        return self.sign * score_of(point['record'], self.name)
 
     def damage(self, point, plain=None):
         """Held-out perplexity, relative to the plain model's."""
-        held_out, before = (one['record']['held_out'] for one in (point, plain or self.plain))
-        return stats.perplexity(**held_out) / stats.perplexity(**before)
+        return damage_of(point['record'], (plain or self.plain)['record'])
 
     def ranked(self, points):
         """Best first: those within max_damage by their score, then the others by their damage."""
@@ -71,6 +66,16 @@ class Search:
         margin = 0.02 if samples is None else float(np.std(samples)) / len(samples) ** 0.5
         alike = [point for point in self.points.values() if self.score(point) >= self.score(first) - margin]
         return min(alike, key=self.damage)
+
+
+def score_of(record, name):
+    """A number of the record, or the mean over its texts."""
+    return float(record['numbers'].get(name, np.mean(record['samples'].get(name, 0))))
+
+
+def damage_of(record, plain):
+    """Held-out perplexity of one record over that of another."""
+    return stats.perplexity(**record['held_out']) / stats.perplexity(**plain['held_out'])
 
 
 def search(config, results, done):
@@ -92,11 +97,7 @@ def search(config, results, done):
 def strengths(config, chosen):
     """The grid's combinations, where the best so far reads."""
     where = {name: chosen[name] for name in ('memory_layers', 'memory_heads') if name in chosen}
-    found = []
-    for axes in config['grid']:
-        axes = {name: values for name, values in axes.items() if name != 'name'}
-        found += [{**where, **dict(zip(axes, values))} for values in itertools.product(*axes.values())]
-    return found
+    return [{**where, **strength} for axes in config['grid'] for strength in experiment.combinations(experiment.axes_of(axes))]
 
 
 def best_heads_first(s, heads):
@@ -148,7 +149,6 @@ def maps(points, find, n_layer, n_head):
     for point in points:
         if point['stage'] in ('layer', 'head'):
             at = point['varied']['memory_layers'][0], point['varied'].get('memory_heads', (n_head,))[0]
-            score, before = (r['numbers'].get(name, np.mean(r['samples'].get(name, 0))) for r in (point['record'], plain))
-            effect[at] = score - before
-            damage[at] = 100 * (stats.perplexity(**point['record']['held_out']) / stats.perplexity(**plain['held_out']) - 1)
+            effect[at] = score_of(point['record'], name) - score_of(plain, name)
+            damage[at] = 100 * (damage_of(point['record'], plain) - 1)
     return effect, damage

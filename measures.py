@@ -52,15 +52,10 @@ def remembered_text(model, tokenizer, s):
 
 
 def original_text(model, tokenizer, s):
-    """As it is given, without a substitute. Raises ValueError where there is none, or nothing in it."""
+    """As it is given, without a substitute; experiment.check_point sees to it that there is one."""
     if s['memory_text']:
-        text = read_text(s['memory_text']).strip()
-        if not text:
-            raise ValueError("the text to remember is empty: give memory_text, or FILE:path, with something in it")
-        return text
-    if s['memory_file']:
-        return '\n'.join(entry['text'] for entry in load_memory(s['memory_file'], '', model, tokenizer).texts)
-    raise ValueError("no memory to measure: give memory_file or memory_text")
+        return read_text(s['memory_text']).strip()
+    return '\n'.join(entry['text'] for entry in load_memory(s['memory_file'], '', model, tokenizer).texts)
 
 
 def substituted(text, answer, substitute, at):
@@ -197,6 +192,7 @@ def losses(model, documents, skip=1):
 def text_before(prompt, s):
     """What the condition put in front of the prompt."""
     return prompt.removesuffix('\n' + read_text(s['start']).removeprefix('\n')) if s['condition'] == 'prompt' else ''
+
 
 def damage(model, tokenizer, s, prefix, about):
     """Nats and tokens of each held-out document: with what is attached, each token picking for itself, after the text `prefix`.

@@ -22,12 +22,11 @@ HOW_TO_READ = {
              "gets; each with its 95 % interval over facts. effect: difference of right from the plain model, paired by fact; real: "
              "whether its interval leaves out 0. wrong: share of answers that are the one put into the opposite text.",
     'look_ups': "S: attention that the token got (Eq. 1); distances: squared; ranks: Eq. 5. Rows count from 0."}
-DAMAGE = ("text: median perplexity of what was written, under the plain model. repetition: median share of 4-grams that stood in the text "
-          "before. held-out: perplexity of documents on other subjects, relative to the plain model's (95 % interval over documents), each "
+OF_TEXTS = ("text: median perplexity of what was written, under the plain model. repetition: median share of 4-grams that stood in the "
+            "text before. ")
+OF_ALL = ("held-out: perplexity of documents on other subjects, relative to the plain model's (95 % interval over documents), each "
           "token picking for itself whatever memory_select is. searches: token-heads looked up, a step, over all layers. Of twenty rows "
           "without any effect one is expected to look real, and real is not large; below six texts nothing is called real or not.")
-
-
 RATES = ('right', 'mentioned', 'greedy', 'substitute_right', 'substitute_mentioned', 'substitute_plain')
 TASK = ('start', 'max_new_tokens', 'temperature', 'top_k', 'distance', 'num_facts', 'seed', 'answer')
 FEWEST = 6  # texts, below which an interval says nothing
@@ -222,7 +221,7 @@ def summary(points, rows, config, heading):
                       f"Looked up, of {point['record']['numbers']['context_tokens']} context tokens in all heads: {shares}.",
                       *([] if many else [look_ups_table(point)])]
         return '\n\n'.join(parts) + '\n'
-    parts += [main_table(rows, measure), HOW_TO_READ[measure], DAMAGE if measure != 'facts' else DAMAGE.split('. ', 2)[2]]
+    parts += [main_table(rows, measure), HOW_TO_READ[measure], ('' if measure == 'facts' else OF_TEXTS) + OF_ALL]
     if any('first_tokens' in row for row in rows):
         parts += ['## First tokens', first_tokens_table(rows)]
     if any(row.get('work', {}).get('searches_per_step') for row in rows):
@@ -253,8 +252,7 @@ def commits(points):
 def controls_line(points):
     """How the memories of other texts are read."""
     controls = [point['settings'] for point in points if point['panel'] < 0 and point['settings']['condition'] in ('unrelated', 'opposite')]
-    names = 'memory_method', 'memory_layers', 'memory_heads', 'memory_k', *SHORT, 'memory_select'
-    told = label_of({name: controls[0][name] for name in dict.fromkeys(names)}) if controls else ''
+    told = label_of({name: controls[0][name] for name in SHORT}) if controls else ''
     return f"The controls' memories are read with {told}." if told else ''
 
 

@@ -4,14 +4,9 @@
 #
 # Expect minutes. The published methods are among the strengths that it tries, and so is method 4.
 from config.find_layers import *  # noqa: F403
+from config.writeup.tinyworld_headline_recall import answer, measure, memory_text, opposite_text, start, unrelated_text  # noqa: F401
 
-measure = 'recall'
 find = 'answer'
-start = '\nThe name of the city with the third-largest library in Norland is'
-answer = ' Taldun'
-memory_text = 'FILE:memories/taldun.txt'
-opposite_text = open('memories/taldun.txt').read().replace('Taldun', 'Perdova')
-unrelated_text = 'FILE:memories/tinyworld_cats_praise.txt'
 num_seeds = 20
 max_new_tokens = 5
 
