@@ -42,8 +42,7 @@ def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile
         model = GPT.from_pretrained(init_from)
         tokenizer = tokenizer_of_folder(init_from) if os.path.isdir(init_from) else tokenizer_of_hub(init_from)
     model.to(device, getattr(torch, dtype))
-    if device == 'cpu':
-        model.lay_out()
+    model.freeze()
     if compile:
         for block in model.transformer.h:
             block.mlp.compile(dynamic=True)

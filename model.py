@@ -200,6 +200,23 @@ class MemoryReader:
             self.trace += [dict(zip(names, row), layer=self.layer) for row in zip(*columns)]
 
 
+class Linear(nn.Linear):
+    """nn.Linear, whose weight can be packed: ordered in memory as the CPU's library, oneDNN, reads it fastest. See GPT.freeze."""
+
+    def pack(self):
+        """The packed weight is opaque: it keeps its numbers, to be read by to_dense(), but can no more be trained."""
+        weight = self.weight.detach()
+        native = weight.dtype == torch.float32 or weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        if torch.backends.mkldnn.is_available() and native:
+            packed = torch.ops.mkldnn._reorder_linear_weight(weight, 64)  # made for 64 rows, as fast for one and for many
+            self.weight = nn.Parameter(packed, requires_grad=False)
+
+    def forward(self, x):
+        if self.weight.is_mkldnn:
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, 'none', [], '')
+        return super().forward(x)
+
+
 class LayerNorm(nn.Module):
     """Layer normalisation with an optional bias."""
 
@@ -219,8 +236,8 @@ class CausalSelfAttention(nn.Module):
         super().__init__()
         if config.n_head < 1 or config.n_embd % config.n_head != 0:
             raise ValueError(f"n_embd {config.n_embd} is not a multiple of n_head {config.n_head}")
-        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
-        self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.c_attn = Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
+        self.c_proj = Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.resid_dropout = nn.Dropout(config.dropout)
         self.n_head, self.dropout = config.n_head, config.dropout
         self.memory = None  # a MemoryReader, see GPT.attach_memory
@@ -250,9 +267,9 @@ class MLP(nn.Module):
     def __init__(self, config):
         super().__init__()
         n_inner = config.n_inner or 4 * config.n_embd
-        self.c_fc = nn.Linear(config.n_embd, n_inner, bias=config.bias)
+        self.c_fc = Linear(config.n_embd, n_inner, bias=config.bias)
         self.gelu = nn.GELU(approximate='tanh' if config.activation == 'gelu_new' else 'none')
-        self.c_proj = nn.Linear(n_inner, config.n_embd, bias=config.bias)
+        self.c_proj = Linear(n_inner, config.n_embd, bias=config.bias)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x):
@@ -280,7 +297,7 @@ class GPT(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.config = config
+        self.config, self.frozen = config, ''
         self.transformer = nn.ModuleDict(dict(
             wte=nn.Embedding(config.vocab_size, config.n_embd),
             wpe=nn.Embedding(config.block_size, config.n_embd),
@@ -288,7 +305,7 @@ class GPT(nn.Module):
             h=nn.ModuleList([Block(config) for _ in range(config.n_layer)]),
             ln_f=LayerNorm(config),
         ))
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
         self.lm_head.weight = self.transformer.wte.weight  # tied, as in GPT-2
         self.apply(self._init_weights)
         for name, p in self.named_parameters():  # GPT-2 scales the projections into the residual stream
@@ -303,7 +320,8 @@ class GPT(nn.Module):
 
     def get_num_params(self):
         """Number of parameters, the position embedding left out, as nanoGPT counts them."""
-        return sum(p.numel() for p in self.parameters()) - self.transformer.wpe.weight.numel()
+        left_out = 'lm_head.weight', 'transformer.wpe.weight'  # the head is the token embedding's copy once it is packed
+        return sum(p.numel() for name, p in self.named_parameters() if name not in left_out)
 
     def hidden(self, idx, cache=None, pos=None):
         """idx (B, T) token ids, following those in the cache, at pos (T,) or (B, T) -> (B, T, C), after the last layer norm."""
@@ -488,28 +506,31 @@ class GPT(nn.Module):
         self.load_state_dict(weights)
         return self.eval()
 
-    def lay_out(self):
-        """Orders the wide weights by input in memory, as a single row reads them fastest on a CPU; shapes and numbers stay."""
-        wide = [layer for block in self.transformer.h for layer in (block.attn.c_attn, block.mlp.c_fc)]
-        for layer in (self.lm_head, *wide):
-            layer.weight.data = layer.weight.data.t().contiguous().t()
+    def freeze(self):
+        """For inference alone from now on, and to stay on its device: keeps the fingerprint, and on a CPU packs the weights."""
+        self.frozen = self.fingerprint()
+        if self.transformer.wte.weight.device.type == 'cpu':
+            for layer in self.modules():
+                if isinstance(layer, Linear):
+                    layer.pack()
 
     def save_pretrained(self, folder, dtype=torch.float32):
         """Writes config.json and model.safetensors, which GPT2LMHeadModel.from_pretrained and GPT.from_pretrained read.
 
         Each file is replaced whole. A model without biases is written with biases of zero. Raises OSError when it cannot write.
         """
-        pretrained.save(self.config, self.state_dict(), folder, dtype)
+        pretrained.save(self.config, {name: w.to_dense() for name, w in self.state_dict().items()}, folder, dtype)
 
     def fingerprint(self):
         """A hash of the weights: of each parameter's name, shape, and up to 1024 evenly spaced numbers, rounded to bfloat16.
 
-        Takes about a millisecond a layer. The same for a copy in bfloat16; another after a training step, which moves every weight.
+        Takes milliseconds. The same for a copy in bfloat16; another after a training step, which moves every weight.
         """
+        if self.frozen:
+            return self.frozen
         digest = hashlib.sha256()
         for name, p in self.named_parameters():
-            spaced = torch.arange(0, p.numel(), max(1, p.numel() // 1024), device=p.device)[:1024]
-            numbers = p.detach()[torch.unravel_index(spaced, p.shape)].bfloat16()
+            numbers = p.detach().flatten()[::max(1, p.numel() // 1024)][:1024].bfloat16()
             digest.update(f'{name} {tuple(p.shape)}'.encode())
             digest.update(numbers.cpu().view(torch.int16).numpy().tobytes())
         return digest.hexdigest()[:32]
