@@ -6,10 +6,12 @@ Nothing here knows how a model works: of one it needs `config`, `parameters()`, 
 `check_ids(idx)`.
 """
 import contextlib
+import functools
 import json
 import math
 import os
 import pathlib
+from concurrent.futures import ThreadPoolExecutor
 
 import faiss
 import numpy as np
@@ -21,6 +23,8 @@ from torch.nn import functional as F
 from atomic import folder_of, whole_files
 
 FORMAT_VERSION = 1
+LARGE = 100_000  # look-ups times rows, from which a search is worth waking other threads
+PIECE = 2**28  # scores at once on a GPU, 1 GiB
 
 
 class PersistentMemory:
@@ -46,7 +50,7 @@ class PersistentMemory:
         self.texts, self.tokens = [], torch.zeros(0, dtype=torch.int64)
         nothing = torch.zeros(self.n_head, 0, self.head_size)
         self._parts = {(kind, layer): [nothing] for kind in ('keys', 'values') for layer in self.layers}
-        self._tables, self._indexes = {}, {}  # made from the rows when first asked for, never the truth
+        self._tables = {}  # made from the rows when first asked for, never the truth
 
     def __len__(self):
         return len(self.tokens)
@@ -96,14 +100,14 @@ class PersistentMemory:
         model.check_ids(idx)
         skip = self.bookkeeping_tokens
         for layer, (keys, values) in model.keys_values(idx, self.layers).items():
-            self._parts['keys', layer].append(keys[0, :, skip:].float().cpu())
-            self._parts['values', layer].append(values[0, :, skip:].float().cpu())
+            self._parts['keys', layer].append(keys[0, :, skip:].float().cpu().contiguous())
+            self._parts['values', layer].append(values[0, :, skip:].float().cpu().contiguous())
         self._add_rows(idx[0, skip:].cpu(), source, text)
 
     def _add_rows(self, tokens, source, text):
         self.tokens = torch.cat((self.tokens, tokens))
         self.texts.append({'source': source, 'text': text, 'rows': len(tokens)})
-        self._tables, self._indexes = {}, {}
+        self._tables = {}
 
     def text_of(self, row):
         """The entry of `texts` that a row belongs to."""
@@ -134,26 +138,53 @@ class PersistentMemory:
         greatest first. -> distances (N, k) float32 and ids (N, k) int64, rows of the memory, on the device of `queries`.
         Where fewer than k are stored, the rest of ids is -1.
         """
-        found = np.full((len(heads), k), np.inf if metric == 'l2' else -np.inf, dtype=np.float32)
-        ids = np.full((len(heads), k), -1, dtype=np.int64)
-        if len(self) > 0:
-            index = self._index(layer, metric)
-            flat, heads = np.ascontiguousarray(queries.detach().float().cpu().numpy()), heads.cpu().numpy()
-            with one_thread():
-                for head in np.unique(heads):
-                    at = heads == head
-                    found[at], ids[at] = index[head].search(flat[at], k)
-        return torch.from_numpy(found).to(queries.device), torch.from_numpy(ids).to(queries.device)
+        order = heads.argsort(stable=True)  # look-ups of one head side by side
+        found = torch.full((len(heads), k), math.inf if metric == 'l2' else -math.inf, device=queries.device)
+        ids = torch.full((len(heads), k), -1, device=queries.device)
+        if len(self) > 0 and len(heads) > 0:
+            search = self._search_faiss if queries.device.type == 'cpu' else self._search_stacked
+            found[order], ids[order] = search(layer, heads[order], queries.detach()[order].float(), k, metric)
+        return found, ids
 
-    def _index(self, layer, metric):
-        """A flat FAISS index for each head, filled when first asked for."""
-        if (layer, metric) not in self._indexes:
-            kind = faiss.IndexFlatL2 if metric == 'l2' else faiss.IndexFlatIP
-            indexes = [kind(self.head_size) for _ in range(self.n_head)]
-            for index, keys in zip(indexes, self._stored('keys', layer)):
-                index.add(keys.contiguous().numpy())
-            self._indexes[layer, metric] = indexes
-        return self._indexes[layer, metric]
+    def _search_faiss(self, layer, heads, queries, k, metric):
+        """As `search`, of sorted heads: FAISS goes through each head's rows where they lie, without an index beside them."""
+        rows, flat = self._stored('keys', layer).numpy(), queries.numpy()
+        found, ids = np.empty((len(heads), k), dtype=np.float32), np.empty((len(heads), k), dtype=np.int64)
+        ends = np.searchsorted(heads.numpy(), np.arange(self.n_head), side='right').tolist()
+        kind = faiss.METRIC_L2 if metric == 'l2' else faiss.METRIC_INNER_PRODUCT
+
+        def search(head, start, end):
+            if start < end:
+                found[start:end], ids[start:end] = faiss.knn(flat[start:end], rows[head], k, metric=kind)
+
+        spans = range(self.n_head), [0, *ends], ends
+        if len(heads) * len(self) < LARGE:
+            with one_thread():
+                list(map(search, *spans))
+        else:
+            list(searchers(torch.get_num_threads()).map(search, *spans))
+        return torch.from_numpy(found), torch.from_numpy(ids)
+
+    def _search_stacked(self, layer, heads, queries, k, metric):
+        """As `search`, of sorted heads, on any device: one product for all heads, over pieces of the memory."""
+        counts = heads.bincount(minlength=self.n_head)
+        slot = torch.arange(len(heads), device=heads.device) - (counts.cumsum(0) - counts)[heads]
+        padded = queries.new_zeros(self.n_head, counts.max(), self.head_size)
+        padded[heads, slot] = queries
+        table = self._table('keys', layer, queries).view(self.n_head, -1, self.head_size)
+        best, ids = queries.new_zeros(*padded.shape[:2], 0), heads.new_zeros(*padded.shape[:2], 0)
+        piece = max(k, PIECE // (self.n_head * padded.size(1)))
+        for first in range(0, len(self), piece):
+            keys = table[:, first:first + piece]
+            scores = padded @ keys.transpose(1, 2)  # (nh, n, piece)
+            if metric == 'l2':  # the nearest has the greatest 2 q.k - |k|^2
+                scores = 2 * scores - keys.square().sum(-1).unsqueeze(1)
+            scores, at = scores.topk(min(k, keys.size(1)))
+            best, kept = torch.cat((best, scores), dim=-1).topk(min(k, best.size(-1) + at.size(-1)))
+            ids = torch.cat((ids, first + at), dim=-1).gather(-1, kept)
+        missing = k - best.size(-1)
+        best, ids = F.pad(best, (0, missing), value=-math.inf)[heads, slot], F.pad(ids, (0, missing), value=-1)[heads, slot]
+        return (queries.square().sum(-1, keepdim=True) - best if metric == 'l2' else best), ids
 
     def read(self, layer, heads, queries, keys, values, k, method, softmax_scale, residual_fraction):
         """v' for N picked token-heads by methods 1 to 3 of the write-up: search by key, rank by query (Eq. 5), blend.
@@ -261,6 +292,12 @@ class PersistentMemory:
         text = ''.join(path.read_text(encoding='utf-8') for path in sorted(pathlib.Path(folder).glob('*.txt'))[:1])
         memory._add_rows(old_tokens(text, tokenizer, rows.pop()), folder, text)
         return memory
+
+
+@functools.cache
+def searchers(threads):
+    """A pool for large searches, in which each thread takes a head at a time."""
+    return ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,))
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ class Cache:
     """
     What the layers keep of the tokens seen, so that a new token costs one row.
 
-    `rows` holds growing tensors (..., size, d), `length` the number of tokens seen before this forward pass, `end` after it.
+    `rows` holds growing tensors (B, ..., size, d), `length` the number of tokens seen before this forward pass, `end` after it.
     A memory read can change rows of the past: `first` (B,) is, in each row of the batch, the first token that is new or changed.
     """
 
@@ -61,8 +61,14 @@ class Cache:
         """x (..., n, d), the newest n rows -> (..., end, d), all of them."""
         if key not in self.rows:
             self.rows[key] = x.new_zeros(*x.shape[:-2], self.size, x.size(-1))
-        self.rows[key][..., self.end - x.size(-2):self.end, :] = x
-        return self.rows[key][..., :self.end, :]
+        self.rows[key].narrow(-2, self.end - x.size(-2), x.size(-2)).copy_(x)
+        return self.rows[key].narrow(-2, 0, self.end)
+
+    def expand(self, B):
+        """One row's tokens become those of a batch of B, which then go their own ways."""
+        self.rows = {key: rows.expand(B, *rows.shape[1:]).contiguous() for key, rows in self.rows.items()}
+        for reader in self.readers:
+            reader.picks *= B
 
 
 def attention_weights(q, k):
@@ -90,7 +96,7 @@ class MemoryReader:
     Methods 1 to 3 of the write-up pick token-heads (Eq. 4), let the memory find a value for each (Eq. 5), and put it in the
     token's own value's place; method 4 lets every row attend to stored tokens beside its context.
     Attributes: `searches`, token-heads looked up since `start_count`, and `picks`, those picked, again at each step; `trace`, None
-    or a list that gets one record a look-up.
+    or a list that gets one record a look-up. Rows of a batch that share their prompt share its look-ups.
     """
 
     def __init__(self, memory, layer, heads, k, method, memory_fraction, bookkeeping_fraction, softmax_scale,
@@ -108,29 +114,29 @@ class MemoryReader:
         if self.method == 4:
             return self.attend_extended(q, k, v)
         queries = cache.append((self, 'queries'), q)  # (B, nh, S, hs)
-        found, known = self.kept(v, cache)
+        change, known = self.kept(v, cache)
         if self.select == 'last':  # the newest row picks for all rows
             picked = self.pick(attention_weights(q[:, :, -1:], k))  # (B, nh, 1, S)
             weights = attention_weights(queries[:, :, self.first_changed_row(picked, cache):], k)
         else:  # each row picks for itself
             weights = attention_weights(q, k)  # (B, nh, T, S)
             picked = self.pick(weights)
-        self.picks += picked.sum()
-        self.look_up(picked, weights, queries, k, v, found, known)
-        y = weights.masked_fill(picked, 0).to(v.dtype) @ v
-        return y + weights.masked_fill(~picked, 0).to(v.dtype) @ found  # (B, nh, n, hs)
+        self.picks += picked.count_nonzero()
+        self.look_up(picked, weights, queries, k, v, change, known)
+        return weights.to(v.dtype) @ v + (weights * picked).to(v.dtype) @ change  # (B, nh, n, hs)
 
     def pick(self, weights):
         """Eq. 4. Attention of the newest rows (B, nh, n, S) -> True where the row picks the token-head."""
         n, S = weights.shape[-2:]
-        picked = torch.zeros_like(weights, dtype=torch.bool)
-        picked[..., 0] = weights[..., 0] > self.bookkeeping_fraction
+        first = weights[..., 0] > self.bookkeeping_fraction
         if self.memory_fraction > 0:
             seen = torch.arange(S - n + 1, S + 1, device=weights.device).unsqueeze(-1)  # t, the tokens that a row sees
-            enough = weights >= 1 / (self.memory_fraction * seen)
-            picked[..., 1:] = enough[..., 1:]
-            picked[..., 0] &= enough[..., 0]
-        return picked & self.head_mask(weights.device)
+            picked = weights >= 1 / (self.memory_fraction * seen)
+            first &= picked[..., 0]
+        else:
+            picked = torch.zeros_like(weights, dtype=torch.bool)
+        picked[..., 0] = first
+        return picked if len(self.heads) == weights.size(1) else picked & self.head_mask(weights.device)
 
     def head_mask(self, device):
         """(nh, 1, 1), True for a head that reads."""
@@ -139,14 +145,15 @@ class MemoryReader:
         return mask
 
     def kept(self, v, cache):
-        """v' (B, nh, S, hs) of the token-heads looked up before, and (B, nh, S) which are: those whose key is still the same."""
-        if (self, 'found') not in cache.rows:
+        """v' - v (B, nh, S, hs) of the token-heads looked up before, and (B, nh, S, 1) which are: those whose key is still the same."""
+        if (self, 'change') not in cache.rows:
             B, nh, _, hs = v.shape
-            cache.rows[self, 'found'] = v.new_zeros(B, nh, cache.size, hs)
-            cache.rows[self, 'known'] = v.new_zeros(B, nh, cache.size, dtype=torch.bool)
-        known = cache.rows[self, 'known'][..., :cache.end]
-        known &= (torch.arange(cache.end, device=v.device) < cache.first[:, None])[:, None]
-        return cache.rows[self, 'found'][:, :, :cache.end], known
+            cache.rows[self, 'change'] = v.new_zeros(B, nh, cache.size, hs)
+            cache.rows[self, 'known'] = v.new_zeros(B, nh, cache.size, 1, dtype=torch.bool)
+        change, known = (cache.rows[self, name].narrow(-2, 0, cache.end) for name in ('change', 'known'))
+        if self.select == 'last':
+            known &= (torch.arange(cache.end, device=v.device) < cache.first[:, None])[:, None, :, None]
+        return change, known
 
     def first_changed_row(self, picked, cache):
         """The first row to compute: the first given, or the first token that was picked otherwise in the step before.
@@ -161,17 +168,19 @@ class MemoryReader:
         cache.append((self, 'picked'), picked.transpose(-2, -1))
         return cache.first.min().item()
 
-    def look_up(self, picked, weights, queries, keys, values, found, known):
-        """Writes v' of each picked token-head into `found`, once while its key stays. Each stands on its own query, key, value."""
-        at = (picked.any(-2) & ~known).nonzero(as_tuple=True)  # b, h, j
+    def look_up(self, picked, weights, queries, keys, values, change, known):
+        """Writes v' - v of each picked token-head into `change`, once while its key stays: each depends on that token alone."""
+        at = (picked.any(-2) & ~known[..., 0]).nonzero(as_tuple=True)  # b, h, j
         if len(at[0]) == 0:
             return
-        found[at], ids, distances, ranks = self.memory.read(
-            self.layer, at[1], queries[at], keys[at], values[at], self.k, self.method, self.softmax_scale,
-            self.residual_fraction)
-        known[at] = True
-        attention = weights[:, :, -picked.size(2):].masked_fill(~picked, 0).amax(-2)[at]  # Eq. 1, of the row that picked
-        self.count(at, attention, ids, distances, ranks)
+        v = values[at]
+        found, ids, distances, ranks = self.memory.read(
+            self.layer, at[1], queries[at], keys[at], v, self.k, self.method, self.softmax_scale, self.residual_fraction)
+        change[at], known[at] = found - v, True
+        self.searches += len(v)
+        if self.trace is not None:
+            attention = weights[:, :, -picked.size(2):].masked_fill(~picked, 0).amax(-2)[at]  # Eq. 1, of the row that picked
+            self.record(at, attention, ids, distances, ranks)
 
     def attend_extended(self, q, k, v):
         """Method 4: one softmax over the context and the K stored keys with the largest product with the row's own query.
@@ -188,16 +197,16 @@ class MemoryReader:
         y = weights @ v
         y[b, h, i] += self.memory.blend(self.layer, h, ids, stored[b, h, i])
         self.picks += len(b)
-        self.count((b, h, i + k.size(2) - q.size(2)), 1 - weights[b, h, i].sum(-1), ids, products, stored[b, h, i])
+        self.searches += len(b)
+        if self.trace is not None:
+            self.record((b, h, i + k.size(2) - q.size(2)), 1 - weights[b, h, i].sum(-1), ids, products, stored[b, h, i])
         return y
 
-    def count(self, at, attention, ids, distances, ranks):
-        """Counts N look-ups and, when traced, keeps one row of the write-up's Table 2 for each."""
-        self.searches += len(at[0])
-        if self.trace is not None:
-            names = 'b', 'h', 'j', 'attention', 'ids', 'distances', 'ranks'
-            columns = [column.tolist() for column in (*at, attention, ids, distances, ranks)]
-            self.trace += [dict(zip(names, row), layer=self.layer) for row in zip(*columns)]
+    def record(self, at, attention, ids, distances, ranks):
+        """Adds to `trace` one row of the write-up's Table 2 for each of N look-ups."""
+        names = 'b', 'h', 'j', 'attention', 'ids', 'distances', 'ranks'
+        columns = [column.tolist() for column in (*at, attention, ids, distances, ranks)]
+        self.trace += [dict(zip(names, row), layer=self.layer) for row in zip(*columns)]
 
 
 class Linear(nn.Linear):
@@ -242,17 +251,22 @@ class CausalSelfAttention(nn.Module):
         self.n_head, self.dropout = config.n_head, config.dropout
         self.memory = None  # a MemoryReader, see GPT.attach_memory
 
-    def forward(self, x, cache=None):
+    def forward(self, x, cache=None, newest=0):
+        """x (B, T, C) -> (B, n, C) of the newest rows, see Block."""
         B, T, C = x.shape
-        q, k, v = (y.view(B, T, self.n_head, -1).transpose(1, 2) for y in self.c_attn(x).split(C, dim=2))  # (B, nh, T, hs)
+        heads = self.c_attn(x).view(B, T, 3 * self.n_head, -1).transpose(1, 2)  # (B, 3 nh, T, hs)
+        if x.device.type == 'cpu' and not self.training:
+            heads = heads.float()  # a CPU's attention in bfloat16 is slower, and less exact
+        q, kv = heads.split([self.n_head, 2 * self.n_head], dim=1)
         if cache is not None:
-            k, v = cache.append((self, 'keys'), k), cache.append((self, 'values'), v)  # (B, nh, S, hs)
+            kv = cache.append(self, kv)
+        k, v = kv.chunk(2, dim=1)  # (B, nh, S, hs)
         if self.memory is None:
-            y = self.attend(q, k, v)
+            y = self.attend(q[:, :, -newest:], k, v)
         else:
-            y = self.memory.attend(q, k, v, cache)
+            y = self.memory.attend(q, k, v, cache)[:, :, -newest:]
         y = y.transpose(1, 2).reshape(B, -1, C)  # heads side by side
-        return self.resid_dropout(self.c_proj(y))
+        return self.resid_dropout(self.c_proj(y.to(x.dtype)))
 
     def attend(self, q, k, v):
         """Plain causal attention: q (B, nh, T, hs) of the newest rows, k and v (B, nh, S, hs) -> (B, nh, T, hs)."""
@@ -285,11 +299,12 @@ class Block(nn.Module):
         self.ln_2 = LayerNorm(config)
         self.mlp = MLP(config)
 
-    def forward(self, x, cache=None):
-        y = self.attn(self.ln_1(x), cache)
-        if self.attn.memory is not None:  # a reading layer may answer with more rows than it was given
-            x = cache.append((self, 'x'), x)[:, -y.size(1):]
-        x = x + y
+    def forward(self, x, cache=None, newest=0):
+        """x (B, T, C) of the newest rows -> (B, n, C): n is `newest`, or T for 0; a reading layer may answer with more rows than T."""
+        y = self.attn(self.ln_1(x), cache, newest)
+        if self.attn.memory is not None:
+            x = cache.append((self, 'x'), x)
+        x = x[:, -y.size(1):] + y
         return x + self.mlp(self.ln_2(x))
 
 
@@ -323,8 +338,11 @@ class GPT(nn.Module):
         left_out = 'lm_head.weight', 'transformer.wpe.weight'  # the head is the token embedding's copy once it is packed
         return sum(p.numel() for name, p in self.named_parameters() if name not in left_out)
 
-    def hidden(self, idx, cache=None, pos=None):
-        """idx (B, T) token ids, following those in the cache, at pos (T,) or (B, T) -> (B, T, C), after the last layer norm."""
+    def hidden(self, idx, cache=None, pos=None, newest=0):
+        """idx (B, T) token ids, following those in the cache, at pos (T,) or (B, T) -> (B, n, C), after the last layer norm.
+
+        n is `newest`, the last rows alone, or T for 0.
+        """
         T = idx.size(1)
         past = 0 if cache is None else cache.length
         if past + T > self.config.block_size:
@@ -337,11 +355,13 @@ class GPT(nn.Module):
         if pos is None:
             pos = torch.arange(past, past + T, device=idx.device)
         x = self.transformer.drop(self.transformer.wte(idx) + self.transformer.wpe(pos))  # (B, T, C)
-        for block in self.transformer.h:
+        *blocks, last = self.transformer.h
+        for block in blocks:
             x = block(x, cache)
+        x = last(x, cache, newest or T)
         if cache is not None:
             cache.length = cache.end
-        return self.transformer.ln_f(x[:, -T:])
+        return self.transformer.ln_f(x)
 
     def forward(self, idx, targets=None, cache=None, pos=None):
         """Next-token logits.
@@ -352,9 +372,9 @@ class GPT(nn.Module):
         cross entropy in nats. Raises ValueError when the tokens are longer than block_size. `searches` counts this call.
         """
         self.start_count()
-        x = self.hidden(idx, cache, pos)
+        x = self.hidden(idx, cache, pos, newest=1 if targets is None else 0)
         if targets is None:
-            return self.lm_head(x[:, [-1]]), None
+            return self.lm_head(x), None
         logits = self.lm_head(x)
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
 
@@ -434,9 +454,9 @@ class GPT(nn.Module):
         """What the plain model's attention layers keep of idx (B, T): {layer: (keys, values)}, both (B, nh, T, hs)."""
         cache = Cache(idx.size(1))
         with self.plain():
-            self.hidden(idx, cache)
+            self.hidden(idx, cache, newest=1)
         attention = {layer: self.transformer.h[layer].attn for layer in layers}
-        return {layer: (cache.rows[attn, 'keys'], cache.rows[attn, 'values']) for layer, attn in attention.items()}
+        return {layer: cache.rows[attn].chunk(2, dim=1) for layer, attn in attention.items()}
 
     # ---- sampling ----
 
@@ -464,11 +484,15 @@ class GPT(nn.Module):
         self.start_count()
         size = min(idx.size(1) + max_new_tokens, self.config.block_size)
         cache = Cache(size)
-        for _ in range(max_new_tokens):
+        for step in range(max_new_tokens):
             if idx.size(1) > size:  # positions move: nothing kept still holds
                 cache = Cache(size)
             chunk = idx[:, -size:][:, cache.length:]
-            logits = self.lm_head(self.hidden(chunk, cache)[:, -1])  # (B, vocab_size)
+            shared = step == 0 and len(chunk) > 1 and (chunk == chunk[0]).all().item()  # one prompt for all rows
+            logits = self.lm_head(self.hidden(chunk[:1] if shared else chunk, cache, newest=1)[:, -1])  # (B, vocab_size)
+            if shared:
+                cache.expand(len(chunk))
+                logits = logits.expand(len(chunk), -1)
             idx = torch.cat((idx, sample(logits, temperature, top_k, generators)), dim=1)
         return idx
 
@@ -538,33 +562,49 @@ class GPT(nn.Module):
 
 def sample(logits, temperature, top_k, generators):
     """logits (B, vocab_size) -> drawn ids (B, 1); with generators, each row by its own."""
-    logits = logits.float() / temperature
+    logits = logits.float()
+    if generators is not None and not logits.is_cuda and races_are_known():
+        return race(*likeliest(logits, temperature, top_k), logits.size(-1), generators)
+    logits = logits / temperature
     if top_k is not None:
         kth = logits.topk(min(top_k, logits.size(-1))).values[:, [-1]]
         logits = logits.masked_fill(logits < kth, -math.inf)
-    if generators is not None and not logits.is_cuda and races_are_known():
-        return race(logits, generators)
     probs = F.softmax(logits, dim=-1)
     if generators is None:
         return torch.multinomial(probs, num_samples=1)
     return torch.cat([torch.multinomial(row, 1, generator=g)[None] for row, g in zip(probs, generators)])
 
 
-def race(logits, generators):
-    """What torch.multinomial draws for each row's softmax, at a fifth of its cost where most logits (B, vocab_size) are -inf.
+def likeliest(logits, temperature, top_k):
+    """logits / temperature (B, n) of the top_k likeliest ids, and of those as likely as the last, and these ids (B, n).
+
+    Rows that have fewer are filled with -inf.
+    """
+    V = logits.size(-1)
+    if top_k is None:
+        return logits / temperature, torch.arange(V).expand(logits.shape)
+    k, n = min(top_k, V), min(top_k + 32, V)
+    while True:
+        values, ids = logits.topk(n)
+        values = values / temperature
+        kth = values[:, [k - 1]]
+        if n == V or (values[:, -1:] < kth).all():
+            return values.masked_fill(values < kth, -math.inf), ids
+        n = min(2 * n, V)
+
+
+def race(logits, ids, V, generators):
+    """What torch.multinomial draws from each row's softmax over V ids, where all but `ids` (B, n), of `logits` (B, n), have none.
 
     It draws an exponential time for every id, -log(1 - u), and takes the first to arrive, argmax of p / time. Here every u is drawn,
-    so that the generator stands where it would, but only those that can win become times.
+    so that the generator stands where it would, but only those that can win become times: at a fifth of its cost for n = 200.
     """
-    B, V = logits.shape
-    u = torch.empty(B, V, dtype=torch.float64)
-    for row, generator in zip(u, generators):
-        torch.rand(V, dtype=torch.float64, generator=generator, out=row)
-    running = (logits > -math.inf).sum(-1).max().item()
-    logits, ids = logits.topk(running)
-    if running == 0 or logits[:, 0].isnan().any():
+    if not logits.amax(-1).isfinite().all():
         raise ValueError("the logits are not finite: the model's weights are damaged, or its dtype is too narrow for them")
-    times = -torch.log1p(-u.gather(1, ids)).float()
+    u, drawn = torch.empty(ids.shape, dtype=torch.float64), torch.empty(V, dtype=torch.float64)
+    for row, generator in enumerate(generators):
+        u[row] = torch.rand(V, dtype=torch.float64, generator=generator, out=drawn)[ids[row]]
+    times = -torch.log1p(-u).float()
     return ids.gather(1, (F.softmax(logits, dim=-1) / times).argmax(-1, keepdim=True))
 
 
@@ -573,7 +613,7 @@ def races_are_known():
     """Whether this torch's multinomial draws as `race` does: other builds could use another stream of random numbers."""
     logits = torch.linspace(-1, 1, 64)[None]
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 1)]
-    drawn = [race(logits, generators[:1]).item() for _ in range(8)]
+    drawn = [race(logits, torch.arange(64)[None], 64, generators[:1]).item() for _ in range(8)]
     return drawn == [torch.multinomial(F.softmax(logits[0], -1), 1, generator=generators[1]).item() for _ in range(8)]
 
 

@@ -12,7 +12,7 @@ from conftest import PROMPT, tiny_model
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from model import GPT, Cache, race, races_are_known
+from model import GPT, Cache, races_are_known, sample
 
 SHAPES = [
     dict(n_layer=1, n_head=1, n_embd=8, vocab_size=60, n_positions=16),
@@ -248,14 +248,20 @@ def test_a_frozen_model_computes_the_same_and_is_the_same_in_a_file(dtype, model
     torch.testing.assert_close(again.to(dtype)(IDX)[0], before, atol=0, rtol=0)
 
 
-def test_a_race_draws_what_multinomial_draws_and_leaves_the_generator_where_it_would():
+@pytest.mark.parametrize('top_k', [None, 1, 5, 200, 3000])
+def test_a_race_draws_what_multinomial_draws_and_leaves_the_generator_where_it_would(top_k):
     assert races_are_known()
     logits = 3 * torch.randn(4, 3000, generator=torch.Generator().manual_seed(0))
-    logits[0, 50:] = -float('inf')  # rows with different numbers of candidates
+    logits[0, 50:] = -float('inf')  # fewer candidates than top_k
+    logits[1] = logits[1].bfloat16()  # many equal to the last of the top_k
+    logits[2, :2900] = 1.0
     ours, theirs = ([torch.Generator().manual_seed(seed) for seed in range(4)] for _ in range(2))
+    masked = logits / 0.7
+    if top_k is not None:
+        masked[masked < masked.topk(top_k).values[:, [-1]]] = -float('inf')
     for _ in range(20):
-        expected = [torch.multinomial(F.softmax(row, -1), 1, generator=g) for row, g in zip(logits, theirs)]
-        assert torch.equal(race(logits, ours), torch.stack(expected))
+        expected = [torch.multinomial(F.softmax(row, -1), 1, generator=g) for row, g in zip(masked, theirs)]
+        assert torch.equal(sample(logits, 0.7, top_k, ours), torch.stack(expected))
     assert [torch.rand(1, generator=g).item() for g in ours] == [torch.rand(1, generator=g).item() for g in theirs]
     with pytest.raises(ValueError, match='not finite'):
-        race(torch.full((1, 5), float('nan')), ours[:1])
+        sample(torch.full((1, 5), float('nan')), 1.0, top_k, ours[:1])

@@ -231,10 +231,7 @@ def test_a_trace_lists_each_look_up_with_its_neighbours(model, memory):
     model.readers[0].trace = []
     model(torch.tensor([PROMPT]))
     assert [(r['layer'], r['h'], r['j']) for r in model.readers[0].trace] == [(0, 0, 0), (0, 1, 0)]
-    cache = Cache(len(PROMPT))
-    with model.plain():
-        model(torch.tensor([PROMPT]), cache=cache)
-    key = cache.rows[model.transformer.h[0].attn, 'keys'][0, 1, 0]
+    key = model.keys_values(torch.tensor([PROMPT]), (0,))[0][0][0, 1, 0]
     distances = ((memory.keys[0][1] - key) ** 2).sum(-1)
     assert model.readers[0].trace[1]['ids'] == distances.argsort()[:3].tolist()
     assert model.readers[0].trace[1]['distances'] == pytest.approx(distances.sort().values[:3].tolist(), rel=1e-4)
