@@ -138,13 +138,13 @@ class PersistentMemory:
         greatest first. -> distances (N, k) float32 and ids (N, k) int64, rows of the memory, on the device of `queries`.
         Where fewer than k are stored, the rest of ids is -1.
         """
-        order = heads.argsort(stable=True)  # look-ups of one head side by side
-        found = torch.full((len(heads), k), math.inf if metric == 'l2' else -math.inf, device=queries.device)
-        ids = torch.full((len(heads), k), -1, device=queries.device)
-        if len(self) > 0 and len(heads) > 0:
-            search = self._search_faiss if queries.device.type == 'cpu' else self._search_stacked
-            found[order], ids[order] = search(layer, heads[order], queries.detach()[order].float(), k, metric)
-        return found, ids
+        if (heads[1:] < heads[:-1]).any():  # look-ups of one head must stand side by side
+            order = heads.argsort(stable=True)
+            distances, ids = self.search(layer, heads[order], queries[order], k, metric)
+            back = order.argsort()
+            return distances[back], ids[back]
+        search = self._search_faiss if queries.device.type == 'cpu' else self._search_stacked
+        return search(layer, heads, queries.detach().float(), k, metric)
 
     def _search_faiss(self, layer, heads, queries, k, metric):
         """As `search`, of sorted heads: FAISS goes through each head's rows where they lie, without an index beside them."""
@@ -163,6 +163,7 @@ class PersistentMemory:
                 list(map(search, *spans))
         else:
             list(searchers(torch.get_num_threads()).map(search, *spans))
+        found[ids < 0] = np.inf if metric == 'l2' else -np.inf
         return torch.from_numpy(found), torch.from_numpy(ids)
 
     def _search_stacked(self, layer, heads, queries, k, metric):
@@ -193,26 +194,25 @@ class PersistentMemory:
         -> v' (N, hs), ids (N, K), squared distances (N, K), ranks (N, K) of the stored keys; K = min(k, M).
         """
         distances, ids = self.search(layer, heads, keys, min(k, len(self)))
-        stored = self._table('keys', layer, queries)[self._rows(heads, ids)]  # (N, K, hs)
-        scores = softmax_scale / math.sqrt(self.head_size) * (stored @ queries.unsqueeze(-1)).squeeze(-1).float()
+        rows, scale = self.rows(heads, ids), softmax_scale / math.sqrt(self.head_size)
+        scores = scale * (self._table('keys', layer, queries)[rows] @ queries.unsqueeze(-1)).squeeze(-1).float()
         scores = scores.masked_fill(ids < 0, -math.inf)
         if method != 2:  # the token itself is one more candidate
-            own = softmax_scale / math.sqrt(self.head_size) * (queries * keys).sum(-1, keepdim=True).float()
-            scores = torch.cat((scores, own), dim=-1)
+            scores = torch.cat((scores, scale * (queries * keys).sum(-1, keepdim=True).float()), dim=-1)
         ranks = F.softmax(scores, dim=-1).to(values.dtype)  # Eq. 5
-        ranks, own_rank = ranks[:, :ids.size(1)], ranks[:, ids.size(1):]
-        m = self.blend(layer, heads, ids, ranks) + own_rank.sum(-1, keepdim=True) * values
+        m = self.blend(layer, rows, ranks[:, :ids.size(1)])
+        if method != 2:
+            m = m + ranks[:, -1:] * values
         if method != 1:
             m = (1 - residual_fraction) * m + residual_fraction * values
-        return m, ids, distances, ranks
+        return m, ids, distances, ranks[:, :ids.size(1)]
 
-    def blend(self, layer, heads, ids, weights):
-        """m = sum_n weights_n v_n: heads (N,), ids (N, K), weights (N, K), 0 where the id is -1 -> (N, hs)."""
-        table = self._table('values', layer, weights)
-        return F.embedding_bag(self._rows(heads, ids), table, per_sample_weights=weights, mode='sum')
+    def blend(self, layer, rows, weights):
+        """m = sum_n weights_n v_n: rows (N, K) as from `rows`, weights (N, K), 0 where there is none -> (N, hs)."""
+        return (weights.unsqueeze(1) @ self._table('values', layer, weights)[rows]).squeeze(1)
 
-    def _rows(self, heads, ids):
-        """Rows of the tables below; a missing id becomes some row, whose weight is 0."""
+    def rows(self, heads, ids):
+        """heads (N,), ids (N, K) -> rows of the tables below; a missing id becomes some row, whose weight is 0."""
         return heads.unsqueeze(-1) * len(self) + ids.clamp(min=0)
 
     def _table(self, kind, layer, like):

@@ -130,8 +130,9 @@ class MemoryReader:
         n, S = weights.shape[-2:]
         first = weights[..., 0] > self.bookkeeping_fraction
         if self.memory_fraction > 0:
-            seen = torch.arange(S - n + 1, S + 1, device=weights.device).unsqueeze(-1)  # t, the tokens that a row sees
-            picked = weights >= 1 / (self.memory_fraction * seen)
+            seen = S if n == 1 else torch.arange(S - n + 1, S + 1, dtype=torch.float64, device=weights.device).unsqueeze(-1)
+            enough = 1 / (self.memory_fraction * seen)  # t tokens are seen
+            picked = weights >= (enough if n == 1 else enough.float())
             first &= picked[..., 0]
         else:
             picked = torch.zeros_like(weights, dtype=torch.bool)
@@ -170,12 +171,13 @@ class MemoryReader:
 
     def look_up(self, picked, weights, queries, keys, values, change, known):
         """Writes v' - v of each picked token-head into `change`, once while its key stays: each depends on that token alone."""
-        at = (picked.any(-2) & ~known[..., 0]).nonzero(as_tuple=True)  # b, h, j
-        if len(at[0]) == 0:
+        h, b, j = (picked.any(-2) & ~known[..., 0]).transpose(0, 1).nonzero(as_tuple=True)  # by head, as they are searched
+        if len(h) == 0:
             return
+        at = b, h, j
         v = values[at]
         found, ids, distances, ranks = self.memory.read(
-            self.layer, at[1], queries[at], keys[at], v, self.k, self.method, self.softmax_scale, self.residual_fraction)
+            self.layer, h, queries[at], keys[at], v, self.k, self.method, self.softmax_scale, self.residual_fraction)
         change[at], known[at] = found - v, True
         self.searches += len(v)
         if self.trace is not None:
@@ -187,19 +189,23 @@ class MemoryReader:
 
         kNN attention of Memorizing Transformers (Wu et al. 2022, 3.2) without its gate; Extended Mind Transformers (2024).
         """
-        b, h, i = (self.head_mask(q.device) & torch.ones_like(q[..., :1], dtype=torch.bool))[..., 0].nonzero(as_tuple=True)
-        products, ids = self.memory.search(self.layer, h, q[b, h, i], min(self.k, len(self.memory)), metric='product')  # (N, K)
-        products = (self.softmax_scale / math.sqrt(q.size(-1)) * products).masked_fill(ids < 0, -math.inf)
-        beside = q.new_full((*q.shape[:3], ids.size(-1)), -math.inf, dtype=torch.float32)
-        beside[b, h, i] = products  # (B, nh, T, K)
-        both = F.softmax(torch.cat([beside, attention_scores(q, k)], dim=-1), dim=-1).to(v.dtype)
-        stored, weights = both.split([ids.size(-1), k.size(2)], dim=-1)
+        B, nh, T, hs = q.shape
+        heads, K, memory = sorted(self.heads), min(self.k, len(self.memory)), self.memory
+        h = torch.tensor(heads, device=q.device).repeat_interleave(B * T)
+        products, ids = memory.search(self.layer, h, q.transpose(0, 1)[heads].reshape(-1, hs), K, metric='product')  # (N, K)
+        products = (self.softmax_scale / math.sqrt(hs) * products).masked_fill(ids < 0, -math.inf)
+        beside = products.new_full((nh, B, T, K), -math.inf)
+        beside[heads] = products.view(-1, B, T, K)
+        both = F.softmax(torch.cat((beside.transpose(0, 1), attention_scores(q, k)), dim=-1), dim=-1).to(v.dtype)
+        stored, weights = both.split((K, k.size(2)), dim=-1)
+        stored = stored.transpose(0, 1)[heads].reshape(-1, K)
         y = weights @ v
-        y[b, h, i] += self.memory.blend(self.layer, h, ids, stored[b, h, i])
-        self.picks += len(b)
-        self.searches += len(b)
+        y[:, heads] += memory.blend(self.layer, memory.rows(h, ids), stored).view(-1, B, T, hs).transpose(0, 1)
+        self.picks += len(h)
+        self.searches += len(h)
         if self.trace is not None:
-            self.record((b, h, i + k.size(2) - q.size(2)), 1 - weights[b, h, i].sum(-1), ids, products, stored[b, h, i])
+            b, i = (grid.flatten().repeat(len(heads)) for grid in torch.meshgrid(torch.arange(B), torch.arange(T), indexing='ij'))
+            self.record((b, h, i + k.size(2) - T), stored.sum(-1), ids, products, stored)
         return y
 
     def record(self, at, attention, ids, distances, ranks):
