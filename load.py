@@ -29,7 +29,8 @@ def pick_device(device):
 def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile=False):
     """-> (GPT, Tokenizer). init_from: a hub name, a folder, or 'resume' for out_dir/ckpt.pt. dtype: of the weights, by name.
 
-    compile: torch.compile of the MLPs, the part that a memory does not touch. Raises ValueError or FileNotFoundError.
+    compile: torch.compile of the MLPs, the part that a memory does not touch, on a GPU; on a CPU the weights are packed, which
+    compiling with frozen weights would do too, and nothing more was gained by it (README, speed). Raises ValueError or FileNotFoundError.
     """
     if dtype not in ('float32', 'bfloat16', 'float16'):
         raise ValueError(f"dtype is {dtype!r}, expected 'float32', 'bfloat16' or 'float16'")
@@ -43,7 +44,7 @@ def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile
         tokenizer = tokenizer_of_folder(init_from) if os.path.isdir(init_from) else tokenizer_of_hub(init_from)
     model.to(device, getattr(torch, dtype))
     model.freeze()
-    if compile:
+    if compile and device != 'cpu':
         for block in model.transformer.h:
             block.mlp.compile(dynamic=True)
     return model, tokenizer or gpt2_tokenizer(model.config.vocab_size)
@@ -203,7 +204,7 @@ def open_memory(model, tokenizer, config):
     if not layers or not path and not text:
         return None
     if os.path.exists(path):
-        memory = load_memory(path, text, model, tokenizer)
+        memory = load_memory(path, text, model, tokenizer, layers)
         attach(model, memory, config)
         return memory
     if not text:
@@ -217,11 +218,14 @@ def open_memory(model, tokenizer, config):
     return memory
 
 
-def load_memory(path, text, model, tokenizer):
-    """A memory file or old folder. Raises ValueError when it is of another tokenizer, or of another text than `text` (not '')."""
+def load_memory(path, text, model, tokenizer, layers=()):
+    """A memory file (of it these layers, () is all) or old folder.
+
+    Raises ValueError when it is of another tokenizer, or of another text than `text` (not '').
+    """
     if os.path.isdir(path):
         return PersistentMemory.from_folder(path, model, tokenizer)
-    memory = PersistentMemory.load(path, model)
+    memory = PersistentMemory.load(path, model, layers)
     if memory.tokenizer not in ('', tokenizer.name):
         raise ValueError(f"{path} was written with the tokenizer {memory.tokenizer!r}, the model has {tokenizer.name!r}: "
                          "build it again with build_memory.py")

@@ -233,6 +233,10 @@ class PersistentMemory:
                                  f"{ours['name']!r} with {ours[field]}: take that model, or build the memory again with this one "
                                  "(build_memory.py)")
 
+    def check_layers(self, layers):
+        """Raises ValueError unless this memory holds all of them."""
+        check_held(layers, self.layers)
+
     def save(self, path):
         """Writes one .safetensors file, whole or not at all, replacing any file of that name. Raises OSError when it cannot."""
         tensors = {f'layers.{layer}.{kind}': self._stored(kind, layer).contiguous() for kind, layer in self._parts}
@@ -243,20 +247,25 @@ class PersistentMemory:
             save_file({**tensors, 'tokens': self.tokens}, part, {'memory': json.dumps(metadata)})
 
     @classmethod
-    def load(cls, path, model):
-        """Reads a file that `save` wrote and checks it against `model`. Raises FileNotFoundError, or ValueError that says what is
-        wrong: damaged, of another kind or version, or written by another model."""
+    def load(cls, path, model, layers=()):
+        """Reads a file that `save` wrote and checks it against `model`. `layers`: only these, () is all that the file holds.
+
+        The rows are mapped, not copied: what is searched comes from the file when it is first needed. Raises FileNotFoundError, or
+        ValueError that says what is wrong: damaged, of another kind or version, written by another model, without these layers.
+        """
         if not os.path.isfile(path):
             raise FileNotFoundError(f"no memory file {path!r}: build it with build_memory.py")
         try:
             with safe_open(path, framework='pt') as f:
                 metadata = json.loads((f.metadata() or {})['memory'])
-                tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118, it is no dictionary
+                wanted = {'tokens', *(f'layers.{layer}.{kind}' for layer in layers for kind in ('keys', 'values'))}
+                tensors = {name: f.get_tensor(name) for name in f.keys() if not layers or name in wanted}
         except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as error:
             raise ValueError(f"{path} is damaged or no memory file ({error}): build it again with build_memory.py") from None
         try:
             check_metadata(metadata)
-            memory = cls(metadata['origin'], metadata['layers'], metadata['bookkeeping_tokens'], metadata['tokenizer'])
+            check_held(layers, metadata['layers'])
+            memory = cls(metadata['origin'], layers or metadata['layers'], metadata['bookkeeping_tokens'], metadata['tokenizer'])
             memory._take(tensors, metadata['texts'])
             memory.check(model)
         except ValueError as error:
@@ -311,13 +320,20 @@ def one_thread():
         faiss.omp_set_num_threads(threads)
 
 
+def check_held(layers, held):
+    """Raises ValueError unless a memory that holds some layers holds all of `layers`."""
+    if not set(layers) <= set(held):
+        raise ValueError(f"layers {tuple(layers)} cannot read: the memory holds layers {tuple(held)}, "
+                         "build it with memory_layers that include those that read")
+
+
 def expect(tensors, name, shape, dtype):
     """The tensor of that name. Raises ValueError unless it has this shape and dtype, and only finite numbers."""
     tensor = tensors.get(name)
     if tensor is None or tuple(tensor.shape) != shape or tensor.dtype != dtype:
         given = 'missing' if tensor is None else f"{tuple(tensor.shape)} {tensor.dtype}"
         raise ValueError(f"damaged, {name} is {given}, expected {shape} {dtype}: build it again with build_memory.py")
-    if not torch.isfinite(tensor).all():
+    if tensor.numel() > 0 and not torch.stack(tensor.aminmax()).isfinite().all():
         raise ValueError(f"damaged, {name} holds numbers that are not finite: build it again with build_memory.py")
     return tensor
 

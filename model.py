@@ -34,6 +34,9 @@ class GPTConfig:
     name: str = ''  # where the weights come from
 
 
+ROWS = 128  # of a long prompt that a reading layer attends with at once
+
+
 class Cache:
     """
     What the layers keep of the tokens seen, so that a new token costs one row.
@@ -118,12 +121,19 @@ class MemoryReader:
         if self.select == 'last':  # the newest row picks for all rows
             picked = self.pick(attention_weights(q[:, :, -1:], k))  # (B, nh, 1, S)
             weights = attention_weights(queries[:, :, self.first_changed_row(picked, cache):], k)
-        else:  # each row picks for itself
-            weights = attention_weights(q, k)  # (B, nh, T, S)
-            picked = self.pick(weights)
+            return self.replace(picked, weights, queries, k, v, change, known)
+        blocks, end = [], cache.length  # each row picks for itself: any blocks of rows will do, these stay in a CPU's cache
+        for rows in q.split(ROWS, dim=2):
+            end += rows.size(2)
+            weights = attention_weights(rows, k[:, :, :end])  # (B, nh, n, end)
+            blocks.append(self.replace(self.pick(weights), weights, *(x[:, :, :end] for x in (queries, k, v, change, known))))
+        return torch.cat(blocks, dim=2)
+
+    def replace(self, picked, weights, queries, k, v, change, known):
+        """y (B, nh, n, hs) of rows with these weights (B, nh, n, S), after looking up what is picked (B, nh, n or 1, S)."""
         self.picks += picked.count_nonzero()
         self.look_up(picked, weights, queries, k, v, change, known)
-        return weights.to(v.dtype) @ v + (weights * picked).to(v.dtype) @ change  # (B, nh, n, hs)
+        return weights.to(v.dtype) @ v + (weights * picked).to(v.dtype) @ change
 
     def pick(self, weights):
         """Eq. 4. Attention of the newest rows (B, nh, n, S) -> True where the row picks the token-head."""
@@ -419,10 +429,9 @@ class GPT(nn.Module):
         layers, heads = tuple(layers), tuple(heads)
         check_indices('layer', layers, self.config.n_layer)
         check_indices('head', heads, self.config.n_head)
-        missing = [layer for layer in layers if layer not in memory.layers]
-        if missing or not layers:
-            raise ValueError(f"layers {layers} cannot read: the memory holds layers {memory.layers}, "
-                             "build it with memory_layers that include those that read")
+        if not layers:
+            raise ValueError(f"layers is (), expected at least one of {memory.layers}")
+        memory.check_layers(layers)
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise ValueError(f"k is {k!r}, expected a whole number of neighbours, 1 or more")
         check_choice('method', method, (1, 2, 3, 4))

@@ -37,7 +37,7 @@ bookkeeping_tokens = 1  # positions of each text that a new memory leaves out
 trace = False  # list the look-ups of the first step: the write-up's Table 2
 device = 'auto'  # 'auto', 'cpu', 'cuda'
 dtype = 'float32'  # or 'bfloat16'
-compile = False  # torch.compile
+compile = False  # torch.compile, on a GPU
 # -----------------------------------------------------------------------------
 config = configure(globals())
 

@@ -32,6 +32,20 @@ def test_search_equals_brute_force(memory, metric, k):
         torch.testing.assert_close(d, expected.values[:k], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize('metric', ['l2', 'product'])
+@pytest.mark.parametrize('k', [1, 3, 20])
+@pytest.mark.parametrize('way', ['faiss on two threads', 'stacked in pieces'])
+def test_every_way_to_search_finds_the_same(memory, metric, k, way, monkeypatch):
+    heads, queries = torch.tensor([0, 1, 1, 1, 1]), torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    expected = memory.search(1, heads, queries, k, metric)
+    monkeypatch.setattr('memory.LARGE', 1)
+    monkeypatch.setattr('memory.PIECE', 2 * 4 * 5)  # five of the thirteen rows at a time
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
+    found = (memory._search_stacked if way == 'stacked in pieces' else memory.search)(1, heads, queries, k, metric)
+    torch.testing.assert_close(found[0], expected[0], atol=1e-4, rtol=1e-4)
+    assert torch.equal(found[1], expected[1])
+
+
 def test_a_search_leaves_torch_its_threads(memory):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -49,6 +63,17 @@ def test_missing_neighbours_are_minus_one_and_the_stored_ones_all_come(memory, m
     distances, ids = empty.search(0, torch.tensor([1]), torch.zeros(1, 8), k=2, metric=metric)
     assert ids.tolist() == [[-1, -1]]
     assert distances.tolist() == [[worst, worst]]
+
+
+def test_a_file_gives_the_layers_that_are_asked_for(model, memory, tmp_path):
+    path = str(tmp_path / 'memory.safetensors')
+    memory.save(path)
+    some = PersistentMemory.load(path, model, (2, 0))
+    assert some.layers == (0, 2)
+    assert all(torch.equal(some.keys[layer], memory.keys[layer]) and torch.equal(some.values[layer], memory.values[layer])
+               for layer in some.layers)
+    with pytest.raises(ValueError, match=r'layers \(4,\) cannot read: the memory holds layers \(0, 1, 2\)'):
+        PersistentMemory.load(path, model, (4,))
 
 
 def test_the_rows_are_the_plain_models_keys_and_values_without_the_bookkeeping_ones(model):

@@ -190,6 +190,30 @@ def test_a_batch_searches_as_often_as_its_rows_alone(model, memory, select):
     assert counts == alone
 
 
+@pytest.mark.parametrize(('name', 'select'), READINGS)
+def test_rows_that_share_their_prompt_share_its_look_ups_and_nothing_else(model, memory, name, select):
+    model.attach_memory(memory, **SETTINGS[name], select=select)
+    seeds, idx = [5, 6, 7], torch.tensor([PROMPT])
+    texts = model.generate(idx.expand(3, -1), 25, 0.9, 20, seeds)  # past the end of the context
+    searches, picks, alone = model.searches, model.picks, []
+    for seed, text in zip(seeds, texts, strict=True):
+        assert model.generate(idx, 25, 0.9, 20, [seed])[0].tolist() == text.tolist()
+        alone.append((model.searches, model.picks))
+    model.generate(idx, 1)
+    for layer in model.readers:
+        assert picks[layer] == sum(picked[layer] for _, picked in alone)
+        assert searches[layer] == sum(searched[layer] for searched, _ in alone) - 2 * model.searches[layer]
+
+
+@pytest.mark.parametrize('name', SETTINGS)
+def test_the_rows_of_a_long_prompt_are_read_in_blocks_with_the_same_result(model, memory, name, monkeypatch):
+    model.attach_memory(memory, **SETTINGS[name], select='each')
+    expected, searches = all_logits(model), model.searches
+    monkeypatch.setattr('model.ROWS', 5)
+    torch.testing.assert_close(all_logits(model), expected, atol=1e-5, rtol=1e-5)
+    assert model.searches == searches
+
+
 def test_a_new_token_costs_at_most_a_search_per_head_whatever_the_context(model, memory):
     model.attach_memory(memory, layers=(0, 1), method=3, memory_fraction=5.0, bookkeeping_fraction=0.0, select='each')
     model.generate(torch.tensor([PROMPT]), 15, top_k=5, seeds=[1])
