@@ -1,77 +1,455 @@
 """
-Measures the search in a memory: one flat FAISS index a head, as memory.py has it, beside one stacked product of torch.
+Measures speed: writing with and without a memory beside Hugging Face and beside the machine's limits, and how it scales.
 
 $ python bench.py
+$ python bench.py --models=assets/tinyworld --parts=write,curves
 
-Prints a table of medians, the contenders taking turns, and as its last line one JSON object.
+Contenders take turns, round by round, so that a busy machine slows all of them; times are medians over the rounds, with quartiles, and
+ratios are medians of the ratios within a round. Prints tables and as its last line one JSON object; publish_dir gets that and figures.
 """
 import json
+import os
 import platform
 import statistics
+import tempfile
 import time
 
 from configurator import configure, one_line_errors
 
 # -----------------------------------------------------------------------------
-stored_tokens = (141, 10000, 100000)  # M, one table row each
-rows = (1, 100)  # texts written at once, B
-n_head = 12
-head_size = 64
-k = 5  # neighbours
-repeats = 9
+models = 'random,assets/tinyworld'  # 'random' is a GPT-2 of 124M with random weights, else a hub name or a folder
+parts = 'write,curves,build,load,search'  # what to measure
+workloads = [{'rows': 1, 'prompt': 16, 'new': 50}, {'rows': 1, 'prompt': 256, 'new': 50}, {'rows': 1, 'prompt': 900, 'new': 50},
+             {'rows': 100, 'prompt': 16, 'new': 100}, {'rows': 100, 'prompt': 256, 'new': 20}, {'rows': 100, 'prompt': 900, 'new': 10}]
+stored_tokens = (141, 10000, 100000)  # M
+contexts = (16, 64, 128, 256, 512, 750, 1000)  # of the curve over context, at the first of stored_tokens
+curve_tokens = (100, 1000, 10000, 100000)  # of the curve over memory, at a context of 256
+memory_layers = (8, 9, 10)  # that read; where the model has fewer layers, its last three but one
+memory_k = 5
+memory_fraction = 1.0
+bookkeeping_fraction = 0.5
+repeats = 5  # rounds
+device = 'auto'  # 'auto', 'cpu', 'cuda'
+threads = 0  # of torch, 0 is its own choice
+publish_dir = ''  # a folder for bench.json and the figures
 seed = 1337
 # -----------------------------------------------------------------------------
 config = configure(globals())
 
+import contextlib  # noqa: E402
+import resource  # noqa: E402
+from concurrent.futures import ProcessPoolExecutor  # noqa: E402
+from multiprocessing import get_context  # noqa: E402
+
 import faiss  # noqa: E402
 import torch  # noqa: E402
+import transformers  # noqa: E402
+from tqdm import tqdm  # noqa: E402
 
-from memory import PersistentMemory  # noqa: E402
+from load import pick_device  # noqa: E402
+from memory import PersistentMemory, describe  # noqa: E402
+from model import GPT, Cache, sample  # noqa: E402
+
+TEMPERATURE, TOP_K = 0.8, 200
 
 
-def random_memory(M):
-    """A memory of M random rows in one layer."""
-    memory = PersistentMemory({'n_layer': 1, 'n_head': n_head, 'head_size': head_size, 'name': 'random'}, (0,))
-    rows = torch.randn(n_head, M, head_size)
-    memory._parts = {(kind, 0): [rows] for kind in ('keys', 'values')}
-    memory.tokens = torch.zeros(M, dtype=torch.int64)
+# ---- models and memories ----
+
+@contextlib.contextmanager
+def folder_of_model(name):
+    """A folder or hub name; for 'random' a folder that lasts as long as the block."""
+    if name != 'random':
+        yield name
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        torch.manual_seed(seed)
+        transformers.GPT2LMHeadModel(transformers.GPT2Config()).save_pretrained(folder)
+        yield folder
+
+
+def ours(folder, dtype):
+    model = GPT.from_pretrained(folder).to(where(), getattr(torch, dtype))
+    model.freeze()
+    return model
+
+
+def where():
+    return pick_device(device)
+
+
+def reading_layers(n_layer):
+    return memory_layers if max(memory_layers) < n_layer else tuple(range(max(0, n_layer - 4), n_layer - 1)) or (0,)
+
+
+def random_memory(model, M, layers):
+    """M rows of random numbers: an exact search takes its time whatever they are."""
+    memory = PersistentMemory(describe(model), layers)
+    g = torch.Generator().manual_seed(seed)
+    memory._parts = {part: [torch.randn(memory.n_head, M, memory.head_size, generator=g)] for part in memory._parts}
+    memory._add_rows(torch.zeros(M, dtype=torch.int64), '', '')
     return memory
 
 
-def milliseconds(contenders):
-    """{name: function} -> {name: median time in ms}; they take turns, after one round that does not count."""
+# ---- time ----
+
+def seconds(function):
+    """What one call takes; on a GPU, until its work is done."""
+    started = time.perf_counter()
+    function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def take_turns(contenders, label):
+    """{name: function that returns its time} -> {name: [times]}; the contenders take turns, after a round that does not count."""
     times = {name: [] for name in contenders}
-    for _ in range(repeats + 1):
-        for name, function in contenders.items():
-            started = time.perf_counter()
-            function()
-            times[name].append(1000 * (time.perf_counter() - started))
-    return {name: statistics.median(t[1:]) for name, t in times.items()}
+    with tqdm(total=(repeats + 1) * len(contenders), desc=label, leave=False) as bar:
+        for _ in range(repeats + 1):
+            for name, function in contenders.items():
+                times[name].append(function())
+                bar.update()
+    return {name: t[1:] for name, t in times.items()}
 
 
-def search(M, B):
-    """One reading layer's searches of one step: each of B rows looks up one token in each head."""
-    memory = random_memory(M)
-    heads, queries = torch.arange(n_head).repeat(B), torch.randn(B * n_head, head_size)
-    stacked, keys = queries.view(B, n_head, -1).transpose(0, 1).contiguous(), memory.keys[0].transpose(1, 2)
-    return milliseconds({'faiss': lambda: memory.search(0, heads, queries, k, 'product'), 'torch': lambda: (stacked @ keys).topk(k)})
+def spread(times, scale=1.0):
+    """-> median and quartiles of some times, scaled."""
+    quartiles = statistics.quantiles(times, n=4, method='inclusive') if len(times) > 1 else times * 3
+    return [scale * q for q in (quartiles[1], quartiles[0], quartiles[2])]
+
+
+def ratio(times, name, base):
+    """How many times as long as `base` does `name` take, or None."""
+    return statistics.median(a / b for a, b in zip(times[name], times[base])) if base in times else None
+
+
+# ---- floors ----
+
+def floors(model):
+    """What no program on this machine can beat: reading the weights that a token needs once, and the arithmetic that a row needs."""
+    matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and 'wpe' not in name and 'wte' not in name]
+    size = sum(p.numel() for p in matrices) + (0 if any('lm_head' in name for name, _ in model.named_parameters())
+                                               else model.transformer.wte.weight.numel())
+    numbers = torch.randn(2**27, device=where())  # 512 MiB, far more than a cache holds
+    dtype = model.transformer.wte.weight.dtype
+    square = torch.randn(2048, 2048, device=where()).to(dtype)
+    times = take_turns({'read': lambda: seconds(lambda: numbers.sum()), 'multiply': lambda: seconds(lambda: square @ square)}, 'floors')
+    gb = numbers.numel() * 4 / statistics.median(times['read']) / 1e9
+    gflop = 2 * 2048**3 / statistics.median(times['multiply']) / 1e9
+    return {'bandwidth_gb_s': gb, 'matmul_gflop_s': gflop, 'weights_mb': size * dtype.itemsize / 1e6,
+            'read_ms': size * dtype.itemsize / gb / 1e6, 'arithmetic_ms': 2 * size / gflop / 1e6}
+
+
+# ---- writing ----
+
+def attach_settings(n_layer):
+    """{name: what attach_memory is given beside the memory}."""
+    common = {'layers': reading_layers(n_layer), 'k': memory_k, 'memory_fraction': memory_fraction,
+              'bookkeeping_fraction': bookkeeping_fraction, 'softmax_scale': 1.0}
+    named = {f'{select}, method {method}': {**common, 'method': method, 'select': select} for select in ('each', 'last') for method in (3, 1, 2)}
+    return {**named, 'last, method 2, one layer': {**common, 'method': 2, 'select': 'last', 'layers': common['layers'][1:2] or (0,)},
+            'method 4': {**common, 'method': 4}}
+
+
+MAIN = 'each, method 3', 'last, method 3', 'last, method 2, one layer', 'method 4'
+
+
+def writers(folder, work):
+    """{name: function -> seconds a row-token} of the contenders of a workload, and {name: {layer: searches a row-token}} to be filled."""
+    rows, T, new = work['rows'], work['prompt'], work['new']
+    searches, found = {}, {}
+    idx = torch.randint(0, 256, (1, T), generator=torch.Generator().manual_seed(seed)).to(where())
+    exact, half = ours(folder, 'float32'), ours(folder, 'bfloat16')
+    settings = attach_settings(exact.config.n_layer)
+    memories = {M: random_memory(exact, M, reading_layers(exact.config.n_layer)) for M in stored_tokens}
+
+    def write(name, model, M=0, how=None):
+        def run():
+            model.detach_memory()
+            if how:
+                model.attach_memory(memories[M], **how)
+            model.generate(idx.expand(rows, -1), new, TEMPERATURE, TOP_K, list(range(rows)))
+        found[name] = lambda: seconds(run) / (rows * new)
+        searches[name] = lambda: {layer: n / (rows * new) for layer, n in model.searches.items()}
+
+    many = rows > 1 and T > 16
+    if not many:
+        found['Hugging Face'] = hugging_face(folder, idx.expand(rows, -1), min(new, 20) if rows > 1 else new)
+    for name, how in {'everything again': None, 'everything again, last, method 2, one layer': settings['last, method 2, one layer']}.items():
+        found[name] = again(exact, idx, new, memories[stored_tokens[0]], how)
+    write('plain', exact)
+    write('plain, bfloat16', half)
+    small = rows == 1 and T == workloads[0]['prompt']
+    for name, how in settings.items():
+        if name in MAIN or small:
+            write(f'{name}, {stored_tokens[0]}', exact, stored_tokens[0], how)
+    for M in stored_tokens[1:]:
+        for name in MAIN if small else MAIN[:1]:
+            write(f'{name}, {M}', exact, M, settings[name])
+    write(f'{MAIN[0]}, {stored_tokens[0]}, bfloat16', half, stored_tokens[0], settings[MAIN[0]])
+    return found, searches
+
+
+def hugging_face(folder, idx, new):
+    hf = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).to(idx.device).eval()
+    settings = {'do_sample': True, 'temperature': TEMPERATURE, 'top_k': TOP_K, 'max_new_tokens': new, 'min_new_tokens': new,
+                'pad_token_id': 0, 'attention_mask': torch.ones_like(idx)}
+
+    def run():
+        with torch.no_grad():
+            hf.generate(idx.contiguous(), **settings)
+    return lambda: seconds(run) / idx.size(0) / new
+
+
+def again(model, idx, new, memory, how):
+    """The original's way of working: the whole context anew for each token, one row at a time. Timed at five lengths from first to last."""
+    whole = torch.cat((idx, idx.flip(1).repeat(1, new // idx.size(1) + 1)), dim=1)
+    lengths = torch.linspace(idx.size(1), idx.size(1) + new - 1, 5).long().tolist()
+
+    def run():
+        model.detach_memory()
+        if how:
+            model.attach_memory(memory, **how)
+        for T in lengths:
+            sample(model(whole[:, :T])[0][:, -1], TEMPERATURE, TOP_K, [torch.Generator(idx.device).manual_seed(seed)])
+    return lambda: seconds(torch.no_grad()(run)) / len(lengths)
+
+
+def measure_writing(folder):
+    """-> for each workload, what each contender took."""
+    results = []
+    block_size = ours(folder, 'float32').config.block_size
+    for work in workloads:
+        if work['prompt'] + work['new'] > block_size:
+            continue
+        label = f"{work['rows']} row{'s' * (work['rows'] > 1)}, prompt {work['prompt']}, {work['new']} new tokens"
+        functions, searches = writers(folder, work)
+        times, looked_up = {}, {}
+        for name, function in functions.items():  # after its own run, a model knows what it searched
+            functions[name] = counted(function, name, searches, looked_up)
+        times = take_turns(functions, label)
+        table = [{'name': name, 'ms': spread(t, 1000), 'of_plain': ratio(times, name, 'plain'),
+                  'of_hugging_face': ratio(times, name, 'Hugging Face'), 'of_again': ratio(times, name, 'everything again'),
+                  'of_again_last': ratio(times, name, 'everything again, last, method 2, one layer'),
+                  'searches': max(looked_up.get(name, {}).values(), default=0)} for name, t in times.items()]
+        results.append({**work, 'table': table})
+        print(f"\n{label}: ms a row-token [quartiles], times as fast as Hugging Face and as everything again, time over plain, "
+              "searches a row-token in the busiest layer")
+        for row in table:
+            print(f"  {row['name']:44}{row['ms'][0]:9.2f} [{row['ms'][1]:.2f} {row['ms'][2]:.2f}]".ljust(76)
+                  + f"{inverse(row['of_hugging_face'])}{inverse(row['of_again'])}{row['of_plain']:8.2f}{row['searches']:9.2f}", flush=True)
+    return results
+
+
+def counted(function, name, searches, looked_up):
+    def run():
+        taken = function()
+        if name in searches:
+            looked_up[name] = searches[name]()
+        return taken
+    return run
+
+
+def inverse(x):
+    return f"{1 / x:8.2f}" if x else ' ' * 8
+
+
+# ---- curves ----
+
+def steps(model, memory, how, idx, n):
+    """A function that writes one token more after idx, and says how long it took; `searched` counts its look-ups."""
+    model.detach_memory()
+    if memory is not None:
+        model.attach_memory(memory, **how)
+    readers, cache = model.readers, Cache(idx.size(1) + n)
+    generators = [torch.Generator(idx.device).manual_seed(seed)]
+    searched = []
+
+    def step(token):
+        model.detach_memory()
+        for layer, reader in readers.items():
+            model.transformer.h[layer].attn.memory = reader
+        model.start_count()
+        with torch.no_grad():
+            logits = model.lm_head(model.hidden(token, cache, newest=1)[:, -1])
+            sample(logits, TEMPERATURE, TOP_K, generators)
+        searched.append(max(model.searches.values(), default=0))
+    step(idx)
+    return (lambda: seconds(lambda: step(idx[:, :1]))), searched
+
+
+def curve(model, points):
+    """points: [(context, M)] -> one row of times a token and searches for each, the contenders taking turns."""
+    n, rows = 4 * repeats, []
+    settings = {name: attach_settings(model.config.n_layer)[name] for name in ('each, method 3', 'last, method 2, one layer', 'method 4')}
+    for T, M in tqdm(points, 'curve', leave=False):
+        memory = random_memory(model, M, reading_layers(model.config.n_layer))
+        idx = torch.randint(0, 256, (1, T), generator=torch.Generator().manual_seed(seed)).to(where())
+        walkers = {'plain': steps(model, None, None, idx, n + 1)}
+        walkers |= {name: steps(model, memory, how, idx, n + 1) for name, how in settings.items()}
+        times = {name: [] for name in walkers}
+        for _ in range(n):
+            for name, (walk, _) in walkers.items():
+                times[name].append(walk())
+        rows.append({'context': T, 'stored_tokens': M, 'ms': {name: spread(t, 1000) for name, t in times.items()},
+                     'of_plain': {name: ratio(times, name, 'plain') for name in times},
+                     'searches': {name: statistics.fmean(searched[1:]) for name, (_, searched) in walkers.items()}})
+    return rows
+
+
+def measure_curves(folder):
+    model = ours(folder, 'float32')
+    size = model.config.block_size - 4 * repeats - 1
+    curves = {'context': curve(model, [(min(T, size), stored_tokens[0]) for T in contexts if T <= model.config.block_size]),
+              'memory': curve(model, [(min(256, size // 2), M) for M in curve_tokens])}
+    for name, rows in curves.items():
+        print(f"\none row, by {name}: ms a token, searches a token in the busiest layer")
+        for row in rows:
+            print(f"  context {row['context']:5}, {row['stored_tokens']:7} stored: " + ', '.join(
+                f"{contender} {ms[0]:.2f} ({row['searches'][contender]:.1f})" for contender, ms in row['ms'].items()), flush=True)
+    return curves
+
+
+# ---- building and loading ----
+
+def measure_building(folder):
+    """Tokens a second of a text of a whole context, kept for some layers, beside plain forward passes over it."""
+    model = ours(folder, 'float32')
+    T, n_layer = model.config.block_size, model.config.n_layer
+    ids = torch.randint(0, 256, (T,), generator=torch.Generator().manual_seed(seed)).tolist()
+    idx = torch.tensor([ids], device=where())
+    hf = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).to(where()).eval()
+    times = take_turns({
+        'plain forward': lambda: seconds(lambda: torch.no_grad()(model)(idx)),
+        'Hugging Face forward': lambda: seconds(lambda: torch.no_grad()(hf)(idx, logits_to_keep=1)),
+        'three layers': lambda: seconds(lambda: PersistentMemory.from_tokens(model, ids, reading_layers(n_layer))),
+        'all layers': lambda: seconds(lambda: PersistentMemory.from_tokens(model, ids, range(n_layer)))}, 'building')
+    table = {name: {'tokens_per_second': T / statistics.median(t), 'of_plain': ratio(times, 'plain forward', name)} for name, t in times.items()}
+    print(f"\nbuilding a memory of a text of {T} tokens: tokens/s (over the plain forward pass)")
+    for name, row in table.items():
+        print(f"  {name:24}{row['tokens_per_second']:10.0f}{row['of_plain']:8.2f}")
+    return table
+
+
+def measure_loading(folder):
+    """Milliseconds to load a file, and the peak memory of a process that writes 20 tokens."""
+    model = ours(folder, 'float32')
+    table, n_layer = [], model.config.n_layer
+    with tempfile.TemporaryDirectory() as files:
+        for M, held in ((90, tuple(range(n_layer))), *((M, reading_layers(n_layer)) for M in stored_tokens)):
+            path = os.path.join(files, f'{M}.safetensors')
+            random_memory(model, M, held).save(path)
+            times = take_turns({'all': lambda path=path: seconds(lambda: PersistentMemory.load(path, model)),
+                                'one': lambda path=path, held=held: seconds(lambda: PersistentMemory.load(path, model, held[:1]))}, 'loading')
+            table.append({'stored_tokens': M, 'layers': len(held), 'mb': os.path.getsize(path) / 1e6,
+                          'ms': spread(times['all'], 1000), 'one_layer_ms': spread(times['one'], 1000)})
+        peaks = {}
+        for name in ('Hugging Face', 'plain', *(f'each, {M}' for M in stored_tokens)):
+            path = os.path.join(files, f"{name.split()[-1]}.safetensors") if 'each' in name else ''
+            with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as process:  # a process knows its peak only
+                peaks[name] = process.submit(peak, folder, path, name == 'Hugging Face').result()
+    print("\nloading: stored tokens, layers, MB, ms [quartiles], ms for one layer of it")
+    for row in table:
+        print(f"  {row['stored_tokens']:8}{row['layers']:4}{row['mb']:10.1f}{row['ms'][0]:9.2f} [{row['ms'][1]:.2f} {row['ms'][2]:.2f}]"
+              f"{row['one_layer_ms'][0]:9.2f}")
+    print("peak memory of a process that writes 20 tokens, MB: " + ', '.join(f"{name} {mb:.0f}" for name, mb in peaks.items()), flush=True)
+    return {'table': table, 'peak_mb': peaks}
+
+
+def peak(folder, path, is_hugging_face):
+    """Peak resident memory in MB of this process, after writing 20 tokens."""
+    idx = torch.ones(1, 16, dtype=torch.int64)
+    if is_hugging_face:
+        hugging_face(folder, idx, 20)()
+    else:
+        model = ours(folder, 'float32')
+        if path:
+            settings = attach_settings(model.config.n_layer)['each, method 3']
+            model.attach_memory(PersistentMemory.load(path, model, settings['layers']), **settings)
+        model.generate(idx, 20, TEMPERATURE, TOP_K, [seed])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+# ---- search ----
+
+def measure_search(folder):
+    """One layer's searches of one step: each of some rows looks up one token in each head; FAISS, and one product for all heads."""
+    model, table = ours(folder, 'float32'), []
+    print("\nsearch, one layer, one look-up a head and row: stored tokens, rows, ms with FAISS, ms with one stacked product")
+    for M in stored_tokens:
+        memory = random_memory(model, M, (0,))
+        for rows in sorted({work['rows'] for work in workloads}):
+            heads = torch.arange(memory.n_head).repeat_interleave(rows)
+            queries = torch.randn(len(heads), memory.head_size, generator=torch.Generator().manual_seed(seed))
+            times = take_turns({way.__name__: lambda way=way, to=to: seconds(lambda: way(0, heads.to(to), queries.to(to), memory_k, 'l2'))
+                                for way, to in ((memory._search_faiss, 'cpu'), (memory._search_stacked, where()))}, 'search')
+            table.append({'stored_tokens': M, 'rows': rows, 'faiss_ms': spread(times['_search_faiss'], 1000),
+                          'stacked_ms': spread(times['_search_stacked'], 1000)})
+            print(f"  {M:8}{rows:5}{table[-1]['faiss_ms'][0]:10.3f}{table[-1]['stacked_ms'][0]:10.3f}", flush=True)
+    return table
+
+
+# ---- all of it ----
+
+MEASURES = {'write': measure_writing, 'curves': measure_curves, 'build': measure_building, 'load': measure_loading, 'search': measure_search}
+
+
+def check_settings():
+    unknown = set(parts.split(',')) - set(MEASURES)
+    if unknown:
+        raise ValueError(f"parts names {', '.join(sorted(unknown))}, expected some of {','.join(MEASURES)}")
+    if repeats < 1 or min(*stored_tokens, *contexts, *curve_tokens, memory_k) < 1 or not (stored_tokens and contexts and curve_tokens):
+        raise ValueError("repeats, memory_k, stored_tokens, contexts and curve_tokens must be 1 or more, and none of them empty")
+    for work in workloads:
+        if set(work) != {'rows', 'prompt', 'new'} or min(work.values()) < 1:
+            raise ValueError(f"the workload {work} is not like {{'rows': 1, 'prompt': 16, 'new': 50}}, with numbers from 1 on")
+    if not workloads:
+        raise ValueError("workloads is empty: name at least one")
+
+
+def machine():
+    """What the times depend on."""
+    name = torch.cuda.get_device_name() if where() != 'cpu' else cpu_name()
+    return {'device': name, 'cores': os.cpu_count(), 'torch_threads': torch.get_num_threads(), 'faiss_threads': '1, large searches all',
+            'python': platform.python_version(), 'torch': torch.__version__, 'faiss': faiss.__version__, 'transformers': transformers.__version__,
+            'system': platform.system()}
+
+
+def cpu_name():
+    with contextlib.suppress(OSError), open('/proc/cpuinfo') as f:
+        for line in f:
+            if line.startswith('model name'):
+                return line.split(':', 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def measure(name):
+    with folder_of_model(name) as folder:
+        model = ours(folder, 'float32')
+        c = model.config
+        print(f"\n== {name}: {c.n_layer} layers, {c.n_head} heads, n_embd {c.n_embd}, {model.get_num_params() / 1e6:.1f} M parameters; "
+              f"layers {reading_layers(c.n_layer)} read, k {memory_k}, MF {memory_fraction}, BF {bookkeeping_fraction}")
+        limits = {'float32': floors(model), 'bfloat16': floors(ours(folder, 'bfloat16'))}
+        for dtype, f in limits.items():
+            print(f"  floor {dtype}: one row {f['read_ms']:.2f} ms a token ({f['weights_mb']:.0f} MB at {f['bandwidth_gb_s']:.1f} GB/s), "
+                  f"many rows {f['arithmetic_ms']:.2f} ms a row-token (at {f['matmul_gflop_s']:.0f} GFLOP/s)", flush=True)
+        del model
+        return {'model': name, 'n_layer': c.n_layer, 'n_head': c.n_head, 'n_embd': c.n_embd, 'floors': limits,
+                **{part: MEASURES[part](folder) for part in parts.split(',')}}
 
 
 def main():
-    if min(*stored_tokens, *rows, n_head, head_size, k, repeats) < 1:
-        raise ValueError("stored_tokens, rows, n_head, head_size, k and repeats must be 1 or more")
-    torch.manual_seed(seed)
-    machine = {'processor': platform.machine(), 'torch_threads': torch.get_num_threads(), 'faiss_threads': 1,
-               'torch': torch.__version__, 'faiss': faiss.__version__}
-    print(f"one layer's searches of one step, {n_head} heads of {head_size}, k {k}, median ms of {repeats}; {machine}")
-    print(f"{'M':>8}{'rows':>6}{'faiss':>12}{'torch':>12}")
-    results = []
-    for M in stored_tokens:
-        for B in rows:
-            times = search(M, B)
-            results.append({'M': M, 'rows': B, **times})
-            print(f"{M:8}{B:6}{times['faiss']:12.3f}{times['torch']:12.3f}", flush=True)
-    print(json.dumps({'search_ms': results, 'machine': machine, 'config': config}))
+    check_settings()
+    if threads:
+        torch.set_num_threads(threads)
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    print(', '.join(f"{name} {value}" for name, value in machine().items()))
+    result = {'machine': machine(), 'config': config, 'models': [measure(name) for name in models.split(',')]}
+    if publish_dir:
+        from report import publish_bench
+        publish_bench(result, publish_dir)
+    print(json.dumps(result))
 
 
 if __name__ == '__main__':

@@ -122,6 +122,7 @@ class PersistentMemory:
     def values(self):
         return {layer: self._stored('values', layer) for layer in self.layers}
 
+    @torch.inference_mode(False)  # what is kept outlasts the call that first asked for it
     def _stored(self, kind, layer):
         """(nh, M, hs), of what was added part by part."""
         parts = self._parts[kind, layer]
@@ -153,16 +154,18 @@ class PersistentMemory:
         ends = np.searchsorted(heads.numpy(), np.arange(self.n_head), side='right').tolist()
         kind = faiss.METRIC_L2 if metric == 'l2' else faiss.METRIC_INNER_PRODUCT
 
-        def search(head, start, end):
-            if start < end:
-                found[start:end], ids[start:end] = faiss.knn(flat[start:end], rows[head], k, metric=kind)
+        def search(spans):
+            for head, start, end in spans:
+                if start < end:
+                    found[start:end], ids[start:end] = faiss.knn(flat[start:end], rows[head], k, metric=kind)
 
-        spans = range(self.n_head), [0, *ends], ends
+        spans = list(zip(range(self.n_head), [0, *ends], ends))
         if len(heads) * len(self) < LARGE:
             with one_thread():
-                list(map(search, *spans))
+                search(spans)
         else:
-            list(searchers(torch.get_num_threads()).map(search, *spans))
+            threads = torch.get_num_threads()
+            list(searchers(threads).map(search, (spans[i::threads] for i in range(threads))))
         found[ids < 0] = np.inf if metric == 'l2' else -np.inf
         return torch.from_numpy(found), torch.from_numpy(ids)
 
@@ -215,6 +218,7 @@ class PersistentMemory:
         """heads (N,), ids (N, K) -> rows of the tables below; a missing id becomes some row, whose weight is 0."""
         return heads.unsqueeze(-1) * len(self) + ids.clamp(min=0)
 
+    @torch.inference_mode(False)
     def _table(self, kind, layer, like):
         """All heads' rows below each other, (nh * M, hs), with the device and dtype of `like`."""
         key = kind, layer, like.device, like.dtype
@@ -305,7 +309,7 @@ class PersistentMemory:
 
 @functools.cache
 def searchers(threads):
-    """A pool for large searches, in which each thread takes a head at a time."""
+    """A pool for large searches, in which each thread takes some of the heads."""
     return ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,))
 
 

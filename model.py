@@ -127,7 +127,7 @@ class MemoryReader:
             end += rows.size(2)
             weights = attention_weights(rows, k[:, :, :end])  # (B, nh, n, end)
             blocks.append(self.replace(self.pick(weights), weights, *(x[:, :, :end] for x in (queries, k, v, change, known))))
-        return torch.cat(blocks, dim=2)
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
 
     def replace(self, picked, weights, queries, k, v, change, known):
         """y (B, nh, n, hs) of rows with these weights (B, nh, n, S), after looking up what is picked (B, nh, n or 1, S)."""
@@ -475,7 +475,6 @@ class GPT(nn.Module):
 
     # ---- sampling ----
 
-    @torch.no_grad()
     def generate(self, idx, max_new_tokens, temperature=1.0, top_k=None, seeds=None):
         """Continues idx (B, T) int64 by max_new_tokens each -> (B, T + max_new_tokens).
 
@@ -497,6 +496,11 @@ class GPT(nn.Module):
             raise ValueError(f"a seed of {list(seeds)} is out of range: give whole numbers from 0 to 2**63 - 1")
         generators = None if seeds is None else [torch.Generator(idx.device).manual_seed(seed) for seed in seeds]
         self.start_count()
+        with torch.inference_mode():
+            rows = self.write(idx, max_new_tokens, temperature, top_k, generators)
+        return rows.clone()  # an ordinary tensor, as those of inference mode are not
+
+    def write(self, idx, max_new_tokens, temperature, top_k, generators):
         size = min(idx.size(1) + max_new_tokens, self.config.block_size)
         cache = Cache(size)
         for step in range(max_new_tokens):
