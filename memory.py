@@ -6,12 +6,10 @@ Nothing here knows how a model works: of one it needs `config`, `parameters()`, 
 `check_ids(idx)`.
 """
 import contextlib
-import functools
 import json
 import math
 import os
 import pathlib
-from concurrent.futures import ThreadPoolExecutor
 
 import faiss
 import numpy as np
@@ -23,8 +21,8 @@ from torch.nn import functional as F
 from atomic import folder_of, whole_files
 
 FORMAT_VERSION = 1
-LARGE = 100_000  # look-ups times rows, from which a search is worth waking other threads
-PIECE = 2**28  # scores at once on a GPU, 1 GiB
+LARGE = 1_000_000  # look-ups times rows, from which FAISS, a head at a time, is behind one product for all heads (bench.py)
+PIECE = {'cpu': 2**23, 'cuda': 2**28}  # scores of a search at once, 4 bytes each
 
 
 class PersistentMemory:
@@ -139,84 +137,95 @@ class PersistentMemory:
         greatest first. -> distances (N, k) float32 and ids (N, k) int64, rows of the memory, on the device of `queries`.
         Where fewer than k are stored, the rest of ids is -1.
         """
-        if (heads[1:] < heads[:-1]).any():  # look-ups of one head must stand side by side
-            order = heads.argsort(stable=True)
-            distances, ids = self.search(layer, heads[order], queries[order], k, metric)
-            back = order.argsort()
-            return distances[back], ids[back]
-        search = self._search_faiss if queries.device.type == 'cpu' else self._search_stacked
-        return search(layer, heads, queries.detach().float(), k, metric)
+        order = heads.argsort(stable=True)
+        distances, ids = self._search(layer, heads[order], queries[order], k, metric)
+        back = order.argsort()
+        return distances[back], ids[back]
 
-    def _search_faiss(self, layer, heads, queries, k, metric):
-        """As `search`, of sorted heads: FAISS goes through each head's rows where they lie, without an index beside them."""
+    def _search(self, layer, heads, queries, k, metric='l2'):
+        """As `search`, of sorted heads."""
+        queries, large = queries.detach().float(), len(heads) * len(self) > LARGE
+        counts = heads.bincount(minlength=self.n_head)
+        if queries.device.type != 'cpu' or large and counts.max() * self.n_head < 2 * len(heads):
+            return self._search_stacked(layer, counts, queries, k, metric)
+        return self._search_faiss(layer, counts, queries, k, metric)
+
+    def _search_faiss(self, layer, counts, queries, k, metric):
+        """As `search`, of counts (nh,) look-ups in each head: FAISS takes the heads that look up, one after the other.
+
+        It goes through the rows where they lie; a flat index would be a copy of them.
+        """
         rows, flat = self._stored('keys', layer).numpy(), queries.numpy()
-        found, ids = np.empty((len(heads), k), dtype=np.float32), np.empty((len(heads), k), dtype=np.int64)
-        ends = np.searchsorted(heads.numpy(), np.arange(self.n_head), side='right').tolist()
-        kind = faiss.METRIC_L2 if metric == 'l2' else faiss.METRIC_INNER_PRODUCT
-
-        def search(spans):
-            for head, start, end in spans:
-                if start < end:
+        found, ids = np.empty((len(flat), k), dtype=np.float32), np.empty((len(flat), k), dtype=np.int64)
+        kind, end = faiss.METRIC_L2 if metric == 'l2' else faiss.METRIC_INNER_PRODUCT, 0
+        with one_thread():
+            for head, count in enumerate(counts.tolist()):
+                if count > 0:
+                    start, end = end, end + count
                     found[start:end], ids[start:end] = faiss.knn(flat[start:end], rows[head], k, metric=kind)
-
-        spans = list(zip(range(self.n_head), [0, *ends], ends))
-        if len(heads) * len(self) < LARGE:
-            with one_thread():
-                search(spans)
-        else:
-            threads = torch.get_num_threads()
-            list(searchers(threads).map(search, (spans[i::threads] for i in range(threads))))
         found[ids < 0] = np.inf if metric == 'l2' else -np.inf
         return torch.from_numpy(found), torch.from_numpy(ids)
 
-    def _search_stacked(self, layer, heads, queries, k, metric):
-        """As `search`, of sorted heads, on any device: one product for all heads, over pieces of the memory."""
-        counts = heads.bincount(minlength=self.n_head)
-        slot = torch.arange(len(heads), device=heads.device) - (counts.cumsum(0) - counts)[heads]
-        padded = queries.new_zeros(self.n_head, counts.max(), self.head_size)
-        padded[heads, slot] = queries
-        table = self._table('keys', layer, queries).view(self.n_head, -1, self.head_size)
-        best, ids = queries.new_zeros(*padded.shape[:2], 0), heads.new_zeros(*padded.shape[:2], 0)
-        piece = max(k, PIECE // (self.n_head * padded.size(1)))
+    def _search_stacked(self, layer, counts, queries, k, metric):
+        """As `search`, of counts (nh,) look-ups in each head, on any device: one product for all heads, as wide as the busiest."""
+        keys = self._table('keys', layer, queries).view(self.n_head, len(self), self.head_size)
+        width = counts.max().item()
+        asked = (torch.arange(width, device=queries.device) < counts[:, None]).nonzero(as_tuple=True)
+        padded = queries.new_zeros(self.n_head, width, self.head_size)
+        padded[asked] = queries
+        best, ids = padded[..., :0], counts.new_zeros(self.n_head, width, 0)
+        piece = max(k, PIECE[queries.device.type] // max(1, self.n_head * width))
         for first in range(0, len(self), piece):
-            keys = table[:, first:first + piece]
-            scores = padded @ keys.transpose(1, 2)  # (nh, n, piece)
+            some = keys[:, first:first + piece]
             if metric == 'l2':  # the nearest has the greatest 2 q.k - |k|^2
-                scores = 2 * scores - keys.square().sum(-1).unsqueeze(1)
-            scores, at = scores.topk(min(k, keys.size(1)))
-            best, kept = torch.cat((best, scores), dim=-1).topk(min(k, best.size(-1) + at.size(-1)))
-            ids = torch.cat((ids, first + at), dim=-1).gather(-1, kept)
+                lengths = self._lengths(layer, queries)[:, :, first:first + piece]
+                scores = torch.baddbmm(lengths, padded, some.transpose(1, 2), beta=-1, alpha=2)  # (nh, width, piece)
+            else:
+                scores = padded @ some.transpose(1, 2)
+            scores, at = scores.topk(min(k, some.size(1)))
+            if len(self) <= piece:
+                best, ids = scores, at
+            else:
+                best, kept = torch.cat((best, scores), dim=-1).topk(min(k, best.size(-1) + at.size(-1)))
+                ids = torch.cat((ids, first + at), dim=-1).gather(-1, kept)
         missing = k - best.size(-1)
-        best, ids = F.pad(best, (0, missing), value=-math.inf)[heads, slot], F.pad(ids, (0, missing), value=-1)[heads, slot]
+        if missing > 0:
+            best, ids = F.pad(best, (0, missing), value=-math.inf), F.pad(ids, (0, missing), value=-1)
+        best, ids = best[asked], ids[asked]
         return (queries.square().sum(-1, keepdim=True) - best if metric == 'l2' else best), ids
 
     def read(self, layer, heads, queries, keys, values, k, method, softmax_scale, residual_fraction):
         """v' for N picked token-heads by methods 1 to 3 of the write-up: search by key, rank by query (Eq. 5), blend.
 
-        heads (N,) int64; queries, keys, values (N, hs) of the picked tokens themselves.
+        heads (N,) int64, sorted; queries, keys, values (N, hs) of the picked tokens themselves.
         -> v' (N, hs), ids (N, K), squared distances (N, K), ranks (N, K) of the stored keys; K = min(k, M).
         """
-        distances, ids = self.search(layer, heads, keys, min(k, len(self)))
-        rows, scale = self.rows(heads, ids), softmax_scale / math.sqrt(self.head_size)
-        scores = scale * (self._table('keys', layer, queries)[rows] @ queries.unsqueeze(-1)).squeeze(-1).float()
-        scores = scores.masked_fill(ids < 0, -math.inf)
+        distances, ids = self._search(layer, heads, keys, min(k, len(self)))
+        found_keys, found_values = self._rows('keys', layer, heads, ids, queries), self._rows('values', layer, heads, ids, values)
         if method != 2:  # the token itself is one more candidate
-            scores = torch.cat((scores, scale * (queries * keys).sum(-1, keepdim=True).float()), dim=-1)
+            found_keys, found_values = torch.cat((found_keys, keys[:, None]), 1), torch.cat((found_values, values[:, None]), 1)
+        scores = (found_keys @ queries[:, :, None])[..., 0].float() * (softmax_scale / math.sqrt(self.head_size))
         ranks = F.softmax(scores, dim=-1).to(values.dtype)  # Eq. 5
-        m = self.blend(layer, rows, ranks[:, :ids.size(1)])
-        if method != 2:
-            m = m + ranks[:, -1:] * values
+        m = (ranks[:, None] @ found_values)[:, 0]
         if method != 1:
-            m = (1 - residual_fraction) * m + residual_fraction * values
+            m = m.lerp(values, residual_fraction)
         return m, ids, distances, ranks[:, :ids.size(1)]
 
-    def blend(self, layer, rows, weights):
-        """m = sum_n weights_n v_n: rows (N, K) as from `rows`, weights (N, K), 0 where there is none -> (N, hs)."""
-        return (weights.unsqueeze(1) @ self._table('values', layer, weights)[rows]).squeeze(1)
+    def blend(self, layer, heads, ids, weights):
+        """m = sum_n weights_n v_n: heads (N,), ids (N, K), weights (N, K), 0 where the id is -1 -> (N, hs)."""
+        return (weights[:, None] @ self._rows('values', layer, heads, ids.clamp(min=0), weights))[:, 0]
 
-    def rows(self, heads, ids):
-        """heads (N,), ids (N, K) -> rows of the tables below; a missing id becomes some row, whose weight is 0."""
-        return heads.unsqueeze(-1) * len(self) + ids.clamp(min=0)
+    def _rows(self, kind, layer, heads, ids, like):
+        """The stored rows (N, K, hs) of these heads (N,) and ids (N, K)."""
+        return self._table(kind, layer, like)[heads[:, None] * len(self) + ids]
+
+    @torch.inference_mode(False)
+    def _lengths(self, layer, like):
+        """|k|^2 of the keys, (nh, 1, M), with the device and dtype of `like`."""
+        key = 'lengths', layer, like.device, like.dtype
+        if key not in self._tables:
+            self._tables[key] = self._table('keys', layer, like).square().sum(-1).view(self.n_head, 1, len(self))
+        return self._tables[key]
 
     @torch.inference_mode(False)
     def _table(self, kind, layer, like):
@@ -305,12 +314,6 @@ class PersistentMemory:
         text = ''.join(path.read_text(encoding='utf-8') for path in sorted(pathlib.Path(folder).glob('*.txt'))[:1])
         memory._add_rows(old_tokens(text, tokenizer, rows.pop()), folder, text)
         return memory
-
-
-@functools.cache
-def searchers(threads):
-    """A pool for large searches, in which each thread takes some of the heads."""
-    return ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,))
 
 
 @contextlib.contextmanager

@@ -122,12 +122,15 @@ class MemoryReader:
             picked = self.pick(attention_weights(q[:, :, -1:], k))  # (B, nh, 1, S)
             weights = attention_weights(queries[:, :, self.first_changed_row(picked, cache):], k)
             return self.replace(picked, weights, queries, k, v, change, known)
-        blocks, end = [], cache.length  # each row picks for itself: any blocks of rows will do, these stay in a CPU's cache
+        if q.size(2) <= ROWS:  # each row picks for itself
+            weights = attention_weights(q, k)  # (B, nh, T, S)
+            return self.replace(self.pick(weights), weights, queries, k, v, change, known)
+        blocks, end = [], cache.length  # and any blocks of rows will do
         for rows in q.split(ROWS, dim=2):
             end += rows.size(2)
             weights = attention_weights(rows, k[:, :, :end])  # (B, nh, n, end)
             blocks.append(self.replace(self.pick(weights), weights, *(x[:, :, :end] for x in (queries, k, v, change, known))))
-        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
+        return torch.cat(blocks, dim=2)
 
     def replace(self, picked, weights, queries, k, v, change, known):
         """y (B, nh, n, hs) of rows with these weights (B, nh, n, S), after looking up what is picked (B, nh, n or 1, S)."""
@@ -139,14 +142,14 @@ class MemoryReader:
         """Eq. 4. Attention of the newest rows (B, nh, n, S) -> True where the row picks the token-head."""
         n, S = weights.shape[-2:]
         first = weights[..., 0] > self.bookkeeping_fraction
-        if self.memory_fraction > 0:
+        if self.memory_fraction == 0:
+            picked = torch.zeros_like(weights, dtype=torch.bool)
+            picked[..., 0] = first
+        else:
             seen = S if n == 1 else torch.arange(S - n + 1, S + 1, dtype=torch.float64, device=weights.device).unsqueeze(-1)
             enough = 1 / (self.memory_fraction * seen)  # t tokens are seen
             picked = weights >= (enough if n == 1 else enough.float())
-            first &= picked[..., 0]
-        else:
-            picked = torch.zeros_like(weights, dtype=torch.bool)
-        picked[..., 0] = first
+            picked[..., 0].logical_and_(first)
         return picked if len(self.heads) == weights.size(1) else picked & self.head_mask(weights.device)
 
     def head_mask(self, device):
@@ -202,7 +205,7 @@ class MemoryReader:
         B, nh, T, hs = q.shape
         heads, K, memory = sorted(self.heads), min(self.k, len(self.memory)), self.memory
         h = torch.tensor(heads, device=q.device).repeat_interleave(B * T)
-        products, ids = memory.search(self.layer, h, q.transpose(0, 1)[heads].reshape(-1, hs), K, metric='product')  # (N, K)
+        products, ids = memory.search(self.layer, h, q.transpose(0, 1)[heads].reshape(-1, hs), K, 'product')  # (N, K)
         products = (self.softmax_scale / math.sqrt(hs) * products).masked_fill(ids < 0, -math.inf)
         beside = products.new_full((nh, B, T, K), -math.inf)
         beside[heads] = products.view(-1, B, T, K)
@@ -210,7 +213,7 @@ class MemoryReader:
         stored, weights = both.split((K, k.size(2)), dim=-1)
         stored = stored.transpose(0, 1)[heads].reshape(-1, K)
         y = weights @ v
-        y[:, heads] += memory.blend(self.layer, memory.rows(h, ids), stored).view(-1, B, T, hs).transpose(0, 1)
+        y[:, heads] += memory.blend(self.layer, h, ids, stored).view(-1, B, T, hs).transpose(0, 1)
         self.picks += len(h)
         self.searches += len(h)
         if self.trace is not None:

@@ -34,16 +34,15 @@ def test_search_equals_brute_force(memory, metric, k):
 
 @pytest.mark.parametrize('metric', ['l2', 'product'])
 @pytest.mark.parametrize('k', [1, 3, 20])
-@pytest.mark.parametrize('way', ['faiss on two threads', 'stacked in pieces'])
-def test_every_way_to_search_finds_the_same(memory, metric, k, way, monkeypatch):
-    heads, queries = torch.tensor([0, 1, 1, 1, 1]), torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
-    expected = memory.search(1, heads, queries, k, metric)
-    monkeypatch.setattr('memory.LARGE', 1)
-    monkeypatch.setattr('memory.PIECE', 2 * 4 * 5)  # five of the thirteen rows at a time
-    monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
-    found = (memory._search_stacked if way == 'stacked in pieces' else memory.search)(1, heads, queries, k, metric)
-    torch.testing.assert_close(found[0], expected[0], atol=1e-4, rtol=1e-4)
-    assert torch.equal(found[1], expected[1])
+@pytest.mark.parametrize('heads', [[0, 1], [0, 1, 1, 1, 1], [1, 1]])
+def test_both_ways_to_search_find_the_same(memory, metric, k, heads, monkeypatch):
+    counts, queries = torch.tensor(heads).bincount(minlength=2), torch.randn(len(heads), 8, generator=torch.Generator().manual_seed(0))
+    expected = memory._search_faiss(1, counts, queries, k, metric)
+    for piece in (2**20, 40):  # all at once, and in pieces of 5 to 20 of the 13 rows
+        monkeypatch.setattr('memory.PIECE', {'cpu': piece})
+        distances, ids = memory._search_stacked(1, counts, queries, k, metric)
+        torch.testing.assert_close(distances, expected[0], atol=1e-4, rtol=1e-4)
+        assert torch.equal(ids, expected[1])
 
 
 def test_a_search_leaves_torch_its_threads(memory):
