@@ -51,6 +51,9 @@ from memory import PersistentMemory, describe  # noqa: E402
 from model import GPT, Cache, sample  # noqa: E402
 
 TEMPERATURE, TOP_K = 0.8, 200
+EACH, LATE = 'each, method 3', 'last, method 2, one layer'
+AGAIN_LATE = f'everything again, {LATE}'
+MAIN = EACH, 'last, method 3', LATE, 'method 4'
 
 
 # ---- models and memories ----
@@ -101,15 +104,18 @@ def seconds(function):
     return time.perf_counter() - started
 
 
-def take_turns(contenders, label):
-    """{name: function that returns its time} -> {name: [times]}; the contenders take turns, after a round that does not count."""
+def take_turns(contenders, label, *warm):
+    """{name: function that returns its time} -> {name: [times]}; the contenders take turns, after a round that does not count.
+
+    warm: what the functions are given in that round, to be quick.
+    """
     times = {name: [] for name in contenders}
-    with tqdm(total=(repeats + 1) * len(contenders), desc=label, leave=False) as bar:
-        for _ in range(repeats + 1):
-            for name, function in contenders.items():
-                times[name].append(function())
-                bar.update()
-    return {name: t[1:] for name, t in times.items()}
+    for function in contenders.values():
+        function(*warm)
+    for _ in tqdm(range(repeats), label, leave=False):
+        for name, function in contenders.items():
+            times[name].append(function())
+    return times
 
 
 def spread(times, scale=1.0):
@@ -125,19 +131,22 @@ def ratio(times, name, base):
 
 # ---- floors ----
 
-def floors(model):
+def floors(folder):
     """What no program on this machine can beat: reading the weights that a token needs once, and the arithmetic that a row needs."""
-    matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and 'wpe' not in name and 'wte' not in name]
-    size = sum(p.numel() for p in matrices) + (0 if any('lm_head' in name for name, _ in model.named_parameters())
-                                               else model.transformer.wte.weight.numel())
-    numbers = torch.randn(2**27, device=where())  # 512 MiB, far more than a cache holds
-    dtype = model.transformer.wte.weight.dtype
-    square = torch.randn(2048, 2048, device=where()).to(dtype)
-    times = take_turns({'read': lambda: seconds(lambda: numbers.sum()), 'multiply': lambda: seconds(lambda: square @ square)}, 'floors')
-    gb = numbers.numel() * 4 / statistics.median(times['read']) / 1e9
-    gflop = 2 * 2048**3 / statistics.median(times['multiply']) / 1e9
-    return {'bandwidth_gb_s': gb, 'matmul_gflop_s': gflop, 'weights_mb': size * dtype.itemsize / 1e6,
-            'read_ms': size * dtype.itemsize / gb / 1e6, 'arithmetic_ms': 2 * size / gflop / 1e6}
+    numbers, square = torch.randn(2**27, device=where()), torch.randn(2048, 2048, device=where())  # 512 MiB, more than a cache holds
+    half = square.bfloat16()
+    times = take_turns({'read': lambda: seconds(numbers.sum), 'float32': lambda: seconds(lambda: square @ square),
+                        'bfloat16': lambda: seconds(lambda: half @ half)}, 'floors')
+    model = GPT.from_pretrained(folder)
+    matrices = sum(p.numel() for name, p in model.named_parameters() if p.dim() == 2 and 'wpe' not in name)  # each, the tied one once
+    bandwidth, limits = numbers.numel() * 4 / statistics.median(times['read']), {}
+    for dtype in ('float32', 'bfloat16'):
+        rate, size = 2 * 2048**3 / statistics.median(times[dtype]), matrices * getattr(torch, dtype).itemsize
+        limits[dtype] = {'bandwidth_gb_s': bandwidth / 1e9, 'weights_mb': size / 1e6, 'read_ms': 1000 * size / bandwidth,
+                         'matmul_gflop_s': rate / 1e9, 'arithmetic_ms': 2000 * matrices / rate}
+        print("  floor {}: one row {read_ms:.2f} ms a token ({weights_mb:.0f} MB at {bandwidth_gb_s:.1f} GB/s), many rows "
+              "{arithmetic_ms:.2f} ms a row-token (at {matmul_gflop_s:.0f} GFLOP/s)".format(dtype, **limits[dtype]), flush=True)
+    return limits
 
 
 # ---- writing ----
@@ -146,16 +155,16 @@ def attach_settings(n_layer):
     """{name: what attach_memory is given beside the memory}."""
     common = {'layers': reading_layers(n_layer), 'k': memory_k, 'memory_fraction': memory_fraction,
               'bookkeeping_fraction': bookkeeping_fraction, 'softmax_scale': 1.0}
-    named = {f'{select}, method {method}': {**common, 'method': method, 'select': select} for select in ('each', 'last') for method in (3, 1, 2)}
-    return {**named, 'last, method 2, one layer': {**common, 'method': 2, 'select': 'last', 'layers': common['layers'][1:2] or (0,)},
+    named = {f'{select}, method {method}': {**common, 'method': method, 'select': select}
+             for select in ('each', 'last') for method in (3, 1, 2)}
+    return {**named, LATE: {**common, 'method': 2, 'select': 'last', 'layers': common['layers'][1:2] or (0,)},
             'method 4': {**common, 'method': 4}}
 
 
-MAIN = 'each, method 3', 'last, method 3', 'last, method 2, one layer', 'method 4'
 
 
 def writers(folder, work):
-    """{name: function -> seconds a row-token} of the contenders of a workload, and {name: {layer: searches a row-token}} to be filled."""
+    """Of a workload's contenders: {name: function -> seconds a row-token}, {name: function -> {layer: searches a row-token}}."""
     rows, T, new = work['rows'], work['prompt'], work['new']
     searches, found = {}, {}
     idx = torch.randint(0, 256, (1, T), generator=torch.Generator().manual_seed(seed)).to(where())
@@ -164,41 +173,39 @@ def writers(folder, work):
     memories = {M: random_memory(exact, M, reading_layers(exact.config.n_layer)) for M in stored_tokens}
 
     def write(name, model, M=0, how=None):
-        def run():
+        def run(n):
             model.detach_memory()
             if how:
                 model.attach_memory(memories[M], **how)
-            model.generate(idx.expand(rows, -1), new, TEMPERATURE, TOP_K, list(range(rows)))
-        found[name] = lambda: seconds(run) / (rows * new)
+            model.generate(idx.expand(rows, -1), n, TEMPERATURE, TOP_K, list(range(rows)))
+        found[name] = lambda n=new: seconds(lambda: run(n)) / (rows * n)
         searches[name] = lambda: {layer: n / (rows * new) for layer, n in model.searches.items()}
 
-    many = rows > 1 and T > 16
-    if not many:
-        found['Hugging Face'] = hugging_face(folder, idx.expand(rows, -1), min(new, 20) if rows > 1 else new)
-    for name, how in {'everything again': None, 'everything again, last, method 2, one layer': settings['last, method 2, one layer']}.items():
-        found[name] = again(exact, idx, new, memories[stored_tokens[0]], how)
+    many, first, small = rows > 1, work == workloads[0], stored_tokens[0]
+    if not (many and T > 16):  # it takes minutes for the prompts of all rows
+        found['Hugging Face'] = hugging_face(folder, idx.expand(rows, -1), min(new, 20) if many else new)
+    for name, how in {'everything again': None, AGAIN_LATE: settings[LATE]}.items():
+        found[name] = again(exact, idx, new, memories[small], how)
     write('plain', exact)
     write('plain, bfloat16', half)
-    small = rows == 1 and T == workloads[0]['prompt']
     for name, how in settings.items():
-        if name in MAIN or small:
-            write(f'{name}, {stored_tokens[0]}', exact, stored_tokens[0], how)
-    for M in stored_tokens[1:]:
-        for name in MAIN if small else MAIN[:1]:
+        if first or name in (EACH, 'method 4') or name in MAIN and not many or name == LATE and T <= 16:
+            write(f'{name}, {small}', exact, small, how)
+    for M in stored_tokens[1:] if not (many and T <= 16) else ():
+        for name in MAIN if first else [EACH]:
             write(f'{name}, {M}', exact, M, settings[name])
-    write(f'{MAIN[0]}, {stored_tokens[0]}, bfloat16', half, stored_tokens[0], settings[MAIN[0]])
+    write(f'{EACH}, {small}, bfloat16', half, small, settings[EACH])
     return found, searches
 
 
 def hugging_face(folder, idx, new):
     hf = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).to(idx.device).eval()
-    settings = {'do_sample': True, 'temperature': TEMPERATURE, 'top_k': TOP_K, 'max_new_tokens': new, 'min_new_tokens': new,
-                'pad_token_id': 0, 'attention_mask': torch.ones_like(idx)}
+    settings = {'do_sample': True, 'temperature': TEMPERATURE, 'top_k': TOP_K, 'pad_token_id': 0, 'attention_mask': torch.ones_like(idx)}
 
-    def run():
+    def run(n):
         with torch.no_grad():
-            hf.generate(idx.contiguous(), **settings)
-    return lambda: seconds(run) / idx.size(0) / new
+            hf.generate(idx.contiguous(), max_new_tokens=n, min_new_tokens=n, **settings)
+    return lambda n=new: seconds(lambda: run(n)) / (idx.size(0) * n)
 
 
 def again(model, idx, new, memory, how):
@@ -206,13 +213,13 @@ def again(model, idx, new, memory, how):
     whole = torch.cat((idx, idx.flip(1).repeat(1, new // idx.size(1) + 1)), dim=1)
     lengths = torch.linspace(idx.size(1), idx.size(1) + new - 1, 5).long().tolist()
 
-    def run():
+    def run(lengths):
         model.detach_memory()
         if how:
             model.attach_memory(memory, **how)
         for T in lengths:
             sample(model(whole[:, :T])[0][:, -1], TEMPERATURE, TOP_K, [torch.Generator(idx.device).manual_seed(seed)])
-    return lambda: seconds(torch.no_grad()(run)) / len(lengths)
+    return lambda n=5: seconds(lambda: torch.no_grad()(run)(lengths[:n])) / n
 
 
 def measure_writing(folder):
@@ -224,13 +231,11 @@ def measure_writing(folder):
             continue
         label = f"{work['rows']} row{'s' * (work['rows'] > 1)}, prompt {work['prompt']}, {work['new']} new tokens"
         functions, searches = writers(folder, work)
-        times, looked_up = {}, {}
-        for name, function in functions.items():  # after its own run, a model knows what it searched
-            functions[name] = counted(function, name, searches, looked_up)
-        times = take_turns(functions, label)
+        looked_up = {}  # after its own run, a model knows what it searched
+        times = take_turns({name: counted(function, name, searches, looked_up) for name, function in functions.items()}, label, 2)
         table = [{'name': name, 'ms': spread(t, 1000), 'of_plain': ratio(times, name, 'plain'),
                   'of_hugging_face': ratio(times, name, 'Hugging Face'), 'of_again': ratio(times, name, 'everything again'),
-                  'of_again_last': ratio(times, name, 'everything again, last, method 2, one layer'),
+                  'of_again_last': ratio(times, name, AGAIN_LATE),
                   'searches': max(looked_up.get(name, {}).values(), default=0)} for name, t in times.items()]
         results.append({**work, 'table': table})
         print(f"\n{label}: ms a row-token [quartiles], times as fast as Hugging Face and as everything again, time over plain, "
@@ -242,8 +247,8 @@ def measure_writing(folder):
 
 
 def counted(function, name, searches, looked_up):
-    def run():
-        taken = function()
+    def run(*warm):
+        taken = function(*warm)
         if name in searches:
             looked_up[name] = searches[name]()
         return taken
@@ -281,7 +286,7 @@ def steps(model, memory, how, idx, n):
 def curve(model, points):
     """points: [(context, M)] -> one row of times a token and searches for each, the contenders taking turns."""
     n, rows = 4 * repeats, []
-    settings = {name: attach_settings(model.config.n_layer)[name] for name in ('each, method 3', 'last, method 2, one layer', 'method 4')}
+    settings = {name: attach_settings(model.config.n_layer)[name] for name in (EACH, LATE, 'method 4')}
     for T, M in tqdm(points, 'curve', leave=False):
         memory = random_memory(model, M, reading_layers(model.config.n_layer))
         idx = torch.randint(0, 256, (1, T), generator=torch.Generator().manual_seed(seed)).to(where())
@@ -324,7 +329,8 @@ def measure_building(folder):
         'Hugging Face forward': lambda: seconds(lambda: torch.no_grad()(hf)(idx, logits_to_keep=1)),
         'three layers': lambda: seconds(lambda: PersistentMemory.from_tokens(model, ids, reading_layers(n_layer))),
         'all layers': lambda: seconds(lambda: PersistentMemory.from_tokens(model, ids, range(n_layer)))}, 'building')
-    table = {name: {'tokens_per_second': T / statistics.median(t), 'of_plain': ratio(times, 'plain forward', name)} for name, t in times.items()}
+    table = {name: {'tokens_per_second': T / statistics.median(t), 'of_plain': ratio(times, 'plain forward', name)}
+             for name, t in times.items()}
     print(f"\nbuilding a memory of a text of {T} tokens: tokens/s (over the plain forward pass)")
     for name, row in table.items():
         print(f"  {name:24}{row['tokens_per_second']:10.0f}{row['of_plain']:8.2f}")
@@ -339,8 +345,8 @@ def measure_loading(folder):
         for M, held in ((90, tuple(range(n_layer))), *((M, reading_layers(n_layer)) for M in stored_tokens)):
             path = os.path.join(files, f'{M}.safetensors')
             random_memory(model, M, held).save(path)
-            times = take_turns({'all': lambda path=path: seconds(lambda: PersistentMemory.load(path, model)),
-                                'one': lambda path=path, held=held: seconds(lambda: PersistentMemory.load(path, model, held[:1]))}, 'loading')
+            times = take_turns({'all': lambda path=path: seconds(lambda: PersistentMemory.load(path, model)), 'one': lambda path=path,
+                                held=held: seconds(lambda: PersistentMemory.load(path, model, held[:1]))}, 'loading')
             table.append({'stored_tokens': M, 'layers': len(held), 'mb': os.path.getsize(path) / 1e6,
                           'ms': spread(times['all'], 1000), 'one_layer_ms': spread(times['one'], 1000)})
         peaks = {}
@@ -364,10 +370,12 @@ def peak(folder, path, is_hugging_face):
     else:
         model = ours(folder, 'float32')
         if path:
-            settings = attach_settings(model.config.n_layer)['each, method 3']
+            settings = attach_settings(model.config.n_layer)[EACH]
             model.attach_memory(PersistentMemory.load(path, model, settings['layers']), **settings)
         model.generate(idx, 20, TEMPERATURE, TOP_K, [seed])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    with contextlib.suppress(OSError), open('/proc/self/status') as f:  # a child's ru_maxrss begins with its parent's
+        return next(int(line.split()[1]) for line in f if line.startswith('VmHWM')) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == 'Darwin' else 1024)
 
 
 # ---- search ----
@@ -379,19 +387,24 @@ def measure_search(folder):
     for M in stored_tokens:
         memory = random_memory(model, M, (0,))
         for rows in sorted({work['rows'] for work in workloads}):
-            heads = torch.arange(memory.n_head).repeat_interleave(rows)
-            queries = torch.randn(len(heads), memory.head_size, generator=torch.Generator().manual_seed(seed))
-            times = take_turns({way.__name__: lambda way=way, to=to: seconds(lambda: way(0, heads.to(to), queries.to(to), memory_k, 'l2'))
-                                for way, to in ((memory._search_faiss, 'cpu'), (memory._search_stacked, where()))}, 'search')
-            table.append({'stored_tokens': M, 'rows': rows, 'faiss_ms': spread(times['_search_faiss'], 1000),
-                          'stacked_ms': spread(times['_search_stacked'], 1000)})
-            print(f"  {M:8}{rows:5}{table[-1]['faiss_ms'][0]:10.3f}{table[-1]['stacked_ms'][0]:10.3f}", flush=True)
+            row = {'stored_tokens': M, 'rows': rows, **{name: spread(t, 1000) for name, t in search_times(memory, rows).items()}}
+            table.append(row)
+            print(f"  {M:8}{rows:5}{row['faiss'][0]:10.3f}{row['stacked'][0]:10.3f}", flush=True)
     return table
+
+
+def search_times(memory, rows):
+    counts = torch.full((memory.n_head,), rows)
+    queries = torch.randn(rows * memory.n_head, memory.head_size, generator=torch.Generator().manual_seed(seed))
+    there = counts.to(where()), queries.to(where())
+    return take_turns({'faiss': lambda: seconds(lambda: memory._search_faiss(0, counts, queries, memory_k, 'l2')),
+                       'stacked': lambda: seconds(lambda: memory._search_stacked(0, *there, memory_k, 'l2'))}, 'search')
 
 
 # ---- all of it ----
 
-MEASURES = {'write': measure_writing, 'curves': measure_curves, 'build': measure_building, 'load': measure_loading, 'search': measure_search}
+MEASURES = {'write': measure_writing, 'curves': measure_curves, 'build': measure_building, 'load': measure_loading,
+            'search': measure_search}
 
 
 def check_settings():
@@ -410,9 +423,9 @@ def check_settings():
 def machine():
     """What the times depend on."""
     name = torch.cuda.get_device_name() if where() != 'cpu' else cpu_name()
-    return {'device': name, 'cores': os.cpu_count(), 'torch_threads': torch.get_num_threads(), 'faiss_threads': '1, large searches all',
-            'python': platform.python_version(), 'torch': torch.__version__, 'faiss': faiss.__version__, 'transformers': transformers.__version__,
-            'system': platform.system()}
+    return {'device': name, 'cores': os.cpu_count(), 'torch_threads': torch.get_num_threads(), 'faiss_threads': 1,
+            'system': platform.system(), 'python': platform.python_version(), 'torch': torch.__version__, 'faiss': faiss.__version__,
+            'transformers': transformers.__version__}
 
 
 def cpu_name():
@@ -429,13 +442,78 @@ def measure(name):
         c = model.config
         print(f"\n== {name}: {c.n_layer} layers, {c.n_head} heads, n_embd {c.n_embd}, {model.get_num_params() / 1e6:.1f} M parameters; "
               f"layers {reading_layers(c.n_layer)} read, k {memory_k}, MF {memory_fraction}, BF {bookkeeping_fraction}")
-        limits = {'float32': floors(model), 'bfloat16': floors(ours(folder, 'bfloat16'))}
-        for dtype, f in limits.items():
-            print(f"  floor {dtype}: one row {f['read_ms']:.2f} ms a token ({f['weights_mb']:.0f} MB at {f['bandwidth_gb_s']:.1f} GB/s), "
-                  f"many rows {f['arithmetic_ms']:.2f} ms a row-token (at {f['matmul_gflop_s']:.0f} GFLOP/s)", flush=True)
         del model
-        return {'model': name, 'n_layer': c.n_layer, 'n_head': c.n_head, 'n_embd': c.n_embd, 'floors': limits,
+        return {'model': name, 'n_layer': c.n_layer, 'n_head': c.n_head, 'n_embd': c.n_embd, 'block_size': c.block_size,
+                'layers': reading_layers(c.n_layer), 'floors': floors(folder),
                 **{part: MEASURES[part](folder) for part in parts.split(',')}}
+
+
+# ---- figures ----
+
+def publish(result):
+    """bench.json, and for each model its figures."""
+    from atomic import whole_files
+    with whole_files(publish_dir) as beside:
+        with open(os.path.join(beside, 'bench.json'), 'w') as f:
+            json.dump(result, f, indent=1)
+        for model in result['models']:
+            name = os.path.basename(model['model'])
+            for part, draw in (('write', draw_writing), ('curves', draw_curves)):
+                if part in model:
+                    with open(os.path.join(beside, f'{name}_{part}.png'), 'wb') as f:
+                        f.write(draw(model))
+
+
+def draw_writing(model):
+    """Bars of ms a row-token, a panel for each workload, with the floors."""
+    from figures import BLUE, GREY, INK, ORANGE, plt, png
+    works = model['write']
+    fig, axes = plt.subplots(len(works), 1, figsize=(7, sum(0.7 + 0.17 * len(work['table']) for work in works)), squeeze=False,
+                             height_ratios=[2 + len(work['table']) for work in works], layout='constrained')
+    for ax, work in zip(axes[:, 0], works):
+        table = [row for row in work['table'] if row['ms'][0] < 40 * min(row['ms'][0] for row in work['table'])]
+        names = [row['name'] for row in table]
+        colors = [BLUE if 'plain' in name else GREY if name[:4] in ('Hugg', 'ever') else ORANGE for name in names]
+        middle, low, high = ([row['ms'][i] for row in table] for i in range(3))
+        ax.barh(names, middle, color=colors, xerr=[[m - q for m, q in zip(middle, low)], [q - m for m, q in zip(middle, high)]],
+                error_kw={'lw': 1, 'ecolor': INK})
+        for dtype, style in (('float32', '--'), ('bfloat16', ':')):
+            f = model['floors'][dtype]
+            ax.axvline(f['read_ms'] if work['rows'] == 1 else f['arithmetic_ms'], color=INK, ls=style, lw=1, label=f"floor, {dtype}")
+        ax.invert_yaxis()
+        ax.set_title(f"{work['rows']} row{'s' * (work['rows'] > 1)}, prompt of {work['prompt']} tokens, {work['new']} new", loc='left')
+        ax.set_xlabel('ms a row-token, median and quartiles')
+        ax.tick_params(axis='y', labelsize=7)
+    axes[0, 0].legend(loc='lower right', fontsize=7)
+    return png(fig)
+
+
+def draw_curves(model):
+    """Time and look-ups a token, against the length of the context and the size of the memory."""
+    from figures import SERIES, plt, png
+    fig, axes = plt.subplots(2, 2, figsize=(8, 5), sharex='col', layout='constrained')
+    for column, (name, key, label) in enumerate((('context', 'context', 'context, tokens'), ('memory', 'stored_tokens', 'stored tokens'))):
+        rows = model['curves'][name]
+        x = [row[key] for row in rows]
+        for color, contender in zip(('#1f2933', *SERIES), rows[0]['ms']):
+            middle, low, high = ([row['ms'][contender][i] for row in rows] for i in range(3))
+            axes[0, column].plot(x, middle, 'o-', ms=3, color=color, label=contender)
+            axes[0, column].fill_between(x, low, high, color=color, alpha=0.2, lw=0)
+            if contender != 'plain':
+                axes[1, column].plot(x, [row['searches'][contender] for row in rows], 'o-', ms=3, color=color)
+        other = rows[0]['stored_tokens'] if name == 'context' else rows[0]['context']
+        axes[0, column].set_title(f"{other} {'stored tokens' if name == 'context' else 'tokens of context'}", loc='left')
+        axes[1, column].set_xlabel(label)
+        if name == 'memory':
+            axes[0, column].set_xscale('log')
+        axes[0, column].set_ylim(0)
+        axes[1, column].set_ylim(0)
+        axes[1, column].axhline(model['n_head'], color='#9aa5b1', ls=':', lw=1, label='n_head')
+    axes[0, 0].set_ylabel('ms a token, one row')
+    axes[1, 0].set_ylabel('look-ups a token, a layer')
+    axes[0, 0].legend(fontsize=7)
+    axes[1, 0].legend(fontsize=7)
+    return png(fig)
 
 
 def main():
@@ -447,8 +525,7 @@ def main():
     print(', '.join(f"{name} {value}" for name, value in machine().items()))
     result = {'machine': machine(), 'config': config, 'models': [measure(name) for name in models.split(',')]}
     if publish_dir:
-        from report import publish_bench
-        publish_bench(result, publish_dir)
+        publish(result)
     print(json.dumps(result))
 
 
