@@ -5,7 +5,8 @@ $ python bench.py
 $ python bench.py --models=assets/tinyworld --parts=write,curves
 
 Contenders take turns, round by round, so that a busy machine slows all of them; times are medians over the rounds, with quartiles, and
-ratios are medians of the ratios within a round. Prints tables and as its last line one JSON object; publish_dir gets that and figures.
+ratios are medians of the ratios within a round. Prints tables and as its last line one JSON object; publish_dir gets that, a file a
+model, and figures.
 """
 import json
 import os
@@ -31,15 +32,15 @@ bookkeeping_fraction = 0.5
 repeats = 5  # rounds
 device = 'auto'  # 'auto', 'cpu', 'cuda'
 threads = 0  # of torch, 0 is its own choice
-publish_dir = ''  # a folder for bench.json and the figures
+publish_dir = ''  # a folder for the numbers and the figures of each model
 seed = 1337
 # -----------------------------------------------------------------------------
 config = configure(globals())
 
 import contextlib  # noqa: E402
 import resource  # noqa: E402
-from concurrent.futures import ProcessPoolExecutor  # noqa: E402
-from multiprocessing import get_context  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
 
 import faiss  # noqa: E402
 import torch  # noqa: E402
@@ -132,16 +133,17 @@ def ratio(times, name, base):
 # ---- floors ----
 
 def floors(folder):
-    """What no program on this machine can beat: reading the weights that a token needs once, and the arithmetic that a row needs."""
-    numbers, square = torch.randn(2**27, device=where()), torch.randn(2048, 2048, device=where())  # 512 MiB, more than a cache holds
+    """The machine's limits, measured: reading the weights that a token needs once, and the arithmetic that a row needs."""
+    model = GPT.from_pretrained(folder)
+    matrices = sum(p.numel() for name, p in model.named_parameters() if p.dim() == 2 and 'wpe' not in name)  # each, the tied one once
+    numbers, n = torch.randn(matrices, device=where()), 2048 if where() == 'cpu' else 8192
+    square = torch.randn(n, n, device=where())
     half = square.bfloat16()
     times = take_turns({'read': lambda: seconds(numbers.sum), 'float32': lambda: seconds(lambda: square @ square),
                         'bfloat16': lambda: seconds(lambda: half @ half)}, 'floors')
-    model = GPT.from_pretrained(folder)
-    matrices = sum(p.numel() for name, p in model.named_parameters() if p.dim() == 2 and 'wpe' not in name)  # each, the tied one once
     bandwidth, limits = numbers.numel() * 4 / statistics.median(times['read']), {}
     for dtype in ('float32', 'bfloat16'):
-        rate, size = 2 * 2048**3 / statistics.median(times[dtype]), matrices * getattr(torch, dtype).itemsize
+        rate, size = 2 * n**3 / statistics.median(times[dtype]), matrices * getattr(torch, dtype).itemsize
         limits[dtype] = {'bandwidth_gb_s': bandwidth / 1e9, 'weights_mb': size / 1e6, 'read_ms': 1000 * size / bandwidth,
                          'matmul_gflop_s': rate / 1e9, 'arithmetic_ms': 2000 * matrices / rate}
         print("  floor {}: one row {read_ms:.2f} ms a token ({weights_mb:.0f} MB at {bandwidth_gb_s:.1f} GB/s), many rows "
@@ -161,8 +163,6 @@ def attach_settings(n_layer):
             'method 4': {**common, 'method': 4}}
 
 
-
-
 def writers(folder, work):
     """Of a workload's contenders: {name: function -> seconds a row-token}, {name: function -> {layer: searches a row-token}}."""
     rows, T, new = work['rows'], work['prompt'], work['new']
@@ -178,11 +178,11 @@ def writers(folder, work):
             if how:
                 model.attach_memory(memories[M], **how)
             model.generate(idx.expand(rows, -1), n, TEMPERATURE, TOP_K, list(range(rows)))
-        found[name] = lambda n=new: seconds(lambda: run(n)) / (rows * n)
+        found[name] = lambda n=new: seconds(lambda: run(min(n, new))) / (rows * min(n, new))
         searches[name] = lambda: {layer: n / (rows * new) for layer, n in model.searches.items()}
 
     many, first, small = rows > 1, work == workloads[0], stored_tokens[0]
-    if not (many and T > 16):  # it takes minutes for the prompts of all rows
+    if not (many and T > 16):  # without a shared prompt a round would take minutes; 20 tokens a row are enough
         found['Hugging Face'] = hugging_face(folder, idx.expand(rows, -1), min(new, 20) if many else new)
     for name, how in {'everything again': None, AGAIN_LATE: settings[LATE]}.items():
         found[name] = again(exact, idx, new, memories[small], how)
@@ -205,11 +205,14 @@ def hugging_face(folder, idx, new):
     def run(n):
         with torch.no_grad():
             hf.generate(idx.contiguous(), max_new_tokens=n, min_new_tokens=n, **settings)
-    return lambda n=new: seconds(lambda: run(n)) / (idx.size(0) * n)
+    return lambda n=new: seconds(lambda: run(min(n, new))) / (idx.size(0) * min(n, new))
 
 
 def again(model, idx, new, memory, how):
-    """The original's way of working: the whole context anew for each token, one row at a time. Timed at five lengths from first to last."""
+    """The original's way of working: the whole context anew for each token, one row at a time. Timed at five lengths, first to last.
+
+    With our weights and our draw, so that what is compared is the way of working alone.
+    """
     whole = torch.cat((idx, idx.flip(1).repeat(1, new // idx.size(1) + 1)), dim=1)
     lengths = torch.linspace(idx.size(1), idx.size(1) + new - 1, 5).long().tolist()
 
@@ -225,10 +228,7 @@ def again(model, idx, new, memory, how):
 def measure_writing(folder):
     """-> for each workload, what each contender took."""
     results = []
-    block_size = ours(folder, 'float32').config.block_size
-    for work in workloads:
-        if work['prompt'] + work['new'] > block_size:
-            continue
+    for work in fitting(ours(folder, 'float32').config.block_size)[0]:
         label = f"{work['rows']} row{'s' * (work['rows'] > 1)}, prompt {work['prompt']}, {work['new']} new tokens"
         functions, searches = writers(folder, work)
         looked_up = {}  # after its own run, a model knows what it searched
@@ -238,11 +238,12 @@ def measure_writing(folder):
                   'of_again_last': ratio(times, name, AGAIN_LATE),
                   'searches': max(looked_up.get(name, {}).values(), default=0)} for name, t in times.items()]
         results.append({**work, 'table': table})
-        print(f"\n{label}: ms a row-token [quartiles], times as fast as Hugging Face and as everything again, time over plain, "
-              "searches a row-token in the busiest layer")
+        print(f"\n{label}: ms a row-token [quartiles]; times as fast as Hugging Face, as everything again without a memory, as everything "
+              "again with 'last'; time over plain; searches a row-token in the busiest layer")
         for row in table:
             print(f"  {row['name']:44}{row['ms'][0]:9.2f} [{row['ms'][1]:.2f} {row['ms'][2]:.2f}]".ljust(76)
-                  + f"{inverse(row['of_hugging_face'])}{inverse(row['of_again'])}{row['of_plain']:8.2f}{row['searches']:9.2f}", flush=True)
+                  + ''.join(f"{1 / row[of]:8.2f}" if row[of] else ' ' * 8 for of in ('of_hugging_face', 'of_again', 'of_again_last'))
+                  + f"{row['of_plain']:8.2f}{row['searches']:9.2f}", flush=True)
     return results
 
 
@@ -253,10 +254,6 @@ def counted(function, name, searches, looked_up):
             looked_up[name] = searches[name]()
         return taken
     return run
-
-
-def inverse(x):
-    return f"{1 / x:8.2f}" if x else ' ' * 8
 
 
 # ---- curves ----
@@ -285,7 +282,7 @@ def steps(model, memory, how, idx, n):
 
 def curve(model, points):
     """points: [(context, M)] -> one row of times a token and searches for each, the contenders taking turns."""
-    n, rows = 4 * repeats, []
+    n, rows = steps_of_a_curve(model), []
     settings = {name: attach_settings(model.config.n_layer)[name] for name in (EACH, LATE, 'method 4')}
     for T, M in tqdm(points, 'curve', leave=False):
         memory = random_memory(model, M, reading_layers(model.config.n_layer))
@@ -302,10 +299,14 @@ def curve(model, points):
     return rows
 
 
+def steps_of_a_curve(model):
+    return min(4 * repeats, model.config.block_size // 4)
+
+
 def measure_curves(folder):
     model = ours(folder, 'float32')
-    size = model.config.block_size - 4 * repeats - 1
-    curves = {'context': curve(model, [(min(T, size), stored_tokens[0]) for T in contexts if T <= model.config.block_size]),
+    size = model.config.block_size - steps_of_a_curve(model) - 1
+    curves = {'context': curve(model, [(min(T, size), stored_tokens[0]) for T in fitting(model.config.block_size)[1]]),
               'memory': curve(model, [(min(256, size // 2), M) for M in curve_tokens])}
     for name, rows in curves.items():
         print(f"\none row, by {name}: ms a token, searches a token in the busiest layer")
@@ -352,8 +353,7 @@ def measure_loading(folder):
         peaks = {}
         for name in ('Hugging Face', 'plain', *(f'each, {M}' for M in stored_tokens)):
             path = os.path.join(files, f"{name.split()[-1]}.safetensors") if 'each' in name else ''
-            with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as process:  # a process knows its peak only
-                peaks[name] = process.submit(peak, folder, path, name == 'Hugging Face').result()
+            peaks[name] = peak_of_its_own(folder, path, name == 'Hugging Face')
     print("\nloading: stored tokens, layers, MB, ms [quartiles], ms for one layer of it")
     for row in table:
         print(f"  {row['stored_tokens']:8}{row['layers']:4}{row['mb']:10.1f}{row['ms'][0]:9.2f} [{row['ms'][1]:.2f} {row['ms'][2]:.2f}]"
@@ -362,9 +362,19 @@ def measure_loading(folder):
     return {'table': table, 'peak_mb': peaks}
 
 
+def peak_of_its_own(*arguments):
+    """`peak` in a process of its own: one knows its highest only."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    run = subprocess.run([sys.executable, '-c', f'import bench; print(bench.peak{arguments})', *sys.argv[1:]], text=True,
+                         capture_output=True, env={**os.environ, 'PYTHONPATH': here})
+    if run.returncode != 0:
+        raise OSError(f"the process that measures its memory ended early ({(run.stderr.splitlines() or ['killed'])[-1]}): free some memory")
+    return float(run.stdout.split()[-1])
+
+
 def peak(folder, path, is_hugging_face):
-    """Peak resident memory in MB of this process, after writing 20 tokens."""
-    idx = torch.ones(1, 16, dtype=torch.int64)
+    """Peak memory in MB, after writing 20 tokens: what this process had resident, or on a GPU what torch had there."""
+    idx = torch.ones(1, 16, dtype=torch.int64, device=where())
     if is_hugging_face:
         hugging_face(folder, idx, 20)()
     else:
@@ -373,6 +383,8 @@ def peak(folder, path, is_hugging_face):
             settings = attach_settings(model.config.n_layer)[EACH]
             model.attach_memory(PersistentMemory.load(path, model, settings['layers']), **settings)
         model.generate(idx, 20, TEMPERATURE, TOP_K, [seed])
+    if idx.is_cuda:
+        return torch.cuda.max_memory_allocated() / 2**20
     with contextlib.suppress(OSError), open('/proc/self/status') as f:  # a child's ru_maxrss begins with its parent's
         return next(int(line.split()[1]) for line in f if line.startswith('VmHWM')) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if platform.system() == 'Darwin' else 1024)
@@ -403,6 +415,21 @@ def search_times(memory, rows):
 
 # ---- all of it ----
 
+def publish(result):
+    """For each model its numbers and its figures."""
+    from atomic import whole_files
+    from figures import png, speed_curves, speed_of_writing
+    with whole_files(publish_dir) as beside:
+        for model in result['models']:
+            path = os.path.join(beside, os.path.basename(model['model'].rstrip('/')))
+            with open(f'{path}.json', 'w') as f:
+                json.dump({**result, 'models': [model]}, f, indent=1)
+            for part, draw in (('write', speed_of_writing), ('curves', speed_curves)):
+                if part in model:
+                    with open(f'{path}_{part}.png', 'wb') as f:
+                        f.write(png(draw(model)))
+
+
 MEASURES = {'write': measure_writing, 'curves': measure_curves, 'build': measure_building, 'load': measure_loading,
             'search': measure_search}
 
@@ -414,10 +441,19 @@ def check_settings():
     if repeats < 1 or min(*stored_tokens, *contexts, *curve_tokens, memory_k) < 1 or not (stored_tokens and contexts and curve_tokens):
         raise ValueError("repeats, memory_k, stored_tokens, contexts and curve_tokens must be 1 or more, and none of them empty")
     for work in workloads:
-        if set(work) != {'rows', 'prompt', 'new'} or min(work.values()) < 1:
+        if set(work) != {'rows', 'prompt', 'new'} or not all(type(n) is int and n >= 1 for n in work.values()):
             raise ValueError(f"the workload {work} is not like {{'rows': 1, 'prompt': 16, 'new': 50}}, with numbers from 1 on")
-    if not workloads:
-        raise ValueError("workloads is empty: name at least one")
+    if not memory_layers or min(memory_layers) < 0 or threads < 0:
+        raise ValueError(f"memory_layers is {memory_layers}, threads is {threads}: name at least one layer, and nothing below 0")
+
+
+def fitting(block_size):
+    """The workloads and contexts that a model of this context can take. Raises ValueError where there is none."""
+    works = [work for work in workloads if work['prompt'] + work['new'] <= block_size]
+    lengths = [T for T in contexts if T <= block_size]
+    if not works or not lengths:
+        raise ValueError(f"no workload or no context fits the model's {block_size} tokens: name shorter ones")
+    return works, lengths
 
 
 def machine():
@@ -440,80 +476,13 @@ def measure(name):
     with folder_of_model(name) as folder:
         model = ours(folder, 'float32')
         c = model.config
+        fitting(c.block_size)
         print(f"\n== {name}: {c.n_layer} layers, {c.n_head} heads, n_embd {c.n_embd}, {model.get_num_params() / 1e6:.1f} M parameters; "
               f"layers {reading_layers(c.n_layer)} read, k {memory_k}, MF {memory_fraction}, BF {bookkeeping_fraction}")
         del model
         return {'model': name, 'n_layer': c.n_layer, 'n_head': c.n_head, 'n_embd': c.n_embd, 'block_size': c.block_size,
                 'layers': reading_layers(c.n_layer), 'floors': floors(folder),
                 **{part: MEASURES[part](folder) for part in parts.split(',')}}
-
-
-# ---- figures ----
-
-def publish(result):
-    """bench.json, and for each model its figures."""
-    from atomic import whole_files
-    with whole_files(publish_dir) as beside:
-        with open(os.path.join(beside, 'bench.json'), 'w') as f:
-            json.dump(result, f, indent=1)
-        for model in result['models']:
-            name = os.path.basename(model['model'])
-            for part, draw in (('write', draw_writing), ('curves', draw_curves)):
-                if part in model:
-                    with open(os.path.join(beside, f'{name}_{part}.png'), 'wb') as f:
-                        f.write(draw(model))
-
-
-def draw_writing(model):
-    """Bars of ms a row-token, a panel for each workload, with the floors."""
-    from figures import BLUE, GREY, INK, ORANGE, plt, png
-    works = model['write']
-    fig, axes = plt.subplots(len(works), 1, figsize=(7, sum(0.7 + 0.17 * len(work['table']) for work in works)), squeeze=False,
-                             height_ratios=[2 + len(work['table']) for work in works], layout='constrained')
-    for ax, work in zip(axes[:, 0], works):
-        table = [row for row in work['table'] if row['ms'][0] < 40 * min(row['ms'][0] for row in work['table'])]
-        names = [row['name'] for row in table]
-        colors = [BLUE if 'plain' in name else GREY if name[:4] in ('Hugg', 'ever') else ORANGE for name in names]
-        middle, low, high = ([row['ms'][i] for row in table] for i in range(3))
-        ax.barh(names, middle, color=colors, xerr=[[m - q for m, q in zip(middle, low)], [q - m for m, q in zip(middle, high)]],
-                error_kw={'lw': 1, 'ecolor': INK})
-        for dtype, style in (('float32', '--'), ('bfloat16', ':')):
-            f = model['floors'][dtype]
-            ax.axvline(f['read_ms'] if work['rows'] == 1 else f['arithmetic_ms'], color=INK, ls=style, lw=1, label=f"floor, {dtype}")
-        ax.invert_yaxis()
-        ax.set_title(f"{work['rows']} row{'s' * (work['rows'] > 1)}, prompt of {work['prompt']} tokens, {work['new']} new", loc='left')
-        ax.set_xlabel('ms a row-token, median and quartiles')
-        ax.tick_params(axis='y', labelsize=7)
-    axes[0, 0].legend(loc='lower right', fontsize=7)
-    return png(fig)
-
-
-def draw_curves(model):
-    """Time and look-ups a token, against the length of the context and the size of the memory."""
-    from figures import SERIES, plt, png
-    fig, axes = plt.subplots(2, 2, figsize=(8, 5), sharex='col', layout='constrained')
-    for column, (name, key, label) in enumerate((('context', 'context', 'context, tokens'), ('memory', 'stored_tokens', 'stored tokens'))):
-        rows = model['curves'][name]
-        x = [row[key] for row in rows]
-        for color, contender in zip(('#1f2933', *SERIES), rows[0]['ms']):
-            middle, low, high = ([row['ms'][contender][i] for row in rows] for i in range(3))
-            axes[0, column].plot(x, middle, 'o-', ms=3, color=color, label=contender)
-            axes[0, column].fill_between(x, low, high, color=color, alpha=0.2, lw=0)
-            if contender != 'plain':
-                axes[1, column].plot(x, [row['searches'][contender] for row in rows], 'o-', ms=3, color=color)
-        other = rows[0]['stored_tokens'] if name == 'context' else rows[0]['context']
-        axes[0, column].set_title(f"{other} {'stored tokens' if name == 'context' else 'tokens of context'}", loc='left')
-        axes[1, column].set_xlabel(label)
-        if name == 'memory':
-            axes[0, column].set_xscale('log')
-        axes[0, column].set_ylim(0)
-        axes[1, column].set_ylim(0)
-        axes[1, column].axhline(model['n_head'], color='#9aa5b1', ls=':', lw=1, label='n_head')
-    axes[0, 0].set_ylabel('ms a token, one row')
-    axes[1, 0].set_ylabel('look-ups a token, a layer')
-    axes[0, 0].legend(fontsize=7)
-    axes[1, 0].legend(fontsize=7)
-    return png(fig)
 
 
 def main():

@@ -68,7 +68,7 @@ memory_select = 'last'
 bookkeeping_tokens = 1
 device = 'auto'
 dtype = 'float32'
-compile = False
+compile = False  # torch.compile, on a GPU
 # -----------------------------------------------------------------------------
 config = configure(globals())
 

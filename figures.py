@@ -267,3 +267,56 @@ def maps(effect, damage, name):
     axes[0].set_ylabel('layer that reads')
     fig.tight_layout()
     return fig
+
+
+def speed_of_writing(model):
+    """bench.py: bars of ms a row-token, a panel for each workload, with the machine's limits."""
+    works = model['write']
+    fig, axes = plt.subplots(len(works), 1, figsize=(7, sum(0.7 + 0.17 * len(work['table']) for work in works)), squeeze=False,
+                             height_ratios=[2 + len(work['table']) for work in works], layout='constrained')
+    for ax, work in zip(axes[:, 0], works):
+        table = work['table']
+        names = [row['name'] for row in table]
+        colors = [BLUE if 'plain' in name else GREY if name[:4] in ('Hugg', 'ever') else ORANGE for name in names]
+        middle, low, high = ([row['ms'][i] for row in table] for i in range(3))
+        ax.barh(names, middle, color=colors, xerr=[[m - q for m, q in zip(middle, low)], [q - m for m, q in zip(middle, high)]],
+                error_kw={'lw': 1, 'ecolor': INK})
+        for dtype, style in (('float32', '--'), ('bfloat16', ':')):
+            f = model['floors'][dtype]
+            limit = f['read_ms'] if work['rows'] == 1 else f['arithmetic_ms']
+            ax.axvline(limit, color=INK, ls=style, lw=1, label=f"machine's limit, {dtype}")
+        if max(middle) > 15 * min(middle):
+            ax.set_xscale('log')
+        ax.invert_yaxis()
+        ax.set_title(f"{work['rows']} row{'s' * (work['rows'] > 1)}, prompt of {work['prompt']} tokens, {work['new']} new", loc='left')
+        ax.set_xlabel('ms a row-token, median and quartiles')
+        ax.tick_params(axis='y', labelsize=7)
+    axes[0, 0].legend(loc='lower right', fontsize=7)
+    return fig
+
+
+def speed_curves(model):
+    """bench.py: time and look-ups a token, against the length of the context and the size of the memory."""
+    fig, axes = plt.subplots(2, 2, figsize=(8, 5), sharex='col', layout='constrained')
+    for column, (name, key, label) in enumerate((('context', 'context', 'context, tokens'), ('memory', 'stored_tokens', 'stored tokens'))):
+        rows = model['curves'][name]
+        x = [row[key] for row in rows]
+        for color, contender in zip((INK, *SERIES), rows[0]['ms']):
+            middle, low, high = ([row['ms'][contender][i] for row in rows] for i in range(3))
+            axes[0, column].plot(x, middle, 'o-', ms=3, color=color, label=contender)
+            axes[0, column].fill_between(x, low, high, color=color, alpha=0.2, lw=0)
+            if contender != 'plain':
+                axes[1, column].plot(x, [row['searches'][contender] for row in rows], 'o-', ms=3, color=color)
+        other = rows[0]['stored_tokens'] if name == 'context' else rows[0]['context']
+        axes[0, column].set_title(f"{other} {'stored tokens' if name == 'context' else 'tokens of context'}", loc='left')
+        axes[1, column].set_xlabel(label)
+        if name == 'memory':
+            axes[0, column].set_xscale('log')
+        axes[0, column].set_ylim(0)
+        axes[1, column].set_ylim(0)
+        axes[1, column].axhline(model['n_head'], color=GREY, ls=':', lw=1, label='n_head')
+    axes[0, 0].set_ylabel('ms a token, one row')
+    axes[1, 0].set_ylabel('look-ups a token, a layer')
+    axes[0, 0].legend(fontsize=7)
+    axes[1, 0].legend(fontsize=7)
+    return fig

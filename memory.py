@@ -22,7 +22,7 @@ from atomic import folder_of, whole_files
 
 FORMAT_VERSION = 1
 LARGE = 1_000_000  # look-ups times rows, from which FAISS, a head at a time, is behind one product for all heads (bench.py)
-PIECE = {'cpu': 2**23, 'cuda': 2**28}  # scores of a search at once, 4 bytes each
+PIECE = {'cpu': 2**23, 'gpu': 2**28}  # scores of a search at once, 4 bytes each
 
 
 class PersistentMemory:
@@ -174,7 +174,7 @@ class PersistentMemory:
         padded = queries.new_zeros(self.n_head, width, self.head_size)
         padded[asked] = queries
         best, ids = padded[..., :0], counts.new_zeros(self.n_head, width, 0)
-        piece = max(k, PIECE[queries.device.type] // max(1, self.n_head * width))
+        piece = max(k, PIECE['cpu' if queries.device.type == 'cpu' else 'gpu'] // max(1, self.n_head * width))
         for first in range(0, len(self), piece):
             some = keys[:, first:first + piece]
             if metric == 'l2':  # the nearest has the greatest 2 q.k - |k|^2
@@ -192,7 +192,7 @@ class PersistentMemory:
         if missing > 0:
             best, ids = F.pad(best, (0, missing), value=-math.inf), F.pad(ids, (0, missing), value=-1)
         best, ids = best[asked], ids[asked]
-        return (queries.square().sum(-1, keepdim=True) - best if metric == 'l2' else best), ids
+        return ((queries.square().sum(-1, keepdim=True) - best).clamp(min=0) if metric == 'l2' else best), ids
 
     def read(self, layer, heads, queries, keys, values, k, method, softmax_scale, residual_fraction):
         """v' for N picked token-heads by methods 1 to 3 of the write-up: search by key, rank by query (Eq. 5), blend.
@@ -201,10 +201,12 @@ class PersistentMemory:
         -> v' (N, hs), ids (N, K), squared distances (N, K), ranks (N, K) of the stored keys; K = min(k, M).
         """
         distances, ids = self._search(layer, heads, keys, min(k, len(self)))
-        found_keys, found_values = self._rows('keys', layer, heads, ids, queries), self._rows('values', layer, heads, ids, values)
+        rows = self._rows(heads, ids)
+        found_keys, found_values = self._table('keys', layer, queries)[rows], self._table('values', layer, values)[rows]  # (N, K, hs)
         if method != 2:  # the token itself is one more candidate
             found_keys, found_values = torch.cat((found_keys, keys[:, None]), 1), torch.cat((found_values, values[:, None]), 1)
         scores = (found_keys @ queries[:, :, None])[..., 0].float() * (softmax_scale / math.sqrt(self.head_size))
+        scores[:, :ids.size(1)].masked_fill_(ids < 0, -math.inf)
         ranks = F.softmax(scores, dim=-1).to(values.dtype)  # Eq. 5
         m = (ranks[:, None] @ found_values)[:, 0]
         if method != 1:
@@ -213,11 +215,12 @@ class PersistentMemory:
 
     def blend(self, layer, heads, ids, weights):
         """m = sum_n weights_n v_n: heads (N,), ids (N, K), weights (N, K), 0 where the id is -1 -> (N, hs)."""
-        return (weights[:, None] @ self._rows('values', layer, heads, ids.clamp(min=0), weights))[:, 0]
+        table = self._table('values', layer, weights)
+        return F.embedding_bag(self._rows(heads, ids), table, per_sample_weights=weights, mode='sum')  # K may be large here
 
-    def _rows(self, kind, layer, heads, ids, like):
-        """The stored rows (N, K, hs) of these heads (N,) and ids (N, K)."""
-        return self._table(kind, layer, like)[heads[:, None] * len(self) + ids]
+    def _rows(self, heads, ids):
+        """heads (N,), ids (N, K) -> rows (N, K) of the tables below; a missing id becomes some row, whose weight is 0."""
+        return heads[:, None] * len(self) + ids.clamp(min=0)
 
     @torch.inference_mode(False)
     def _lengths(self, layer, like):
@@ -263,8 +266,8 @@ class PersistentMemory:
     def load(cls, path, model, layers=()):
         """Reads a file that `save` wrote and checks it against `model`. `layers`: only these, () is all that the file holds.
 
-        The rows are mapped, not copied: what is searched comes from the file when it is first needed. Raises FileNotFoundError, or
-        ValueError that says what is wrong: damaged, of another kind or version, written by another model, without these layers.
+        The rows are mapped, not copied, and read through once to check their numbers. Raises FileNotFoundError, or ValueError that
+        says what is wrong: damaged, of another kind or version, written by another model, without these layers.
         """
         if not os.path.isfile(path):
             raise FileNotFoundError(f"no memory file {path!r}: build it with build_memory.py")

@@ -7,7 +7,6 @@ B batch, T tokens given, S tokens seen (cached and given), C n_embd, nh n_head, 
 Equations are those of the write-up, "Towards Integrating Medium-Term Memory into Transformer Models" (2024).
 """
 import contextlib
-import functools
 import hashlib
 import math
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch.nn as nn
 from torch.nn import functional as F
 
 import pretrained
+from sampling import sample
 
 
 @dataclass
@@ -70,8 +70,6 @@ class Cache:
     def expand(self, B):
         """One row's tokens become those of a batch of B, which then go their own ways."""
         self.rows = {key: rows.expand(B, *rows.shape[1:]).contiguous() for key, rows in self.rows.items()}
-        for reader in self.readers:
-            reader.picks *= B
 
 
 def attention_weights(q, k):
@@ -99,7 +97,7 @@ class MemoryReader:
     Methods 1 to 3 of the write-up pick token-heads (Eq. 4), let the memory find a value for each (Eq. 5), and put it in the
     token's own value's place; method 4 lets every row attend to stored tokens beside its context.
     Attributes: `searches`, token-heads looked up since `start_count`, and `picks`, those picked, again at each step; `trace`, None
-    or a list that gets one record a look-up. Rows of a batch that share their prompt share its look-ups.
+    or a list that gets one record a look-up. What the rows of a batch share, since they share their prompt, counts for each of them.
     """
 
     def __init__(self, memory, layer, heads, k, method, memory_fraction, bookkeeping_fraction, softmax_scale,
@@ -109,10 +107,11 @@ class MemoryReader:
         self.softmax_scale, self.residual_fraction = softmax_scale, residual_fraction
         self.searches, self.picks, self.trace = 0, 0, None
 
-    def attend(self, q, k, v, cache):
+    def attend(self, q, k, v, cache, newest=0):
         """q (B, nh, T, hs) of the newest rows, k and v (B, nh, S, hs) of all -> y (B, nh, n, hs) of the newest n >= T rows.
 
         n > T where `select` is 'last' and the newest row picks otherwise than the row before it did: then earlier rows change.
+        `newest`: how many rows are wanted at least, 0 is all.
         """
         if self.method == 4:
             return self.attend_extended(q, k, v)
@@ -120,7 +119,8 @@ class MemoryReader:
         change, known = self.kept(v, cache)
         if self.select == 'last':  # the newest row picks for all rows
             picked = self.pick(attention_weights(q[:, :, -1:], k))  # (B, nh, 1, S)
-            weights = attention_weights(queries[:, :, self.first_changed_row(picked, cache):], k)
+            first = max(self.first_changed_row(picked, cache), cache.end - newest if newest else 0)
+            weights = attention_weights(queries[:, :, first:], k)
             return self.replace(picked, weights, queries, k, v, change, known)
         if q.size(2) <= ROWS:  # each row picks for itself
             weights = attention_weights(q, k)  # (B, nh, T, S)
@@ -146,9 +146,8 @@ class MemoryReader:
             picked = torch.zeros_like(weights, dtype=torch.bool)
             picked[..., 0] = first
         else:
-            seen = S if n == 1 else torch.arange(S - n + 1, S + 1, dtype=torch.float64, device=weights.device).unsqueeze(-1)
-            enough = 1 / (self.memory_fraction * seen)  # t tokens are seen
-            picked = weights >= (enough if n == 1 else enough.float())
+            seen = torch.arange(S - n + 1, S + 1, device=weights.device).unsqueeze(-1)  # t, the tokens that a row sees
+            picked = weights >= 1 / (self.memory_fraction * seen)
             picked[..., 0].logical_and_(first)
         return picked if len(self.heads) == weights.size(1) else picked & self.head_mask(weights.device)
 
@@ -233,10 +232,10 @@ class Linear(nn.Linear):
 
     def pack(self):
         """The packed weight is opaque: it keeps its numbers, to be read by to_dense(), but can no more be trained."""
-        weight = self.weight.detach()
-        native = weight.dtype == torch.float32 or weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        if torch.backends.mkldnn.is_available() and native:
-            packed = torch.ops.mkldnn._reorder_linear_weight(weight, 64)  # made for 64 rows, as fast for one and for many
+        weight, onednn = self.weight.detach(), torch.ops.mkldnn
+        if torch.backends.mkldnn.is_available() and (weight.dtype == torch.float32
+                                                     or weight.dtype == torch.bfloat16 and onednn._is_mkldnn_bf16_supported()):
+            packed = onednn._reorder_linear_weight(weight, 64)  # made for 64 rows, as fast for one and for many
             self.weight = nn.Parameter(packed, requires_grad=False)
 
     def forward(self, x):
@@ -274,6 +273,7 @@ class CausalSelfAttention(nn.Module):
         """x (B, T, C) -> (B, n, C) of the newest rows, see Block."""
         B, T, C = x.shape
         heads = self.c_attn(x).view(B, T, 3 * self.n_head, -1).transpose(1, 2)  # (B, 3 nh, T, hs)
+        dtype = heads.dtype
         if x.device.type == 'cpu' and not self.training:
             heads = heads.float()  # a CPU's attention in bfloat16 is slower, and less exact
         q, kv = heads.split([self.n_head, 2 * self.n_head], dim=1)
@@ -283,9 +283,9 @@ class CausalSelfAttention(nn.Module):
         if self.memory is None:
             y = self.attend(q[:, :, -newest:], k, v)
         else:
-            y = self.memory.attend(q, k, v, cache)[:, :, -newest:]
+            y = self.memory.attend(q, k, v, cache, newest)[:, :, -newest:]
         y = y.transpose(1, 2).reshape(B, -1, C)  # heads side by side
-        return self.resid_dropout(self.c_proj(y.to(x.dtype)))
+        return self.resid_dropout(self.c_proj(y.to(dtype)))
 
     def attend(self, q, k, v):
         """Plain causal attention: q (B, nh, T, hs) of the newest rows, k and v (B, nh, S, hs) -> (B, nh, T, hs)."""
@@ -515,6 +515,8 @@ class GPT(nn.Module):
             if shared:
                 cache.expand(len(chunk))
                 logits = logits.expand(len(chunk), -1)
+                for reader in self.readers.values():
+                    reader.searches, reader.picks = len(chunk) * reader.searches, len(chunk) * reader.picks
             idx = torch.cat((idx, sample(logits, temperature, top_k, generators)), dim=1)
         return idx
 
@@ -553,7 +555,13 @@ class GPT(nn.Module):
         return self.eval()
 
     def freeze(self):
-        """For inference alone from now on, and to stay on its device: keeps the fingerprint, and on a CPU packs the weights."""
+        """For inference alone from now on: keeps the fingerprint, and on a CPU packs the weights.
+
+        The model is then not to be trained, loaded into, moved, cast or pickled; `save_pretrained` still writes it.
+        """
+        if self.frozen:
+            return
+        self.requires_grad_(False)
         self.frozen = self.fingerprint()
         if self.transformer.wte.weight.device.type == 'cpu':
             for layer in self.modules():
@@ -580,63 +588,6 @@ class GPT(nn.Module):
             digest.update(f'{name} {tuple(p.shape)}'.encode())
             digest.update(numbers.cpu().view(torch.int16).numpy().tobytes())
         return digest.hexdigest()[:32]
-
-
-def sample(logits, temperature, top_k, generators):
-    """logits (B, vocab_size) -> drawn ids (B, 1); with generators, each row by its own."""
-    logits = logits.float()
-    if generators is not None and not logits.is_cuda and races_are_known():
-        return race(*likeliest(logits, temperature, top_k), logits.size(-1), generators)
-    logits = logits / temperature
-    if top_k is not None:
-        kth = logits.topk(min(top_k, logits.size(-1))).values[:, [-1]]
-        logits = logits.masked_fill(logits < kth, -math.inf)
-    probs = F.softmax(logits, dim=-1)
-    if generators is None:
-        return torch.multinomial(probs, num_samples=1)
-    return torch.cat([torch.multinomial(row, 1, generator=g)[None] for row, g in zip(probs, generators)])
-
-
-def likeliest(logits, temperature, top_k):
-    """logits / temperature (B, n) of the top_k likeliest ids, and of those as likely as the last, and these ids (B, n).
-
-    Rows that have fewer are filled with -inf.
-    """
-    V = logits.size(-1)
-    if top_k is None:
-        return logits / temperature, torch.arange(V).expand(logits.shape)
-    k, n = min(top_k, V), min(top_k + 32, V)
-    while True:
-        values, ids = logits.topk(n)
-        values = values / temperature
-        kth = values[:, [k - 1]]
-        if n == V or (values[:, -1:] < kth).all():
-            return values.masked_fill(values < kth, -math.inf), ids
-        n = min(2 * n, V)
-
-
-def race(logits, ids, V, generators):
-    """What torch.multinomial draws from each row's softmax over V ids, where all but `ids` (B, n), of `logits` (B, n), have none.
-
-    It draws an exponential time for every id, -log(1 - u), and takes the first to arrive, argmax of p / time. Here every u is drawn,
-    so that the generator stands where it would, but only those that can win become times: at a fifth of its cost for n = 200.
-    """
-    if not logits.amax(-1).isfinite().all():
-        raise ValueError("the logits are not finite: the model's weights are damaged, or its dtype is too narrow for them")
-    u, drawn = torch.empty(ids.shape, dtype=torch.float64), torch.empty(V, dtype=torch.float64)
-    for row, generator in enumerate(generators):
-        u[row] = torch.rand(V, dtype=torch.float64, generator=generator, out=drawn)[ids[row]]
-    times = -torch.log1p(-u).float()
-    return ids.gather(1, (F.softmax(logits, dim=-1) / times).argmax(-1, keepdim=True))
-
-
-@functools.cache
-def races_are_known():
-    """Whether this torch's multinomial draws as `race` does: other builds could use another stream of random numbers."""
-    logits = torch.linspace(-1, 1, 64)[None]
-    generators = [torch.Generator().manual_seed(seed) for seed in (1, 1)]
-    drawn = [race(logits, torch.arange(64)[None], 64, generators[:1]).item() for _ in range(8)]
-    return drawn == [torch.multinomial(F.softmax(logits[0], -1), 1, generator=generators[1]).item() for _ in range(8)]
 
 
 def check_indices(kind, given, count):

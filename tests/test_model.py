@@ -12,7 +12,8 @@ from conftest import PROMPT, tiny_model
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from model import GPT, Cache, races_are_known, sample
+from model import GPT, Cache
+from sampling import races_are_known, sample
 
 SHAPES = [
     dict(n_layer=1, n_head=1, n_embd=8, vocab_size=60, n_positions=16),
@@ -237,7 +238,8 @@ def test_a_frozen_model_computes_the_same_and_is_the_same_in_a_file(dtype, model
     model.to(dtype)
     before, fingerprint, parameters = model(IDX)[0], model.fingerprint(), model.get_num_params()
     model.freeze()
-    assert torch.backends.mkldnn.is_available() <= model.lm_head.weight.is_mkldnn
+    if dtype == torch.float32 and torch.backends.mkldnn.is_available():
+        assert model.lm_head.weight.is_mkldnn, 'or the fast path is not what is tested'
     assert (model.fingerprint(), model.get_num_params()) == (fingerprint, parameters)
     for T in (1, 2, IDX.size(1)):
         close = {'atol': 1e-4, 'rtol': 1e-4} if dtype == torch.float32 else {'atol': 0.5, 'rtol': 0.05}

@@ -31,9 +31,20 @@ SETTINGS = {
 READINGS = [(name, select) for name in SETTINGS for select in ('last', 'each')]
 
 
-@pytest.fixture(scope='module')
-def golden_model():
-    return GPT.from_pretrained(os.path.join(GOLDEN, 'toy_gpt2'))
+@pytest.fixture(scope='module', params=['as it comes', 'frozen'])
+def golden_model(request):
+    model = GPT.from_pretrained(os.path.join(GOLDEN, 'toy_gpt2'))
+    if request.param == 'frozen':
+        model.freeze()
+    return model
+
+
+@pytest.fixture(params=['as it comes', 'frozen'])
+def model(request):
+    model = tiny_model()
+    if request.param == 'frozen':
+        model.freeze()
+    return model
 
 
 def attach_golden(model, case):
@@ -102,6 +113,25 @@ def test_generate_equals_the_definition_past_the_end_of_the_context(model, memor
         window = text[:end][-32:]
         expected = slow_logits(model, memory, window, **SETTINGS[name], select=select)[-1]
         assert expected[text[end]] > expected.max() - 1e-3
+
+
+@pytest.mark.parametrize(('name', 'select'), READINGS)
+def test_large_searches_read_the_same(model, memory, name, select, monkeypatch):
+    model.attach_memory(memory, **SETTINGS[name], select=select)
+    expected = all_logits(model)
+    monkeypatch.setattr('memory.LARGE', 0)
+    monkeypatch.setattr('memory.PIECE', {'cpu': 50})
+    torch.testing.assert_close(all_logits(model), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_missing_neighbour_weighs_nothing(model, memory, monkeypatch):
+    given = torch.randn(3, 3, 8, generator=torch.Generator().manual_seed(0))
+    whole = memory.read(0, torch.tensor([0, 0, 1]), *given, 2, 1, 1.0, 0.0)
+    search = memory._search
+    monkeypatch.setattr(memory, '_search', lambda layer, heads, queries, k: tuple(
+        torch.nn.functional.pad(x, (0, 2), value=-1) for x in search(layer, heads, queries, k)))
+    for one, other in zip(memory.read(0, torch.tensor([0, 0, 1]), *given, 2, 1, 1.0, 0.0), whole, strict=True):
+        torch.testing.assert_close(one if one.shape == other.shape else one[:, :2], other)
 
 
 def test_tokens_of_the_past_never_change_under_each(model, memory):
@@ -191,7 +221,7 @@ def test_a_batch_searches_as_often_as_its_rows_alone(model, memory, select):
 
 
 @pytest.mark.parametrize(('name', 'select'), READINGS)
-def test_rows_that_share_their_prompt_share_its_look_ups_and_nothing_else(model, memory, name, select):
+def test_rows_that_share_their_prompt_go_their_own_ways_and_count_as_alone(model, memory, name, select):
     model.attach_memory(memory, **SETTINGS[name], select=select)
     seeds, idx = [5, 6, 7], torch.tensor([PROMPT])
     texts = model.generate(idx.expand(3, -1), 25, 0.9, 20, seeds)  # past the end of the context
@@ -199,10 +229,9 @@ def test_rows_that_share_their_prompt_share_its_look_ups_and_nothing_else(model,
     for seed, text in zip(seeds, texts, strict=True):
         assert model.generate(idx, 25, 0.9, 20, [seed])[0].tolist() == text.tolist()
         alone.append((model.searches, model.picks))
-    model.generate(idx, 1)
     for layer in model.readers:
+        assert searches[layer] == sum(searched[layer] for searched, _ in alone)
         assert picks[layer] == sum(picked[layer] for _, picked in alone)
-        assert searches[layer] == sum(searched[layer] for searched, _ in alone) - 2 * model.searches[layer]
 
 
 @pytest.mark.parametrize('name', SETTINGS)
@@ -317,7 +346,9 @@ def test_bfloat16_reads_a_memory_written_in_float32(settings):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')
 @pytest.mark.parametrize(('name', 'select'), READINGS)
-def test_a_gpu_reads_as_the_cpu_does(model, memory, name, select):
+def test_a_gpu_reads_as_the_cpu_does(name, select):
+    model = tiny_model()
+    memory = PersistentMemory.from_tokens(model, REMEMBERED, layers=(0, 1, 2))
     model.attach_memory(memory, **SETTINGS[name], select=select)
     expected = all_logits(model)
     model.cuda()

@@ -18,7 +18,8 @@ SHORT = {  # appended to the commands of a script
     'train.py': ['--max_iters=1', '--eval_iters=1', '--eval_interval=1', '--batch_size=2', '--export_dir='],
     'data/tinyworld/prepare.py': ['--train_documents=200', '--val_documents=20'],
     'build_memory.py': [],
-    'bench.py': ['--stored_tokens=20', '--rows=1', '--repeats=1'],
+    'bench.py': ['--models=assets/tinyworld', '--stored_tokens=20', '--contexts=16', '--curve_tokens=20', '--repeats=1',
+                 "--workloads=[{'rows': 1, 'prompt': 16, 'new': 2}]"],
     'sample.py': ['--max_new_tokens=4', '--num_samples=2'],
 }
 
