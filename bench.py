@@ -19,9 +19,10 @@ from configurator import configure, one_line_errors
 
 # -----------------------------------------------------------------------------
 models = 'random,assets/tinyworld'  # 'random' is a GPT-2 of 124M with random weights, else a hub name or a folder
-parts = 'write,curves,build,load,search'  # what to measure
-workloads = [{'rows': 1, 'prompt': 16, 'new': 50}, {'rows': 1, 'prompt': 256, 'new': 50}, {'rows': 1, 'prompt': 900, 'new': 50},
-             {'rows': 100, 'prompt': 16, 'new': 100}, {'rows': 100, 'prompt': 256, 'new': 20}, {'rows': 100, 'prompt': 900, 'new': 10}]
+parts = 'build,load,search,curves,write'  # what to measure
+workloads = [{'rows': 1, 'prompt': 16, 'new': 50}, {'rows': 1, 'prompt': 256, 'new': 20}, {'rows': 1, 'prompt': 900, 'new': 50},
+             {'rows': 100, 'prompt': 16, 'new': 100}, {'rows': 20, 'prompt': 16, 'new': 100, 'only': 'last'},
+             {'rows': 100, 'prompt': 256, 'new': 5}, {'rows': 100, 'prompt': 900, 'new': 5}]  # only: contenders whose name has it
 stored_tokens = (141, 10000, 100000)  # M
 contexts = (16, 64, 128, 256, 512, 750, 1000)  # of the curve over context, at the first of stored_tokens
 curve_tokens = (100, 1000, 10000, 100000)  # of the curve over memory, at a context of 256
@@ -181,7 +182,7 @@ def writers(folder, work):
         found[name] = lambda n=new: seconds(lambda: run(min(n, new))) / (rows * min(n, new))
         searches[name] = lambda: {layer: n / (rows * new) for layer, n in model.searches.items()}
 
-    many, first, small = rows > 1, work == workloads[0], stored_tokens[0]
+    many, first, small, only = rows > 1, work == workloads[0], stored_tokens[0], work.get('only', '')
     if not (many and T > 16):  # without a shared prompt a round would take minutes; 20 tokens a row are enough
         found['Hugging Face'] = hugging_face(folder, idx.expand(rows, -1), min(new, 20) if many else new)
     for name, how in {'everything again': None, AGAIN_LATE: settings[LATE]}.items():
@@ -189,13 +190,13 @@ def writers(folder, work):
     write('plain', exact)
     write('plain, bfloat16', half)
     for name, how in settings.items():
-        if first or name in (EACH, 'method 4') or name in MAIN and not many or name == LATE and T <= 16:
+        if first or name in (EACH, LATE, 'method 4') and not many or name == EACH or only and name == LATE:
             write(f'{name}, {small}', exact, small, how)
-    for M in stored_tokens[1:] if not (many and T <= 16) else ():
-        for name in MAIN if first else [EACH]:
+    for M in stored_tokens[1:2] if many else stored_tokens[1:]:
+        for name in MAIN if first else [EACH] if not (many and T <= 16) else []:
             write(f'{name}, {M}', exact, M, settings[name])
     write(f'{EACH}, {small}, bfloat16', half, small, settings[EACH])
-    return found, searches
+    return {name: function for name, function in found.items() if only in name}, searches
 
 
 def hugging_face(folder, idx, new):
@@ -243,7 +244,7 @@ def measure_writing(folder):
         for row in table:
             print(f"  {row['name']:44}{row['ms'][0]:9.2f} [{row['ms'][1]:.2f} {row['ms'][2]:.2f}]".ljust(76)
                   + ''.join(f"{1 / row[of]:8.2f}" if row[of] else ' ' * 8 for of in ('of_hugging_face', 'of_again', 'of_again_last'))
-                  + f"{row['of_plain']:8.2f}{row['searches']:9.2f}", flush=True)
+                  + (f"{row['of_plain']:8.2f}" if row['of_plain'] else ' ' * 8) + f"{row['searches']:9.2f}", flush=True)
     return results
 
 
@@ -415,23 +416,22 @@ def search_times(memory, rows):
 
 # ---- all of it ----
 
-def publish(result):
-    """For each model its numbers and its figures."""
+def publish(model):
+    """A model's numbers and figures."""
     from atomic import whole_files
     from figures import png, speed_curves, speed_of_writing
     with whole_files(publish_dir) as beside:
-        for model in result['models']:
-            path = os.path.join(beside, os.path.basename(model['model'].rstrip('/')))
-            with open(f'{path}.json', 'w') as f:
-                json.dump({**result, 'models': [model]}, f, indent=1)
-            for part, draw in (('write', speed_of_writing), ('curves', speed_curves)):
-                if part in model:
-                    with open(f'{path}_{part}.png', 'wb') as f:
-                        f.write(png(draw(model)))
+        path = os.path.join(beside, os.path.basename(model['model'].rstrip('/')))
+        with open(f'{path}.json', 'w') as f:
+            json.dump({'machine': machine(), 'config': config, 'models': [model]}, f, indent=1)
+        for part, draw in (('write', speed_of_writing), ('curves', speed_curves)):
+            if part in model:
+                with open(f'{path}_{part}.png', 'wb') as f:
+                    f.write(png(draw(model)))
 
 
-MEASURES = {'write': measure_writing, 'curves': measure_curves, 'build': measure_building, 'load': measure_loading,
-            'search': measure_search}
+MEASURES = {'build': measure_building, 'load': measure_loading, 'search': measure_search, 'curves': measure_curves,
+            'write': measure_writing}
 
 
 def check_settings():
@@ -441,7 +441,8 @@ def check_settings():
     if repeats < 1 or min(*stored_tokens, *contexts, *curve_tokens, memory_k) < 1 or not (stored_tokens and contexts and curve_tokens):
         raise ValueError("repeats, memory_k, stored_tokens, contexts and curve_tokens must be 1 or more, and none of them empty")
     for work in workloads:
-        if set(work) != {'rows', 'prompt', 'new'} or not all(type(n) is int and n >= 1 for n in work.values()):
+        numbers = [work.get(name) for name in ('rows', 'prompt', 'new')]
+        if set(work) - {'rows', 'prompt', 'new', 'only'} or not all(type(n) is int and n >= 1 for n in numbers):
             raise ValueError(f"the workload {work} is not like {{'rows': 1, 'prompt': 16, 'new': 50}}, with numbers from 1 on")
     if not memory_layers or min(memory_layers) < 0 or threads < 0:
         raise ValueError(f"memory_layers is {memory_layers}, threads is {threads}: name at least one layer, and nothing below 0")
@@ -480,9 +481,13 @@ def measure(name):
         print(f"\n== {name}: {c.n_layer} layers, {c.n_head} heads, n_embd {c.n_embd}, {model.get_num_params() / 1e6:.1f} M parameters; "
               f"layers {reading_layers(c.n_layer)} read, k {memory_k}, MF {memory_fraction}, BF {bookkeeping_fraction}")
         del model
-        return {'model': name, 'n_layer': c.n_layer, 'n_head': c.n_head, 'n_embd': c.n_embd, 'block_size': c.block_size,
-                'layers': reading_layers(c.n_layer), 'floors': floors(folder),
-                **{part: MEASURES[part](folder) for part in parts.split(',')}}
+        result = {'model': name, 'n_layer': c.n_layer, 'n_head': c.n_head, 'n_embd': c.n_embd, 'block_size': c.block_size,
+                  'layers': reading_layers(c.n_layer), 'floors': floors(folder)}
+        for part in parts.split(','):
+            result[part] = MEASURES[part](folder)
+            if publish_dir:  # what is measured is kept, whatever comes
+                publish(result)
+        return result
 
 
 def main():
@@ -492,10 +497,7 @@ def main():
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     print(', '.join(f"{name} {value}" for name, value in machine().items()))
-    result = {'machine': machine(), 'config': config, 'models': [measure(name) for name in models.split(',')]}
-    if publish_dir:
-        publish(result)
-    print(json.dumps(result))
+    print(json.dumps({'machine': machine(), 'config': config, 'models': [measure(name) for name in models.split(',')]}))
 
 
 if __name__ == '__main__':

@@ -42,10 +42,10 @@ def test_every_part_is_measured_printed_and_published(run, folder, tmp_path):
 
 
 @pytest.mark.parametrize(('wrong', 'message'), [
-    ('--parts=write,nothing', 'parts names nothing, expected some of write,curves,build,load,search'),
+    ('--parts=write,nothing', 'parts names nothing, expected some of build,load,search,curves,write'),
     ("--workloads=[{'rows': 1}]", 'is not like'),
     ("--workloads=[{'rows': 0, 'prompt': 16, 'new': 1}]", 'with numbers from 1 on'),
-    ('--workloads=[]', 'workloads is empty'),
+    ('--workloads=[]', 'no workload or no context fits'),
     ("--workloads=[{'rows': 'a', 'prompt': 16, 'new': 1}]", 'with numbers from 1 on'),
     ('--repeats=0', 'must be 1 or more'),
     ('--memory_layers=()', 'at least one layer'),
