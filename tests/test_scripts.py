@@ -354,6 +354,13 @@ def test_a_missing_checkpoint_is_one_line(run, tmp_path):
     assert 'no checkpoint' in err
 
 
+def test_compile_on_a_cpu_says_that_it_is_not_done_and_writes_the_same(run):
+    plain, (code, out, err) = run('sample.py', *ONE, '--device=cpu'), run('sample.py', *ONE, '--device=cpu', '--compile=True')
+    assert code == 0
+    assert 'compile: not on a CPU' in err
+    assert out.splitlines()[:-1] == plain[1].splitlines()[:-1], 'the last line is the speed'
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has CUDA')
 def test_cuda_where_there_is_none_is_one_line(run):
     code, _, err = run('sample.py', *ONE, '--device=cuda')
