@@ -477,9 +477,12 @@ def measure(name):
     with folder_of_model(name) as folder:
         model = ours(folder, 'float32')
         c = model.config
-        fitting(c.block_size)
+        works, lengths = fitting(c.block_size)
         print(f"\n== {name}: {c.n_layer} layers, {c.n_head} heads, n_embd {c.n_embd}, {model.get_num_params() / 1e6:.1f} M parameters; "
               f"layers {reading_layers(c.n_layer)} read, k {memory_k}, MF {memory_fraction}, BF {bookkeeping_fraction}")
+        if (len(works), len(lengths)) < (len(workloads), len(contexts)):
+            print(f"  left out, longer than its {c.block_size} tokens: {len(workloads) - len(works)} workloads, "
+                  f"{len(contexts) - len(lengths)} contexts")
         del model
         result = {'model': name, 'n_layer': c.n_layer, 'n_head': c.n_head, 'n_embd': c.n_embd, 'block_size': c.block_size,
                   'layers': reading_layers(c.n_layer), 'floors': floors(folder)}
