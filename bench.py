@@ -43,7 +43,6 @@ import resource  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 
-import faiss  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 from tqdm import tqdm  # noqa: E402
@@ -122,8 +121,9 @@ def take_turns(contenders, label, *warm):
 
 def spread(times, scale=1.0):
     """-> median and quartiles of some times, scaled."""
-    quartiles = statistics.quantiles(times, n=4, method='inclusive') if len(times) > 1 else times * 3
-    return [scale * q for q in (quartiles[1], quartiles[0], quartiles[2])]
+    from stats import quartiles
+    found = quartiles(times)
+    return [scale * found[name] for name in ('median', 'q1', 'q3')]
 
 
 def ratio(times, name, base):
@@ -269,9 +269,7 @@ def steps(model, memory, how, idx, n):
     searched = []
 
     def step(token):
-        model.detach_memory()
-        for layer, reader in readers.items():
-            model.transformer.h[layer].attn.memory = reader
+        model.readers = readers
         model.start_count()
         with torch.no_grad():
             logits = model.lm_head(model.hidden(token, cache, newest=1)[:, -1])
@@ -459,10 +457,10 @@ def fitting(block_size):
 
 def machine():
     """What the times depend on."""
+    from experiment import versions
     name = torch.cuda.get_device_name() if where() != 'cpu' else cpu_name()
     return {'device': name, 'cores': os.cpu_count(), 'torch_threads': torch.get_num_threads(), 'faiss_threads': 1,
-            'system': platform.system(), 'python': platform.python_version(), 'torch': torch.__version__, 'faiss': faiss.__version__,
-            'transformers': transformers.__version__}
+            'system': platform.system(), **versions()}
 
 
 def cpu_name():

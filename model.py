@@ -404,6 +404,11 @@ class GPT(nn.Module):
         """{layer: MemoryReader} of the layers that read."""
         return {layer: block.attn.memory for layer, block in enumerate(self.transformer.h) if block.attn.memory is not None}
 
+    @readers.setter
+    def readers(self, readers):
+        for layer, block in enumerate(self.transformer.h):
+            block.attn.memory = readers.get(layer)
+
     @property
     def searches(self):
         """{layer: token-heads looked up} in the last forward or generate."""
@@ -446,15 +451,13 @@ class GPT(nn.Module):
         self.detach_memory()
         if len(memory) == 0:
             return
-        for layer in layers:
-            self.transformer.h[layer].attn.memory = MemoryReader(
-                memory, layer, heads or tuple(range(self.config.n_head)), k, method, memory_fraction, bookkeeping_fraction,
-                softmax_scale, residual_fraction, select)
+        heads = heads or tuple(range(self.config.n_head))
+        self.readers = {layer: MemoryReader(memory, layer, heads, k, method, memory_fraction, bookkeeping_fraction, softmax_scale,
+                                            residual_fraction, select) for layer in layers}
 
     def detach_memory(self):
         """Back to exactly the plain model."""
-        for block in self.transformer.h:
-            block.attn.memory = None
+        self.readers = {}
 
     @contextlib.contextmanager
     def plain(self):
@@ -464,8 +467,7 @@ class GPT(nn.Module):
         try:
             yield
         finally:
-            for layer, reader in readers.items():
-                self.transformer.h[layer].attn.memory = reader
+            self.readers = readers
 
     @torch.no_grad()
     def keys_values(self, idx, layers):
