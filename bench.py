@@ -121,7 +121,7 @@ def take_turns(contenders, label, *warm):
 
 def spread(times, scale=1.0):
     """-> median and quartiles of some times, scaled."""
-    from stats import quartiles
+    from lab.stats import quartiles
     found = quartiles(times)
     return [scale * found[name] for name in ('median', 'q1', 'q3')]
 
@@ -416,8 +416,8 @@ def search_times(memory, rows):
 
 def publish(model):
     """A model's numbers and figures."""
-    from atomic import whole_files
-    from figures import png, speed_curves, speed_of_writing
+    from core.atomic import whole_files
+    from lab.figures import png, speed_curves, speed_of_writing
     with whole_files(publish_dir) as beside:
         path = os.path.join(beside, os.path.basename(model['model'].rstrip('/')))
         with open(f'{path}.json', 'w') as f:
@@ -457,7 +457,7 @@ def fitting(block_size):
 
 def machine():
     """What the times depend on."""
-    from experiment import versions
+    from lab.experiment import versions
     name = torch.cuda.get_device_name() if where() != 'cpu' else cpu_name()
     return {'device': name, 'cores': os.cpu_count(), 'torch_threads': torch.get_num_threads(), 'faiss_threads': 1,
             'system': platform.system(), **versions()}

@@ -28,7 +28,7 @@ import os  # noqa: E402
 
 from tqdm import tqdm  # noqa: E402
 
-from atomic import folder_of, whole_files  # noqa: E402
+from core.atomic import folder_of, whole_files  # noqa: E402
 
 
 def read_texts():

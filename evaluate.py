@@ -72,11 +72,10 @@ compile = False  # torch.compile, on a GPU
 # -----------------------------------------------------------------------------
 config = configure(globals())
 
-import finder  # noqa: E402, settings are checked before the slow imports
-import report  # noqa: E402
-from experiment import ENGINES, Results, check_layers, check_point, model_of, points_of, run_all  # noqa: E402
-from figures import FIGURES, maps, png  # noqa: E402
-from stats import perplexity  # noqa: E402
+from lab import finder, report  # noqa: E402, settings are checked before the slow imports
+from lab.experiment import ENGINES, Results, check_layers, check_point, model_of, points_of, run_all  # noqa: E402
+from lab.figures import FIGURES, maps, png  # noqa: E402
+from lab.stats import perplexity  # noqa: E402
 
 
 def config_files():

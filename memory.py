@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from atomic import folder_of, whole_files
+from core.atomic import folder_of, whole_files
 
 FORMAT_VERSION = 1
 LARGE = 1_000_000  # look-ups times rows, from which FAISS, a head at a time, is behind one product for all heads (bench.py)

@@ -15,8 +15,8 @@ import torch
 import torch.nn as nn
 from torch.nn import functional as F
 
-import pretrained
-from sampling import sample
+from core import weights as pretrained
+from core.sampling import sample
 
 
 @dataclass

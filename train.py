@@ -59,10 +59,10 @@ import numpy as np  # noqa: E402, settings are checked before the slow imports
 import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from atomic import whole_files  # noqa: E402
+from core.atomic import whole_files  # noqa: E402
+from core.weights import read_checkpoint  # noqa: E402
 from load import pick_device, tokenizer_of_folder  # noqa: E402
 from model import GPT, GPTConfig  # noqa: E402
-from pretrained import read_checkpoint  # noqa: E402
 
 
 class Batches:

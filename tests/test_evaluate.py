@@ -20,12 +20,8 @@ import torch
 from conftest import PROMPT, ROOT, slow_pick, tiny_model
 
 import configurator
-import experiment
-import facts
-import finder
-import measures
-import stats
-from figures import FIGURES
+from lab import experiment, facts, finder, measures, stats
+from lab.figures import FIGURES
 from load import load_model, tokenizer_of_folder
 from memory import PersistentMemory
 

@@ -12,8 +12,8 @@ from conftest import PROMPT, tiny_model
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from core.sampling import races_are_known, sample
 from model import GPT, Cache
-from sampling import races_are_known, sample
 
 SHAPES = [
     dict(n_layer=1, n_head=1, n_embd=8, vocab_size=60, n_positions=16),

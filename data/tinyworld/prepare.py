@@ -30,7 +30,7 @@ import numpy as np  # noqa: E402
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from atomic import whole_files  # noqa: E402
+from core.atomic import whole_files  # noqa: E402
 from data.tinyworld import grammar  # noqa: E402
 
 

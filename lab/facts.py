@@ -14,8 +14,8 @@ from collections import namedtuple
 import torch
 
 from data.tinyworld import grammar
+from lab.measures import answer_probability, damage, is_right, point_seeds, remember, write
 from load import attach
-from measures import answer_probability, damage, is_right, point_seeds, remember, write
 
 Fact = namedtuple('Fact', 'paragraph question answer other')  # other: a wrong answer of the same kind
 

@@ -9,8 +9,7 @@ import itertools
 
 import numpy as np
 
-import experiment
-import stats
+from lab import experiment, stats
 from load import seed_list
 
 GOALS = {'positive': ('sentence_compound', 1), 'negative': ('sentence_compound', -1), 'answer': ('probability', 1)}

@@ -5,6 +5,7 @@ B batch, V vocab_size, n candidates.
 """
 import functools
 import math
+import random
 
 import torch
 from torch.nn import functional as F
@@ -65,3 +66,14 @@ def races_are_known():
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 1)]
     drawn = [race(logits, torch.arange(64)[None], 64, generators[:1]).item() for _ in range(8)]
     return drawn == [torch.multinomial(F.softmax(logits[0], -1), 1, generator=generators[1]).item() for _ in range(8)]
+
+
+def seed_list(seed, n):
+    """n different seeds: `seed`, then those that random.Random(seed) draws below 100,000. 1337 begins with the write-up's five."""
+    if not 1 <= n <= 50_000:
+        raise ValueError(f"{n} seeds were asked for, expected 1 to 50,000")
+    seeds = dict.fromkeys([1337, 2658, 8932, 2179, 9671] if seed == 1337 else [seed])  # keeps their order
+    rng = random.Random(seed)
+    while len(seeds) < n:
+        seeds[rng.randrange(100_000)] = None
+    return list(seeds)[:n]

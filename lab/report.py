@@ -6,10 +6,10 @@ import os
 
 import numpy as np
 
-import stats
-from atomic import whole_files
-from experiment import APART, SHORT, label_of
-from measures import rounded
+from core.atomic import whole_files
+from lab import stats
+from lab.experiment import APART, SHORT, label_of
+from lab.measures import rounded
 
 HOW_TO_READ = {
     'sentiment': "compound: VADER's, of the text without its prompt, median [quartiles] (95 % interval of the median). It is a squashed "

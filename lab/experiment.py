@@ -19,11 +19,11 @@ import torch
 import transformers
 from tqdm import tqdm
 
-import facts
-import measures
 from configurator import fitted
+from lab import facts, measures
 from load import load_model, read_text
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MEASURES = {'sentiment': measures.sentiment, 'recall': measures.recall, 'facts': facts.facts, 'look_ups': measures.look_ups}
 RECORD_VERSIONS = {'recall': 2, 'facts': 2}  # part of a run's id: another where a measure's numbers come to mean something else
 WHOLE = ('init_from', 'out_dir', 'device', 'dtype', 'compile', 'threads', 'batch_size', 'held_out_text', 'num_held_out', 'measure')
@@ -226,7 +226,7 @@ def commit():
     """Of this repository, with -dirty where files differ from it; '' outside of one."""
     command = ['git', 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*']
     try:
-        return subprocess.run(command, cwd=os.path.dirname(os.path.abspath(__file__)), capture_output=True, text=True).stdout.strip()
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
     except OSError:
         return ''
 
@@ -307,7 +307,7 @@ def run_on_ray(all_settings, config):
     if 'RAY_ADDRESS' in os.environ and config['init_from'] == 'resume':
         raise ValueError("a cluster gets no checkpoints of ours: export the model to a folder and name that as init_from")
     threads = config['threads'] or torch.get_num_threads()
-    here = os.path.dirname(os.path.abspath(__file__))
+    here = ROOT
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
     elsewhere = {'working_dir': here, 'excludes': ['.git', '.venv', 'out*', 'wandb', 'tests', '*.bin', '*.pt']}
     environment = elsewhere if 'RAY_ADDRESS' in os.environ else {'env_vars': {'PYTHONPATH': here}}

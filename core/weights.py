@@ -5,7 +5,7 @@ import os
 
 import torch
 
-from atomic import whole_files
+from core.atomic import whole_files
 
 ACTIVATIONS = {'gelu_new': 'gelu_new', 'gelu_pytorch_tanh': 'gelu_new', 'gelu': 'gelu'}
 

@@ -1,0 +1,1 @@
+"""The laboratory: experiments, their measures, statistics, tables and figures."""
