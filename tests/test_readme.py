@@ -26,7 +26,7 @@ SHORT = {  # appended to the commands of a script
 
 def commands():
     """The lines that begin with '$ ' in the README, in the pages it links, and in the comments of the config files."""
-    configs = sorted(file for file in os.listdir(os.path.join(ROOT, 'config')) if file.endswith('.py'))
+    configs = sorted(file for file in os.listdir(f'{ROOT}/config') if file.endswith('.py'))
     # those written by hand: what evaluate.py writes into assets/ has the commands of whole sweeps
     pages = ['README.md', 'assets/results.md', 'assets/speed.md', 'assets/tinyworld.md']
     lines = []
