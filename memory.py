@@ -1,7 +1,7 @@
 """
 PersistentMemory: the keys and values that attention kept of remembered texts; written, searched, saved and loaded.
 
-Letters as in model.py: nh n_head, hs head size, M stored tokens, K neighbours, N look-ups.
+Letters as in model.py: nh key heads, hs head size, M stored tokens, K neighbours, N look-ups.
 Nothing here knows how a model works: of one it needs `config`, `parameters()`, `fingerprint()`, `keys_values(idx, layers)` and
 `check_ids(idx)`.
 """
@@ -21,6 +21,7 @@ class Layer(NamedTuple):
     """One layer's rows, as they are when they are asked for: what is added later makes another Layer."""
     keys: Index
     values: Table
+    lengths: tuple  # of the texts, in rows
 
 
 class PersistentMemory:
@@ -41,7 +42,7 @@ class PersistentMemory:
         if whole_number('bookkeeping_tokens', bookkeeping_tokens) < 0:
             raise ValueError(f"bookkeeping_tokens is {bookkeeping_tokens}, expected 0 or more positions")
         self.origin, self.bookkeeping_tokens, self.tokenizer = origin, bookkeeping_tokens, tokenizer
-        self.n_head, self.head_size = origin['n_head'], origin['head_size']
+        self.n_head, self.head_size = key_heads(origin), origin['head_size']
         self.partly_from = ''  # the file of which only some layers were loaded
         nothing = torch.zeros(self.n_head, 0, self.head_size)
         parts = {(kind, layer): [nothing] for kind in ('keys', 'values') for layer in self.layers}
@@ -207,7 +208,7 @@ class PersistentMemory:
         Such a folder does not say which model wrote it, so only the sizes are checked. Raises FileNotFoundError, ValueError.
         """
         origin = describe(model)
-        rows, text = old_folder.read(folder, origin['n_head'], origin['head_size']), old_folder.read_text(folder)
+        rows, text = old_folder.read(folder, key_heads(origin), origin['head_size']), old_folder.read_text(folder)
         M = next(iter(rows.values()))[0].size(1)
         return cls.from_rows(origin, rows, [{'source': folder, 'text': text, 'rows': M}], old_folder.old_tokens(text, tokenizer, M))
 
@@ -234,7 +235,8 @@ class Held:
 
     def layer(self, layer):
         if layer not in self._layers:
-            self._layers[layer] = Layer(Index(self.part('keys', layer)), Table(self.part('values', layer)))
+            self._layers[layer] = Layer(Index(self.part('keys', layer)), Table(self.part('values', layer)),
+                                        tuple(text['rows'] for text in self.texts))
         return self._layers[layer]
 
 
@@ -255,19 +257,25 @@ def check_held(layers, held):
                          "build it with memory_layers that include those that read")
 
 
-FIELDS = {'n_head': 'n_head', 'head_size': 'head size', 'n_layer': 'n_layer', 'vocab_size': 'vocabulary',
+FIELDS = {'n_head': 'n_head', 'n_kv_head': 'n_kv_head', 'head_size': 'head size', 'n_layer': 'n_layer', 'vocab_size': 'vocabulary',
           'fingerprint': 'weights of fingerprint'}
 
 
 def describe(model):
     """What a memory keeps of the model that wrote it."""
     c = model.config
-    return {'name': c.name, 'n_layer': c.n_layer, 'n_head': c.n_head, 'head_size': c.n_embd // c.n_head,
+    return {'name': c.name, 'n_layer': c.n_layer, 'n_head': c.n_head, 'n_kv_head': c.n_kv_head, 'head_size': c.head_size,
             'vocab_size': c.vocab_size, 'fingerprint': model.fingerprint()}
+
+
+def key_heads(origin):
+    """How many heads have keys of their own; files of models where all have do not say."""
+    return origin.get('n_kv_head', origin['n_head'])
 
 
 def check_origin(origin, ours):
     """Raises ValueError, naming what differs, unless a memory of this origin was written by the model that `ours` describes."""
+    origin = {**origin, 'n_kv_head': key_heads(origin)}
     for field, label in FIELDS.items():
         if origin[field] != ours[field]:
             raise ValueError(f"memory was written by {origin['name']!r} with {label} {origin[field]}, the model is "

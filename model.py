@@ -1,8 +1,8 @@
 """
-GPT-2 in one file, in the shape and with the names of nanoGPT, and the hook that lets chosen layers read a memory.
+GPT-2 and the Llama family in one file, in the shape and with the names of nanoGPT, and the hook that lets chosen layers read a memory.
 
-Letters, here, in reader.py and in memory.py:
-B batch, T tokens given, S tokens seen (cached and given), C n_embd, nh n_head, hs head size, M stored tokens, K neighbours
+Letters, here, in reader.py and in memory.py: B batch, T tokens given, S tokens seen (cached and given), C n_embd,
+nh n_head, nkv key heads (each serves nh / nkv query heads, one after the other), hs head size, M stored tokens, K neighbours
 """
 import contextlib
 import contextvars
@@ -18,7 +18,8 @@ from core.cache import Cache, Counts, counts_of_last_call
 from core.frozen import WeightState
 from core.generation import check_ids, check_writing, generators_of, write
 from core.packed import Linear
-from reader import Reader, Reading, causal_mask
+from core.rotary import Rotary, turn
+from reader import Heads, Reader, Reading, causal_mask
 
 plain_now = contextvars.ContextVar('plain_now', default=frozenset())  # models that read no memory, a matter of each caller
 
@@ -33,21 +34,42 @@ class GPTConfig:
     dropout: float = 0.0
     bias: bool = True
     n_inner: int = 0  # width of the MLP, 0 is 4 * n_embd
-    activation: str = 'gelu_new'  # GPT-2's tanh form; 'gelu' is the exact one, which nanoGPT trains with
+    mlp: str = 'gelu_new'  # GPT-2's tanh form; 'gelu', the exact one, which nanoGPT trains with; 'silu', gated, Llama's
     layer_norm_epsilon: float = 1e-5
     name: str = ''  # where the weights come from
+    n_kv_head: int = 0  # key heads, 0 is n_head
+    head_size: int = 0  # 0 is n_embd / n_head
+    position: str = 'learned'  # or 'rotary'
+    rope_theta: float = 10000.0
+    rope_scaling: tuple = ()  # Llama 3's, see core/rotary.py
+    norm: str = 'layer'  # or 'rms'
+    qk_norm: bool = False  # of each query and key, before the rotation
+    bias_attn: bool = False  # where `bias` is False: of queries, keys and values, as Qwen2 has it
+    bias_proj: bool = False
+    bias_mlp: bool = False
+    tied: bool = True  # lm_head is wte
+
+    def __post_init__(self):
+        self.n_kv_head = self.n_kv_head or self.n_head
+        if self.n_head < 1 or not self.head_size and self.n_embd % self.n_head != 0:
+            raise ValueError(f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
+        self.head_size = self.head_size or self.n_embd // self.n_head
+        if self.n_head % self.n_kv_head != 0:
+            raise ValueError(f"n_head {self.n_head} is not a multiple of n_kv_head {self.n_kv_head}")
 
 
-class LayerNorm(nn.Module):
-    """Layer normalisation with an optional bias."""
+class Norm(nn.Module):
+    """Layer normalisation with an optional bias; or, for 'rms', by the root mean square alone (Zhang, Sennrich 2019)."""
 
-    def __init__(self, config):
+    def __init__(self, config, size=0):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(config.n_embd))
-        self.bias = nn.Parameter(torch.zeros(config.n_embd)) if config.bias else None
-        self.epsilon = config.layer_norm_epsilon
+        self.weight = nn.Parameter(torch.ones(size or config.n_embd))
+        self.bias = nn.Parameter(torch.zeros(config.n_embd)) if config.bias and config.norm == 'layer' else None
+        self.epsilon, self.rms = config.layer_norm_epsilon, config.norm == 'rms'
 
     def forward(self, x):
+        if self.rms:
+            return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.epsilon)
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.epsilon)
 
 
@@ -55,36 +77,44 @@ class CausalSelfAttention(nn.Module):
 
     def __init__(self, config, layer):
         super().__init__()
-        if config.n_head < 1 or config.n_embd % config.n_head != 0:
-            raise ValueError(f"n_embd {config.n_embd} is not a multiple of n_head {config.n_head}")
-        self.c_attn = Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
-        self.c_proj = Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.n_head, self.n_kv_head, self.head_size = config.n_head, config.n_kv_head, config.head_size
+        heads = self.n_head + 2 * self.n_kv_head
+        self.c_attn = Linear(config.n_embd, heads * self.head_size, bias=config.bias or config.bias_attn)
+        self.c_proj = Linear(self.n_head * self.head_size, config.n_embd, bias=config.bias or config.bias_proj)
+        self.q_norm, self.k_norm = (Norm(config, self.head_size) if config.qk_norm else None for _ in range(2))
         self.resid_dropout = nn.Dropout(config.dropout)
-        self.layer, self.n_head, self.dropout = layer, config.n_head, config.dropout
+        self.layer, self.dropout = layer, config.dropout
 
-    def forward(self, x, cache=None, reader=None, newest=0):
-        """x (B, T, C) -> (B, n, C) of the newest rows, see Block. reader: None is plain GPT-2."""
-        B, T, C = x.shape
-        heads = self.c_attn(x).view(B, T, 3 * self.n_head, -1).transpose(1, 2)  # (B, 3 nh, T, hs)
+    def forward(self, x, at=None, cache=None, reader=None, newest=0):
+        """x (B, T, C) at rotary positions `at` -> (B, n, C) of the newest rows, see Block. reader: None is the plain model."""
+        heads = self.c_attn(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)  # (B, nh + 2 nkv, T, hs)
         dtype = heads.dtype
         if x.device.type == 'cpu' and not self.training:
             heads = heads.float()  # a CPU's attention in bfloat16 is slower, and less exact
-        q, kv = heads.split([self.n_head, 2 * self.n_head], dim=1)
+        plain_q, heads_k, v = heads.split([self.n_head, self.n_kv_head, self.n_kv_head], dim=1)
+        plain_k = heads_k
+        if self.q_norm is not None:
+            plain_q, plain_k = self.q_norm(plain_q), self.k_norm(plain_k)
+        q, k = (plain_q, plain_k) if at is None else (turn(plain_q, at), turn(plain_k, at))
         if cache is not None:
-            kv = cache.append((self.layer, 'kv'), kv)
-        k, v = kv.chunk(2, dim=1)  # (B, nh, S, hs)
+            kv = heads[:, self.n_head:] if k is heads_k else torch.cat((k, v), dim=1)
+            k, v = cache.append((self.layer, 'kv'), kv).chunk(2, dim=1)  # (B, nkv, S, hs)
+            if reader is not None or self.layer in cache.plain_layers:
+                plain_k = k if at is None else cache.append((self.layer, 'plain'), plain_k)
         if reader is None:
             y = self.attend(q[:, :, -newest:], k, v)
         else:
-            y = reader.attend(q, k, v, cache, newest)[:, :, -newest:]
-        y = y.transpose(1, 2).reshape(B, -1, C)  # heads side by side
+            y = reader.attend(Heads(q, k, v, plain_q, plain_k), cache, newest)[:, :, -newest:]
+        y = y.transpose(1, 2).flatten(2)  # heads side by side
         return self.resid_dropout(self.c_proj(y.to(dtype)))
 
     def attend(self, q, k, v):
-        """Plain causal attention: q (B, nh, T, hs) of the newest rows, k and v (B, nh, S, hs) -> (B, nh, T, hs)."""
+        """Plain causal attention: q (B, nh, T, hs) of the newest rows, k and v (B, nkv, S, hs) -> (B, nh, T, hs)."""
         T, S = q.size(2), k.size(2)
-        mask = causal_mask(T, S, q.device) if 1 < T < S else None  # one row sees all, T == S is the kernel's own case
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=1 < T == S,
+        if T == 1:  # one row sees everything, so that the query heads of a key head can be its rows
+            return F.scaled_dot_product_attention(q.reshape(len(q), self.n_kv_head, -1, self.head_size), k, v).view(q.shape)
+        mask = causal_mask(T, S, q.device) if T < S else None  # T == S is the kernel's own case
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=T == S, enable_gqa=self.n_head != self.n_kv_head,
                                               dropout_p=self.dropout if self.training else 0)
 
 
@@ -92,30 +122,35 @@ class MLP(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        n_inner = config.n_inner or 4 * config.n_embd
-        self.c_fc = Linear(config.n_embd, n_inner, bias=config.bias)
-        self.gelu = nn.GELU(approximate='tanh' if config.activation == 'gelu_new' else 'none')
-        self.c_proj = Linear(n_inner, config.n_embd, bias=config.bias)
+        n_inner, self.gated = config.n_inner or 4 * config.n_embd, config.mlp == 'silu'
+        bias = config.bias or config.bias_mlp
+        self.c_fc = Linear(config.n_embd, 2 * n_inner if self.gated else n_inner, bias=bias)  # gated: gate and up side by side
+        self.act = nn.SiLU() if self.gated else nn.GELU(approximate='tanh' if config.mlp == 'gelu_new' else 'none')
+        self.c_proj = Linear(n_inner, config.n_embd, bias=bias)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x):
-        return self.dropout(self.c_proj(self.gelu(self.c_fc(x))))
+        x = self.c_fc(x)
+        if self.gated:
+            gate, x = x.chunk(2, dim=-1)
+            return self.dropout(self.c_proj(self.act(gate) * x))
+        return self.dropout(self.c_proj(self.act(x)))
 
 
 class Block(nn.Module):
 
     def __init__(self, config, layer):
         super().__init__()
-        self.ln_1 = LayerNorm(config)
+        self.ln_1 = Norm(config)
         self.attn = CausalSelfAttention(config, layer)
-        self.ln_2 = LayerNorm(config)
+        self.ln_2 = Norm(config)
         self.mlp = MLP(config)
         self.layer = layer
 
-    def forward(self, x, cache=None, newest=0):
+    def forward(self, x, at=None, cache=None, newest=0):
         """x (B, T, C) of the newest rows -> (B, n, C): n is `newest`, or T for 0; a reading layer may answer with more than T."""
         reader = cache.readers.get(self.layer) if cache is not None else None
-        y = self.attn(self.ln_1(x), cache, reader, newest)
+        y = self.attn(self.ln_1(x), at, cache, reader, newest)
         if reader is not None:
             x = cache.append((self.layer, 'x'), x)
         x = x[:, -y.size(1):] + y
@@ -127,15 +162,18 @@ class GPT(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config, self.readers, self.state = config, {}, WeightState()
+        rotary = config.position == 'rotary'
+        self.rotary = Rotary(config.head_size, config.rope_theta, config.rope_scaling) if rotary else None
         self.transformer = nn.ModuleDict(dict(
             wte=nn.Embedding(config.vocab_size, config.n_embd),
-            wpe=nn.Embedding(config.block_size, config.n_embd),
+            **({} if rotary else {'wpe': nn.Embedding(config.block_size, config.n_embd)}),
             drop=nn.Dropout(config.dropout),
             h=nn.ModuleList([Block(config, layer) for layer in range(config.n_layer)]),
-            ln_f=LayerNorm(config),
+            ln_f=Norm(config),
         ))
         self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
-        self.lm_head.weight = self.transformer.wte.weight  # tied, as in GPT-2
+        if config.tied:
+            self.lm_head.weight = self.transformer.wte.weight
         self.apply(self._init_weights)
         for name, p in self.named_parameters():  # GPT-2 scales the projections into the residual stream
             if name.endswith('c_proj.weight'):
@@ -152,8 +190,8 @@ class GPT(nn.Module):
         return sum(p.numel() for name, p in self.named_weights() if name != 'transformer.wpe.weight')
 
     def named_weights(self):
-        """The parameters; the head is the token embedding, and its copy once it is packed."""
-        return ((name, p) for name, p in self.named_parameters() if name != 'lm_head.weight')
+        """The parameters; a tied head is the token embedding, and its copy once it is packed."""
+        return ((name, p) for name, p in self.named_parameters() if name != 'lm_head.weight' or not self.config.tied)
 
     def hidden(self, idx, cache=None, pos=None, newest=0):
         """idx (B, T) token ids, following those in the cache, at pos (T,) or (B, T) -> (B, n, C), after the last layer norm.
@@ -168,11 +206,16 @@ class GPT(nn.Module):
             cache.begin(idx)
         if pos is None:
             pos = torch.arange(past, past + T, device=idx.device)
-        x = self.transformer.drop(self.transformer.wte(idx) + self.transformer.wpe(pos))  # (B, T, C)
+        x, at = self.transformer.wte(idx), None  # (B, T, C)
+        if self.rotary is None:
+            x = x + self.transformer.wpe(pos)
+        else:
+            at = self.rotary.at(pos)
+        x = self.transformer.drop(x)
         *blocks, last = self.transformer.h
         for block in blocks:
-            x = block(x, cache)
-        x = last(x, cache, newest or T)
+            x = block(x, at, cache)
+        x = last(x, at, cache, newest or T)
         if cache is not None:
             cache.length = cache.end
         return self.transformer.ln_f(x)
@@ -235,7 +278,7 @@ class GPT(nn.Module):
         memory.check(self)
         reading.check_model(self.config.n_layer, self.config.n_head)
         memory.check_layers(reading.layers)
-        self.readers = {layer: Reader(memory, layer, reading, self.config.n_head) for layer in reading.layers}
+        self.readers = {layer: Reader(memory, layer, reading, self.config.n_head, self.rotary) for layer in reading.layers}
 
     def detach_memory(self):
         """Back to exactly the plain model."""
@@ -252,11 +295,15 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def keys_values(self, idx, layers):
-        """What the plain model's attention layers keep of idx (B, T): {layer: (keys, values)}, both (B, nh, T, hs)."""
+        """What the plain model's attention layers keep of idx (B, T): {layer: (keys, values)}, both (B, nkv, T, hs).
+
+        The keys of a rotary model are those before the rotation.
+        """
         cache = Cache(idx.size(1))
-        cache.readers = {}
+        cache.readers, cache.plain_layers = {}, layers
         self.hidden(idx, cache, newest=1)
-        return {layer: cache.rows[layer, 'kv'].chunk(2, dim=1) for layer in layers}
+        kept = {layer: cache.rows[layer, 'kv'].chunk(2, dim=1) for layer in layers}
+        return {layer: (cache.rows.get((layer, 'plain'), keys), values) for layer, (keys, values) in kept.items()}
 
     # ---- writing ----
 

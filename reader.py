@@ -7,16 +7,21 @@ attend to stored tokens beside its context.
 """
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
 
 from core.checks import check_choice, check_indices, check_range, whole_number, whole_numbers
+from core.index import Index
+from core.rotary import turn
 
 ROWS_A_BLOCK = 128  # of a long prompt that a reading layer attends with at once: keeps (B, nh, rows, S) in a CPU's cache
 SETTINGS = {'layers': 'memory_layers', 'heads': 'memory_heads', 'k': 'memory_k', 'method': 'memory_method',
             'memory_fraction': 'memory_fraction', 'bookkeeping_fraction': 'bookkeeping_fraction', 'softmax_scale': 'softmax_scale',
-            'residual_fraction': 'residual_fraction', 'select': 'memory_select'}  # fields of Reading, and what scripts call them
+            'residual_fraction': 'residual_fraction', 'select': 'memory_select', 'positions': 'memory_positions',
+            'distance': 'memory_distance'}  # fields of Reading, and what scripts call them
+POSITIONS = '', 'far', 'own', 'insert'
 LARGEST_SCALE = 1e6  # takes the best alone; beyond, float32 would overflow
 
 
@@ -27,7 +32,10 @@ class Reading:
 
     layers, heads: 0-based; heads () is all. k: neighbours a look-up. method: 1, 2, 3 (the write-up) or 4 (extended attention).
     memory_fraction: MF >= 0. bookkeeping_fraction: BF in [0, 1]. softmax_scale: TS in [0, 1e6]. residual_fraction: RF in [0, 1].
-    select: 'last', the newest row picks for all rows, or 'each', every row for itself. Raises ValueError that names what does not fit.
+    select: 'last', the newest row picks for all rows, or 'each', every row for itself.
+    positions: where method 4 sees stored keys of a rotary model: 'far', `distance` tokens before the query, whatever their place in their
+    text ('' is this one); 'own', where they were written; 'insert', as if the text stood between the prompt's first
+    bookkeeping_tokens, its header, and the rest. Raises ValueError that names what does not fit.
     """
     layers: tuple = (9,)
     heads: tuple = ()
@@ -38,6 +46,8 @@ class Reading:
     softmax_scale: float = 1000.0
     residual_fraction: float = 0.1
     select: str = 'last'
+    positions: str = ''
+    distance: int = 512
 
     def __post_init__(self):
         for kind in ('layers', 'heads'):
@@ -49,6 +59,8 @@ class Reading:
             raise ValueError(f"k is {self.k}, expected a whole number of neighbours, 1 or more")
         check_choice('method', self.method, (1, 2, 3, 4))
         check_choice('select', self.select, ('last', 'each'))
+        check_choice('positions', self.positions, POSITIONS)
+        object.__setattr__(self, 'distance', whole_number('distance', self.distance))
         check_range('memory_fraction', self.memory_fraction, 1e6)
         check_range('bookkeeping_fraction', self.bookkeeping_fraction, 1)
         check_range('softmax_scale', self.softmax_scale, LARGEST_SCALE)
@@ -65,17 +77,37 @@ class Reading:
         check_indices('head', self.heads, n_head)
 
 
+class Heads(NamedTuple):
+    """What an attention layer gives its reader; q and plain_q (B, nh, T, hs) of the newest rows, k, v and plain_k (B, nkv, S, hs) of all.
+
+    plain_q and plain_k are as before a rotation, and q and k themselves where there is none.
+    """
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    plain_q: torch.Tensor
+    plain_k: torch.Tensor
+
+
 def attention_weights(q, k):
-    """Eq. 1, S = softmax(QK^T / sqrt(hs)), causal: (B, nh, T, hs), (B, nh, S, hs) -> (B, nh, T, S), float32."""
+    """Eq. 1, S = softmax(QK^T / sqrt(hs)), causal: (B, nh, T, hs), (B, nkv, S, hs) -> (B, nh, T, S), float32."""
     return F.softmax(attention_scores(q, k), dim=-1)
 
 
 def attention_scores(q, k):
     T, S = q.size(-2), k.size(-2)
-    scores = (q @ k.transpose(-2, -1)).float() / math.sqrt(k.size(-1))
+    scores = grouped(q, k.transpose(-2, -1)).float() / math.sqrt(k.size(-1))
     if T > 1:  # the T rows are the newest of S, one row sees everything
         scores = scores.masked_fill(~causal_mask(T, S, q.device), -math.inf)
     return scores
+
+
+def grouped(x, y):
+    """x @ y, x (B, nh, n, a), y (B, nkv, a, b) -> (B, nh, n, b): y serves nh / nkv heads each, without being copied for them."""
+    if x.size(1) == y.size(1):
+        return x @ y
+    B, nh, n, a = x.shape
+    return (x.reshape(B, y.size(1), -1, a) @ y).view(B, nh, n, -1)
 
 
 def causal_mask(T, S, device):
@@ -86,44 +118,47 @@ def causal_mask(T, S, device):
 class Reader:
     """One layer's way to the memory, fixed while it is attached; what a call finds and counts is kept in its Cache."""
 
-    def __init__(self, memory, layer, reading, n_head):
-        self.memory, self.layer, self.reading = memory, layer, reading
+    def __init__(self, memory, layer, reading, n_head, rotary=None):
+        self.memory, self.layer, self.reading, self.rotary = memory, layer, reading, rotary
         self.heads = tuple(sorted(reading.heads)) or tuple(range(n_head))
-        self.all_heads = len(self.heads) == n_head
+        self.all_heads, self.group = len(self.heads) == n_head, n_head // memory.n_head
+        self.placed = None, None  # the keys, and those keys turned to their positions
 
-    def attend(self, q, k, v, cache, newest=0):
-        """q (B, nh, T, hs) of the newest rows, k and v (B, nh, S, hs) of all -> y (B, nh, n, hs) of the newest n >= T rows.
+    def attend(self, heads, cache, newest=0):
+        """Heads -> y (B, nh, n, hs) of the newest n >= T rows.
 
         n > T where `select` is 'last' and the newest row picks otherwise than the row before it did: then earlier rows change.
         `newest`: how many rows are wanted at least, 0 is all. What the rows of a batch share, since they share their prompt, counts
         for each of them.
         """
         if self.reading.method == 4:
-            return self.attend_extended(q, k, v, cache)
-        queries = cache.append((self.layer, 'queries'), q)  # (B, nh, S, hs)
-        change, known = self.kept(v, cache)
+            return self.attend_extended(heads, cache)
+        queries = cache.append((self.layer, 'queries'), heads.plain_q)  # (B, nh, S, hs)
+        of_all = heads._replace(plain_q=queries)
+        change, known = self.kept(heads, cache)
         if self.reading.select == 'each':
-            return self.attend_each(q, queries, k, v, change, known, cache)
-        picked = self.pick(attention_weights(q[:, :, -1:], k))  # (B, nh, 1, S): the newest row picks for all rows
+            return self.attend_each(of_all, change, known, cache)
+        picked = self.pick(attention_weights(heads.q[:, :, -1:], heads.k))  # (B, nh, 1, S): the newest row picks for all rows
         first = max(self.first_changed_row(picked, cache), cache.end - newest if newest else 0)
-        weights = attention_weights(queries[:, :, first:], k)
-        return self.replace(picked, weights, queries, k, v, change, known, cache)
+        turned = queries if heads.q is heads.plain_q else cache.append((self.layer, 'turned queries'), heads.q)
+        weights = attention_weights(turned[:, :, first:], heads.k)
+        return self.replace(picked, weights, of_all, change, known, cache)
 
-    def attend_each(self, q, queries, k, v, change, known, cache):
+    def attend_each(self, heads, change, known, cache):
         """Each row picks for itself, so that any blocks of rows will do."""
         blocks, end = [], cache.length
-        for rows in q.split(ROWS_A_BLOCK, dim=2):
+        for rows in heads.q.split(ROWS_A_BLOCK, dim=2):
             end += rows.size(2)
-            seen = [x[:, :, :end] for x in (queries, k, v, change, known)]
-            weights = attention_weights(rows, seen[1])  # (B, nh, n, end)
-            blocks.append(self.replace(self.pick(weights), weights, *seen, cache))
+            _, *seen = (x[:, :, :end] for x in heads)
+            weights = attention_weights(rows, seen[0])  # (B, nh, n, end)
+            blocks.append(self.replace(self.pick(weights), weights, Heads(rows, *seen), change[:, :, :end], known[:, :, :end], cache))
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
 
-    def replace(self, picked, weights, queries, k, v, change, known, cache):
+    def replace(self, picked, weights, heads, change, known, cache):
         """y (B, nh, n, hs) of rows with these weights (B, nh, n, S), after looking up what is picked (B, nh, n or 1, S)."""
         cache.counts.add(self.layer, picks=picked.count_nonzero())
-        self.look_up(picked, weights, queries, k, v, change, known, cache)
-        return weights.to(v.dtype) @ v + (weights * picked).to(v.dtype) @ change
+        self.look_up(picked, weights, heads, change, known, cache)
+        return grouped(weights.to(heads.v.dtype), heads.v) + (weights * picked).to(heads.v.dtype) @ change
 
     def pick(self, weights):
         """Eq. 4. Attention of the newest rows (B, nh, n, S) -> True where the row picks the token-head."""
@@ -144,11 +179,14 @@ class Reader:
         mask[list(self.heads)] = True
         return mask
 
-    def kept(self, v, cache):
-        """v' - v (B, nh, S, hs) of the token-heads looked up before, and (B, nh, S, 1) which are: those whose key is still the same."""
-        names = (self.layer, 'change'), (self.layer, 'known')
+    def kept(self, heads, cache):
+        """v' - v (B, nh, S, hs) of the token-heads looked up before, and (B, nh, S, 1) which are: those whose key is still the same.
+
+        Of each query head its own, also where several share a key head: their queries rank what is found.
+        """
+        names, v = ((self.layer, 'change'), (self.layer, 'known')), heads.v
         if names[0] not in cache.rows:
-            B, nh, _, hs = v.shape
+            B, nh, _, hs = heads.q.shape
             cache.rows[names[0]] = v.new_zeros(B, nh, cache.size, hs)
             cache.rows[names[1]] = v.new_zeros(B, nh, cache.size, 1, dtype=torch.bool)
         change, known = (cache.rows[name].narrow(-2, 0, cache.end) for name in names)
@@ -169,42 +207,78 @@ class Reader:
         cache.append((self.layer, 'picked'), picked.transpose(-2, -1))
         return cache.first.min().item()
 
-    def look_up(self, picked, weights, queries, keys, values, change, known, cache):
+    def look_up(self, picked, weights, heads, change, known, cache):
         """Writes v' - v of each picked token-head into `change`, once while its key stays: each depends on that token alone."""
         h, b, j = (picked.any(-2) & ~known[..., 0]).transpose(0, 1).nonzero(as_tuple=True)  # by head, as they are searched
         if len(h) == 0:
             return
-        at = b, h, j
-        found, ids, distances, ranks = found_values(self.memory.layer(self.layer), h, queries[at], keys[at], values[at], self.reading)
-        change[at], known[at] = found - values[at], True
+        at, stored_head = (b, h, j), h // self.group
+        queries, keys, values = heads.plain_q[at], heads.plain_k[b, stored_head, j], heads.v[b, stored_head, j]
+        found, ids, distances, ranks = found_values(self.memory.layer(self.layer), stored_head, queries, keys, values, self.reading)
+        change[at], known[at] = found - values, True
         cache.counts.add(self.layer, searches=len(h))
         if cache.trace is not None:
             attention = weights[:, :, -picked.size(2):].masked_fill(~picked, 0).amax(-2)[at]  # Eq. 1, of the row that picked
             self.record(cache.trace, at, attention, ids, distances, ranks)
 
-    def attend_extended(self, q, k, v, cache):
+    def attend_extended(self, given, cache):
         """Method 4: one softmax over the context and the K stored keys with the largest product with the row's own query.
 
         kNN attention of Memorizing Transformers (Wu et al. 2022, 3.2) without its gate; Extended Mind Transformers (2024).
         """
-        B, nh, T, hs = q.shape
+        B, nh, T, hs = given.q.shape
         heads, stored = list(self.heads), self.memory.layer(self.layer)
-        K = min(self.reading.k, len(stored.keys))
-        h = torch.tensor(heads, device=q.device).repeat_interleave(B * T)
-        products, ids = stored.keys.search(h, q.transpose(0, 1)[heads].reshape(-1, hs), K, 'product')  # (N, K)
+        queries, keys, context = self.positioned(given, stored, cache)
+        K = min(self.reading.k, len(keys))
+        h = torch.tensor(heads, device=queries.device).repeat_interleave(B * T)
+        products, ids = keys.search(h // self.group, queries.transpose(0, 1)[heads].reshape(-1, hs), K, 'product')  # (N, K)
         products = (self.reading.softmax_scale / math.sqrt(hs) * products).masked_fill(ids < 0, -math.inf)
         beside = products.new_full((nh, B, T, K), -math.inf)
         beside[heads] = products.view(-1, B, T, K)
-        both = F.softmax(torch.cat((beside.transpose(0, 1), attention_scores(q, k)), dim=-1), dim=-1).to(v.dtype)
-        drawn, weights = both.split((K, k.size(2)), dim=-1)
+        if self.where == 'insert':  # the header's rows stand before the text
+            beside[:, :, :max(0, self.memory.bookkeeping_tokens - cache.length)] = -math.inf
+        both = F.softmax(torch.cat((beside.transpose(0, 1), context), dim=-1), dim=-1).to(given.v.dtype)
+        drawn, weights = both.split((K, context.size(-1)), dim=-1)
         drawn = drawn.transpose(0, 1)[heads].reshape(-1, K)  # (N, K), what a row draws from each stored token
-        y = weights @ v
-        y[:, heads] += blend(stored, h, ids, drawn).view(-1, B, T, hs).transpose(0, 1)
+        y = grouped(weights, given.v)
+        y[:, heads] += blend(stored, h // self.group, ids, drawn).view(-1, B, T, hs).transpose(0, 1)
         cache.counts.add(self.layer, searches=len(h), picks=len(h))
         if cache.trace is not None:
             b, i = (grid.flatten().repeat(len(heads)) for grid in torch.meshgrid(torch.arange(B), torch.arange(T), indexing='ij'))
-            self.record(cache.trace, (b, h, i + k.size(2) - T), drawn.sum(-1), ids, products, drawn)
+            self.record(cache.trace, (b, h, i + cache.length), drawn.sum(-1), ids, products, drawn)
         return y
+
+    @property
+    def where(self):
+        """'' where positions are learned, and part of a key."""
+        return '' if self.rotary is None else self.reading.positions or 'far'
+
+    def positioned(self, given, stored, cache):
+        """-> queries (B, nh, T, hs) and stored keys, an Index, whose product is of their positions, and the context's scores."""
+        scores = attention_scores(given.q, given.k)  # (B, nh, T, S)
+        if self.where == '':
+            return given.q, stored.keys, scores
+        if self.where == 'far':  # rotary attention sees differences only: the query is turned, the keys stay
+            there = torch.tensor([self.reading.distance], device=given.q.device)
+            return turn(given.plain_q, self.rotary.at(there)), stored.keys, scores
+        header, longest = self.memory.bookkeeping_tokens, max(stored.lengths)
+        if self.where == 'insert' and header > 0:  # header and text move back by the text's length, nothing else moves
+            n = max(0, header - cache.length)  # rows of the header itself, which stay before the text
+            back = turn(given.plain_k[:, :, :header], self.rotary.at(torch.arange(header, device=given.q.device) - longest))
+            moved = grouped(given.q[:, :, n:], back.transpose(-2, -1)).float() / math.sqrt(given.q.size(-1))
+            scores[:, :, n:, :back.size(2)] = moved
+        return given.q, self.placed_keys(stored), scores
+
+    def placed_keys(self, stored):
+        """The stored keys turned to where their text stands: an Index, made once for what is stored."""
+        keys, index = self.placed
+        if keys is not stored.keys:
+            header, own = self.memory.bookkeeping_tokens, self.where == 'own'
+            places = torch.cat([torch.arange(n) + header - (0 if own else n) for n in stored.lengths])
+            with torch.inference_mode(False):
+                index = Index(turn(stored.keys.table.rows, self.rotary.at(places)))
+            self.placed = stored.keys, index  # at once, since other threads may read with it
+        return index
 
     def record(self, trace, at, attention, ids, distances, ranks):
         """Adds to the trace one row of the write-up's Table 2 for each of N look-ups."""

@@ -17,13 +17,13 @@ class Cache:
 
     `rows` holds growing tensors (B, ..., size, d), `length` the number of tokens seen before this forward pass, `end` after it.
     A memory read can change rows of the past: `first` (B,) is, in each row of the batch, the first token that is new or changed.
-    `readers` {layer: Reader} are those of the call's begin, None before; `counts` its look-ups; `trace`, None or, for trace=True,
-    a list that gets one record a look-up.
+    `readers` {layer: Reader} are those of the call's begin, None before; layers in `plain_layers`, and those that read, also keep keys
+    as they are before a rotation; `counts` its look-ups; `trace`, None or, for trace=True, a list that gets one record a look-up.
     """
 
     def __init__(self, size, trace=False):
         self.size, self.length, self.end = size, 0, 0
-        self.rows, self.first, self.readers = {}, None, None
+        self.rows, self.first, self.readers, self.plain_layers = {}, None, None, ()
         self.counts, self.trace = Counts(), [] if trace else None
 
     @property

@@ -44,7 +44,8 @@ class WeightState:
     def unpack(self, model):
         for layer in linear_layers(model):
             layer.unpack()
-        model.lm_head.weight = model.transformer.wte.weight  # the head was packed as a copy
+        if model.config.tied:
+            model.lm_head.weight = model.transformer.wte.weight  # the head was packed as a copy
 
     def check_free(self, what):
         if self.frozen:

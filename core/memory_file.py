@@ -63,7 +63,8 @@ def read_tensors(path, metadata, layers):
     A copy, since rows mapped from a file change with it, and a file cut short kills the process that reads them.
     """
     rows = sum(text['rows'] for text in metadata['texts'])
-    shape = metadata['origin']['n_head'], rows, metadata['origin']['head_size']
+    origin = metadata['origin']
+    shape = origin.get('n_kv_head', origin['n_head']), rows, origin['head_size']
     names = [f'layers.{layer}.{kind}' for layer in layers for kind in ('keys', 'values')]
     try:
         with safe_open(path, framework='pt') as f:

@@ -1,0 +1,39 @@
+"""
+Rotary positions (RoPE, Su et al. 2021): a query's product with a key sees only how far apart they stand.
+"""
+import math
+
+import torch
+
+
+class Rotary:
+    """For heads of size hs: numbers n and n + hs/2 of a head turn together, by position * frequency n.
+
+    scaling: () is none, else Llama 3's (factor, low_freq_factor, high_freq_factor, original context): low frequencies, which a longer
+    context would take beyond what training saw, are slowed down by the factor, high ones kept, those between blended.
+    """
+
+    def __init__(self, head_size, theta, scaling=()):
+        self.frequencies = 1 / theta ** (torch.arange(0, head_size, 2).float() / head_size)  # (hs/2,)
+        if scaling:
+            self.frequencies = slowed(self.frequencies, *scaling)
+
+    def at(self, positions):
+        """positions (T,) or (B, T) int64, also below 0 -> (cos, sin), each (T, hs/2) or (B, 1, T, hs/2) float32, for `turn`."""
+        angles = positions[..., None].float() * self.frequencies.to(positions.device)
+        if angles.dim() == 3:
+            angles = angles[:, None]  # the same for all heads
+        return angles.cos(), angles.sin()
+
+
+def slowed(frequencies, factor, low, high, context):
+    turns = context * frequencies / (2 * math.pi)  # in the context that training saw
+    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    return kept * frequencies + (1 - kept) * frequencies / factor
+
+
+def turn(x, at):
+    """x (..., T, hs), as from position 0, turned to the positions that `at` was made for."""
+    cos, sin = (part.to(x.dtype) for part in at)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
