@@ -87,6 +87,7 @@ class CausalSelfAttention(nn.Module):
 
     def forward(self, x, at=None, cache=None, reader=None, newest=0):
         """x (B, T, C) at rotary positions `at` -> (B, n, C) of the newest rows, see Block. reader: None is the plain model."""
+        T = x.size(1)
         heads = self.c_attn(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)  # (B, nh + 2 nkv, T, hs)
         dtype = heads.dtype
         if x.device.type == 'cpu' and not self.training:
@@ -95,7 +96,11 @@ class CausalSelfAttention(nn.Module):
         plain_k = heads_k
         if self.q_norm is not None:
             plain_q, plain_k = self.q_norm(plain_q), self.k_norm(plain_k)
-        q, k = (plain_q, plain_k) if at is None else (turn(plain_q, at), turn(plain_k, at))
+        if at is None:
+            q, k = plain_q, plain_k
+        else:
+            at = [part[..., -T:, :] for part in at]  # a reading layer below may have answered with fewer or more rows than came
+            q, k = turn(plain_q, at), turn(plain_k, at)
         if cache is not None:
             kv = heads[:, self.n_head:] if k is heads_k else torch.cat((k, v), dim=1)
             k, v = cache.append((self.layer, 'kv'), kv).chunk(2, dim=1)  # (B, nkv, S, hs)
@@ -210,7 +215,7 @@ class GPT(nn.Module):
         if self.rotary is None:
             x = x + self.transformer.wpe(pos)
         else:
-            at = self.rotary.at(pos)
+            at = self.rotary.at(pos if not (cache and cache.readers) else torch.arange(cache.end, device=idx.device))
         x = self.transformer.drop(x)
         *blocks, last = self.transformer.h
         for block in blocks:

@@ -107,7 +107,7 @@ def grouped(x, y):
     if x.size(1) == y.size(1):
         return x @ y
     B, nh, n, a = x.shape
-    return (x.reshape(B, y.size(1), -1, a) @ y).view(B, nh, n, -1)
+    return (x.reshape(B, y.size(1), nh // y.size(1) * n, a) @ y).view(B, nh, n, y.size(-1))
 
 
 def causal_mask(T, S, device):
