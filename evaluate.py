@@ -186,5 +186,5 @@ def main():
 
 
 if __name__ == '__main__':
-    with one_line_errors():
+    with one_line_errors('run again to go on'):
         main()

@@ -285,5 +285,5 @@ def start_wandb():
 
 
 if __name__ == '__main__':
-    with one_line_errors():
+    with one_line_errors('--init_from=resume goes on from the last checkpoint'):
         main()

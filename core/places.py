@@ -1,0 +1,16 @@
+"""
+Where the files are that settings name: in the user's folders, or among what this repository brings along.
+"""
+import os
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BROUGHT_ALONG = 'assets', 'config', 'memories'  # the repository's folders that are found from any folder
+
+
+def found(path):
+    """The path to read, ~ being the home folder: as given, or the repository's own where only it has that
+    file."""
+    path = os.path.expanduser(path)
+    own = os.path.join(REPOSITORY, path)
+    is_own = path.split('/')[0] in BROUGHT_ALONG and not os.path.lexists(path) and os.path.exists(own)
+    return own if is_own else path
