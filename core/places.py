@@ -8,9 +8,12 @@ BROUGHT_ALONG = 'assets', 'config', 'memories'  # the repository's folders that 
 
 
 def found(path):
-    """The path to read, ~ being the home folder: as given, or the repository's own where only it has that
-    file."""
+    """The path to read, ~ being the home folder: as given, or the repository's own where only it has that."""
     path = os.path.expanduser(path)
-    own = os.path.join(REPOSITORY, path)
-    is_own = path.split('/')[0] in BROUGHT_ALONG and not os.path.lexists(path) and os.path.exists(own)
-    return own if is_own else path
+    own = own_place(path)
+    return own if own and not os.path.lexists(path) and os.path.exists(own) else path
+
+
+def own_place(path):
+    """Where the repository would have what a relative path names, or ''."""
+    return os.path.join(REPOSITORY, path) if path.split('/')[0] in BROUGHT_ALONG else ''
