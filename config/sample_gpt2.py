@@ -8,6 +8,7 @@
 init_from = 'gpt2'
 start = '\nThe name of the city with the third-largest metropolitan area in Canada is'
 memory_text = 'FILE:memories/vancouver.txt'
+compare_prompt = True
 max_new_tokens = 50
 temperature = 0.8
 top_k = 200

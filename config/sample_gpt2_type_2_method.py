@@ -10,6 +10,7 @@ memory_text = 'FILE:memories/vancouver.txt'
 memory_file = 'memories/vancouver.safetensors'
 method_text = 'method 2'
 trace = True
+compare_prompt = True
 max_new_tokens = 50
 temperature = 0.8
 top_k = 200

@@ -10,6 +10,7 @@ start = '\nThe name of the city with the third-largest library in Norland is'
 memory_text = 'FILE:memories/taldun.txt'
 memory_file = 'memories/taldun.safetensors'
 method_text = 'method 4'
+compare_prompt = True
 max_new_tokens = 12
 
 measure = 'facts'  # of evaluate.py, from here on

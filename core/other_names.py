@@ -3,7 +3,10 @@ Settings by the names of other projects: those of the original MTMTransformer pr
 that its config files run unchanged; those of nanoGPT that a script lacks are refused where they would
 change what is done.
 """
+import os
+
 from core.kinds import as_kind, fitted
+from core.places import found
 
 # names of the original project: those that are only renamed, and for each the settings it decides
 RENAMED = {'mem_frac': 'memory_fraction', 'bookkeeping_frac': 'bookkeeping_fraction',
@@ -36,7 +39,7 @@ def is_old(name, settings):
 
 
 def translate(given):
-    """Old names, {name: value} -> the settings that they decide together, {name: value}; touches no disk.
+    """Old names, {name: value} -> the settings that they decide together, {name: value}; writes nothing.
 
     An absent name counts as off (False, 0, ''), but of a group of which none is given nothing is decided.
     Raises ValueError for a knn_num that is not one k in whole layers, and for a value of another kind than
@@ -71,9 +74,11 @@ def layers_and_k(knn_num):
 
 
 def file_of_store(mem_store, load_mem_store, store_mem):
+    made = mem_store.rstrip('/') + '.safetensors'  # where one is made, here as a file, of whatever was a folder
     if load_mem_store:  # what was stored is read, so no text is remembered in its place
-        return {'memory_file': mem_store, 'memory_text': ''}
-    return {'memory_file': mem_store.rstrip('/') + '.safetensors' if store_mem and mem_store else ''}
+        is_ours = os.path.isfile(found(made)) and not os.path.isdir(found(mem_store))
+        return {'memory_file': made if is_ours else mem_store, 'memory_text': ''}
+    return {'memory_file': made if store_mem and mem_store else ''}
 
 
 def check_store(given, is_wanted):

@@ -3,6 +3,8 @@ Names of the original project, in config files and on the command line.
 
     $ pytest tests/test_old_names.py
 """
+import os
+
 import pytest
 from conftest import changed
 
@@ -96,6 +98,14 @@ def test_old_names_of_all_sources_decide_together_and_the_later_value_of_a_name_
     ('memory_file = "m"', ['--load_mem_store=True', '--mem_store=stores/cats'], 'stores/cats')])
 def test_a_store_is_the_one_that_file_and_options_name_together(script, file, options, memory_file):
     assert script.run(script.write(file), *options)['memory_file'] == memory_file
+
+
+def test_a_store_that_was_made_here_is_loaded_by_the_same_name_unless_there_is_a_folder(script):
+    script.write('', 'stores/cats.safetensors')
+    load = '--load_mem_store=True', '--mem_store=stores/cats'
+    assert script.run(*load)['memory_file'] == 'stores/cats.safetensors'
+    os.mkdir('stores/cats')
+    assert script.run(*load)['memory_file'] == 'stores/cats'
 
 
 def test_a_text_given_after_a_store_is_not_forgotten_for_a_switch_that_is_off(script):
