@@ -149,8 +149,9 @@ def first_step(model, idx):
 
 
 def show_trace(records, memory, tokenizer, idx):
-    """The write-up's Table 2: who looked up, with which attention (Eq. 1), and the five best of what it
-    found (Eq. 5)."""
+    """The write-up's Table 2: who looked up, its attention (Eq. 1), and the five best that it found (Eq. 5)."""
+    if memory_method == 4:  # every token looks up, but the newest decides what comes next
+        records = [record for record in records if record['j'] == idx.size(1) - 1]
 
     def name(i):
         return repr(tokenizer.decode([i])) if i >= 0 else '?'

@@ -145,16 +145,22 @@ def test_the_third_column_is_the_plain_model_with_the_text_in_front_of_the_promp
     assert 'Dogs' not in out
 
 
-@pytest.mark.parametrize('text, why', [('Cats are good. ' * 30, "the model's context is 128"), ('', 'does not hold its text')])
-def test_a_text_that_is_too_long_for_the_prompt_or_unknown_is_one_line_and_no_column(run, folder, tmp_path, text, why):
-    if not text:  # a memory of token ids alone
-        model, _ = load_model(folder)
-        PersistentMemory.from_tokens(model, [1, 2, 3], (0, 2)).save(tmp_path / 'm.safetensors')
-    arguments = [f'--memory_text={text}'] if text else [f'--memory_file={tmp_path}/m.safetensors']
-    code, out, err = run('sample.py', *PAIR, *arguments)
+def test_a_text_that_is_too_long_for_the_prompt_is_one_line_and_no_column(run, folder):
+    tokenizer, text = load_model(folder)[1], 'Cats'
+    while len(tokenizer.encode(f'\n{text} are')) <= 128:  # the longest that the memory takes
+        text += ' are'
+    code, out, err = run('sample.py', *PAIR, f'--memory_text={text}')
     assert (code, err.count('\n')) == (0, 1)
-    assert why in err
-    assert 'in prompt' not in out and out.count('plain ') >= 2
+    assert "no text in the prompt beside the memory: " in err and "the model's context is 128" in err
+    assert 'in prompt' not in out and out.count('plain ') == 2
+
+
+def test_a_text_that_the_memory_does_not_hold_is_one_line_and_no_column(run, folder, tmp_path):
+    PersistentMemory.from_tokens(load_model(folder)[0], [1, 2, 3], (0, 2)).save(tmp_path / 'm.safetensors')
+    code, out, err = run('sample.py', *PAIR, f'--memory_file={tmp_path}/m.safetensors')
+    assert (code, err.count('\n')) == (0, 1)
+    assert 'the memory does not hold its text' in err
+    assert 'in prompt' not in out and out.count('plain ') == 2
 
 
 def test_the_recall_templates_show_the_third_column_and_the_default_is_without():
@@ -169,6 +175,15 @@ def test_the_look_ups_of_the_first_step_are_those_that_the_trace_lists(run):
     _, out, _ = run('sample.py', *READ, '--memory_text=Dogs are bad.', '--trace=True', '--num_samples=1')
     rows = re.findall(r'^ +[02] +[01] +\d+ ', out, re.MULTILINE)
     assert rows and f'searched {len(rows)} of' in out
+
+
+def test_the_trace_of_method_4_in_which_every_token_looks_up_is_that_of_the_newest(run):
+    arguments = '--memory_text=Dogs are bad.', '--trace=True', '--num_samples=1', '--memory_method=4'
+    _, out, _ = run('sample.py', *READ, *arguments)
+    rows = re.findall(r'^ +([02]) +([01]) +(\d+) ', out, re.MULTILINE)
+    newest = max(int(index) for *_, index in rows)
+    assert [tuple(map(int, row)) for row in rows] == [(layer, head, newest) for layer in (0, 2) for head in (0, 1)]
+    assert f'searched {4 * (newest + 1)} of' in out
 
 
 @pytest.mark.parametrize('arguments', [['--bookkeeping_fraction=1'], ['--bookkeeping_fraction=1', '--trace=True']])
