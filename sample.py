@@ -149,7 +149,7 @@ def first_step(model, idx):
 
 
 def show_trace(records, memory, tokenizer, idx):
-    """The write-up's Table 2: who looked up, its attention (Eq. 1), and the five best that it found (Eq. 5)."""
+    """The write-up's Table 2: who looked up, its attention (Eq. 1), and the five best of what it found."""
     if memory_method == 4:  # every token looks up, but the newest decides what comes next
         records = [record for record in records if record['j'] == idx.size(1) - 1]
 
