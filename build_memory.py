@@ -23,12 +23,14 @@ threads = 0  # of torch, 0 is its own choice
 # -----------------------------------------------------------------------------
 config = configure(globals(), written=('memory_file',))
 
-import os  # noqa: E402, from here on Ctrl-C is one line
+import os  # noqa: E402, settings are checked before the slow imports
 
 from tqdm import tqdm  # noqa: E402
 
 from core.atomic import folder_of, whole_files  # noqa: E402
 from core.texts import lines_of, read_texts  # noqa: E402
+from load import load_model, prefix_tokens, use_threads  # noqa: E402
+from memory import PersistentMemory, describe  # noqa: E402
 
 
 def texts_to_remember():
@@ -56,8 +58,6 @@ def check_target():
 
 
 def build(texts):
-    from load import load_model, prefix_tokens, use_threads
-    from memory import PersistentMemory, describe
     use_threads(threads)
     model, tokenizer = load_model(init_from, out_dir, device, dtype)
     left_out = prefix_tokens(tokenizer, bookkeeping_tokens)

@@ -40,11 +40,12 @@ threads = 0  # of torch, 0 is its own choice
 # -----------------------------------------------------------------------------
 config = configure(globals())
 
-import sys  # noqa: E402, from here on Ctrl-C is one line
+import sys  # noqa: E402, settings are checked before the slow imports
 import textwrap  # noqa: E402
 import time  # noqa: E402
 
-from core.texts import in_front  # noqa: E402
+from core.texts import in_front, read_text  # noqa: E402
+from load import encode_tensor, load_model, open_memory, seed_list, use_threads  # noqa: E402
 
 
 def check_settings():
@@ -69,7 +70,6 @@ def write_behind_text(model, tokenizer, memory, prompt, seeds):
     It tells a bad memory from a weak model: what this does not recall, no memory will. [] where the text
     is unknown or does not fit, with the reason on stderr.
     """
-    from load import encode_tensor
     texts = [entry['text'] for entry in memory.texts]
     longer = in_front('\n'.join(texts), prompt)
     needed, context = len(tokenizer.encode(longer)) + max_new_tokens, model.config.block_size
@@ -170,7 +170,6 @@ def show_trace(records, memory, tokenizer, idx):
 
 
 def main():
-    from load import encode_tensor, load_model, open_memory, read_text, seed_list, use_threads
     check_settings()
     use_threads(threads)
     all_seeds, prompt = list(seeds) or seed_list(seed, num_samples), read_text(start)

@@ -133,16 +133,23 @@ PAIR = (*READ[:-1], '--max_new_tokens=4', '--seeds=1337,5', '--compare_prompt=Tr
 
 
 def test_the_third_column_is_the_plain_model_with_the_text_in_front_of_the_prompt(run, folder):
-    _, out, err = run('sample.py', *PAIR, '--memory_text=Dogs are bad.')
+    strong = '--memory_layers=0,1,2', '--memory_method=1', '--max_new_tokens=12'
+    _, out, err = run('sample.py', *PAIR, *strong, '--memory_text=Dogs are bad.')
     assert err == ''
-    shown = re.findall(r'^in prompt +(.*(?:\n {13}.*)*)', out, re.MULTILINE)
+    plain, prompt, memory = (columns_of(out, label) for label in ('plain', 'in prompt', 'memory'))
+    assert plain != memory, 'a memory that changes nothing would prove nothing'
     model, tokenizer = load_model(folder)
-    idx = encode_tensor(tokenizer, '\nDogs are bad.\nCats are', model)
-    for seed, text in zip((1337, 5), shown):
-        written = tokenizer.decode(model.generate(idx, 4, 0.8, 200, [seed])[0].tolist())
-        assert text.split() == written.removeprefix('\nDogs are bad.\n').split()
-    assert len(shown) == 2
-    assert 'Dogs' not in out
+    for columns, front in ((plain, ''), (prompt, '\nDogs are bad.\n')):
+        idx = encode_tensor(tokenizer, f'{front}Cats are', model)
+        for seed, text in zip((1337, 5), columns):
+            written = tokenizer.decode(model.generate(idx, 12, 0.8, 200, [seed])[0].tolist())
+            assert text.split() == written.removeprefix(front).split()
+
+
+def columns_of(out, label):
+    """The texts that stand behind a label, one a seed."""
+    texts = [block for seed in out.split('\nseed ')[1:] for block in re.split(r'\n(?= *(?:plain|in prompt|memory) {4})', seed)]
+    return [text.strip().removeprefix(label) for text in texts if text.strip().startswith(f'{label}    ')]
 
 
 def test_a_text_that_is_too_long_for_the_prompt_is_one_line_and_no_column(run, folder):
@@ -175,6 +182,7 @@ def test_the_look_ups_of_the_first_step_are_those_that_the_trace_lists(run):
     _, out, _ = run('sample.py', *READ, '--memory_text=Dogs are bad.', '--trace=True', '--num_samples=1')
     rows = re.findall(r'^ +[02] +[01] +\d+ ', out, re.MULTILINE)
     assert rows and f'searched {len(rows)} of' in out
+    assert f'searched {len(rows)} of' in run('sample.py', *READ, '--memory_text=Dogs are bad.', '--num_samples=1')[1]
 
 
 def test_the_trace_of_method_4_in_which_every_token_looks_up_is_that_of_the_newest(run):
