@@ -29,7 +29,7 @@ from tqdm import tqdm  # noqa: E402
 
 from core.atomic import folder_of, whole_files  # noqa: E402
 from core.texts import lines_of, read_texts  # noqa: E402
-from load import load_model, prefix_tokens, use_threads  # noqa: E402
+from load import load_model, use_threads  # noqa: E402
 from memory import PersistentMemory, describe  # noqa: E402
 
 
@@ -60,8 +60,7 @@ def check_target():
 def build(texts):
     use_threads(threads)
     model, tokenizer = load_model(init_from, out_dir, device, dtype)
-    left_out = prefix_tokens(tokenizer, bookkeeping_tokens)
-    memory = PersistentMemory(describe(model), memory_layers, left_out, tokenizer.name)
+    memory = PersistentMemory(describe(model), memory_layers, bookkeeping_tokens, tokenizer.name)
     for source, one in tqdm(texts, 'texts', disable=len(texts) < 5):
         memory.add_text(model, one, tokenizer, source)
     return memory

@@ -12,7 +12,7 @@ from core.texts import read_text  # noqa: F401
 from core.tokenizers import Tokenizer, encode_tensor, gpt2_tokenizer, tokenizer_of_dataset, tokenizer_of_folder, tokenizer_of_hub  # noqa: F401
 from core.weights import read_checkpoint
 from model import GPT
-from opening import attach, load_memory, open_memory, prefix_tokens  # noqa: F401
+from opening import attach, load_memory, open_memory  # noqa: F401
 
 
 def pick_device(device):

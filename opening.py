@@ -6,6 +6,7 @@ import sys
 
 from core.texts import read_text
 from memory import PersistentMemory
+from reader import Reading
 
 
 def open_memory(model, tokenizer, config):
@@ -34,7 +35,7 @@ def open_memory(model, tokenizer, config):
                                 f"--memory_layers={','.join(map(str, layers))} "
                                 f"--init_from={config['init_from']}")
     source = text if text.startswith('FILE:') else ''
-    left_out = prefix_tokens(tokenizer, config['bookkeeping_tokens'])
+    left_out = config['bookkeeping_tokens']
     memory = PersistentMemory.from_text(model, read_text(text), tokenizer, layers, left_out, source)
     attach(model, memory, config)  # before it is saved: a setting that does not fit leaves no file
     if path:
@@ -70,17 +71,6 @@ def say_differences(path, memory, config):
         print(f"{path} holds no tokens: nothing will be read", file=sys.stderr)
 
 
-def prefix_tokens(tokenizer, bookkeeping_tokens, prefix='\n'):
-    """How many positions of each text a new memory leaves out: bookkeeping_tokens, but all of the prefix,
-    whatever its length."""
-    count = len(tokenizer.encode(prefix)) if bookkeeping_tokens else 0
-    if count <= bookkeeping_tokens:
-        return bookkeeping_tokens
-    print(f"{prefix!r} is {count} tokens to this tokenizer: bookkeeping_tokens is {count}, "
-          f"not {bookkeeping_tokens}, so that none of them is stored", file=sys.stderr)
-    return count
-
-
 def save_new(memory, path):
     """Saves, unless another process has made a file of that name meanwhile: then that one stays, which is
     said on stderr."""
@@ -94,9 +84,5 @@ def save_new(memory, path):
 
 
 def attach(model, memory, config):
-    """model.attach_memory with the settings of a script."""
-    model.attach_memory(
-        memory, layers=config['memory_layers'], heads=config['memory_heads'], k=config['memory_k'],
-        method=config['memory_method'], memory_fraction=config['memory_fraction'],
-        bookkeeping_fraction=config['bookkeeping_fraction'], softmax_scale=config['softmax_scale'],
-        residual_fraction=config['residual_fraction'], select=config['memory_select'])
+    """Lets the layers that a script's settings name read the memory, as they say."""
+    model.attach(memory, Reading.of(config))

@@ -44,6 +44,7 @@ import sys  # noqa: E402, settings are checked before the slow imports
 import textwrap  # noqa: E402
 import time  # noqa: E402
 
+from core.cache import Cache  # noqa: E402
 from core.texts import in_front, read_text  # noqa: E402
 from load import encode_tensor, load_model, open_memory, seed_list, use_threads  # noqa: E402
 
@@ -138,14 +139,9 @@ def describe_work(model, first, T, n, seconds):
 
 def first_step(model, idx):
     """-> how many look-ups the prompt (1, T) makes, and the records of them where they are to be listed."""
-    if trace:
-        for reader in model.readers.values():
-            reader.trace = []
-    model(idx)
-    records = [record for reader in model.readers.values() for record in reader.trace or ()]
-    for reader in model.readers.values():
-        reader.trace = None
-    return sum(model.searches.values()), records
+    cache = Cache(idx.size(1), trace=trace)
+    model(idx, cache=cache)
+    return sum(cache.searches.values()), cache.trace or []
 
 
 def show_trace(records, memory, tokenizer, idx):
