@@ -25,12 +25,9 @@ OF_TRAINING = {
     'eval_interval', 'log_interval', 'eval_iters', 'always_save_checkpoint', 'dataset', 'batch_size',
     'gradient_accumulation_steps', 'block_size', 'n_layer', 'n_head', 'n_embd', 'dropout', 'bias',
     'learning_rate', 'max_iters', 'weight_decay', 'beta1', 'beta2', 'grad_clip', 'decay_lr', 'warmup_iters',
-    'lr_decay_iters', 'min_lr', 'wandb_log'}
+    'lr_decay_iters', 'min_lr', 'eval_only', 'wandb_log'}
 OF_SAMPLING = {'start', 'num_samples', 'max_new_tokens', 'temperature', 'top_k'}
-OF_NONE = {
-    'eval_only': 'leave it out, train.py always trains (--max_iters=0 evaluates once, and saves)',
-    'backend': 'leave it out, training is on one device', 'real_data': 'leave it out',
-    'profile': 'leave it out'}
+OF_NONE = {'backend': 'leave it out, training is on one device', 'real_data': 'leave it out', 'profile': 'leave it out'}
 
 
 def is_old(name, settings):

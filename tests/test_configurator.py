@@ -189,7 +189,7 @@ def test_the_paths_of_a_grid_are_found_too(script, monkeypatch):
 # --- names of nanoGPT
 
 @pytest.mark.parametrize('line, advice', [
-    ('eval_only = True', 'leave it out, train.py always trains'), ('backend = "gloo"', 'leave it out'),
+    ('eval_only = True', 'does not train'), ('backend = "gloo"', 'leave it out'),
     ('learning_rate = 1e-3', 'fake.py does not train: leave it out, or run train.py'),
     ('always_save_checkpoint = True', 'does not train'), ('gradient_accumulation_steps = 40', 'does not train'),
     ('dataset = "openwebtext"', 'does not train'), ('wandb_log = True', 'fake.py logs nothing'),
