@@ -276,7 +276,7 @@ def old_names(settings, given):
 def say_what_is_not_read(values, given):
     """A line on stderr for an old store that is named but not read; ValueError where it lacks its folder."""
     old = old_names(values, given)
-    # a file may name its store and read a text, but who types the name, or reads nothing else, means the store
+    # a file may name a store and read a text, but who types its name, or reads nothing else, means the store
     is_typed = 'mem_store' in old and not old['mem_store'][2]
     is_wanted = is_typed or not values.get('memory_file') and not values.get('memory_text')
     try:

@@ -27,7 +27,8 @@ OF_TRAINING = {
     'learning_rate', 'max_iters', 'weight_decay', 'beta1', 'beta2', 'grad_clip', 'decay_lr', 'warmup_iters',
     'lr_decay_iters', 'min_lr', 'eval_only', 'wandb_log'}
 OF_SAMPLING = {'start', 'num_samples', 'max_new_tokens', 'temperature', 'top_k'}
-OF_NONE = {'backend': 'leave it out, training is on one device', 'real_data': 'leave it out', 'profile': 'leave it out'}
+OF_NONE = {'backend': 'leave it out, training is on one device',
+           'real_data': 'leave it out', 'profile': 'leave it out'}
 
 
 def is_old(name, settings):
@@ -71,7 +72,7 @@ def layers_and_k(knn_num):
 
 
 def file_of_store(mem_store, load_mem_store, store_mem):
-    made = mem_store.rstrip('/') + '.safetensors'  # where one is made, here as a file, of whatever was a folder
+    made = mem_store.rstrip('/') + '.safetensors'  # one file here, a folder in the original project
     if load_mem_store:  # what was stored is read, so no text is remembered in its place
         is_ours = os.path.isfile(found(made)) and not os.path.isdir(found(mem_store))
         return {'memory_file': made if is_ours else mem_store, 'memory_text': ''}
@@ -79,7 +80,7 @@ def file_of_store(mem_store, load_mem_store, store_mem):
 
 
 def check_store(given, is_wanted):
-    """Given all old names, {name: value}: ValueError for a store that is to be read or made but has no folder.
+    """Given all old names, {name: value}: ValueError for a store that is read or made but not named.
 
     -> one line for a store that `is_wanted` but neither read nor made, else ''.
     """

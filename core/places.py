@@ -8,7 +8,7 @@ BROUGHT_ALONG = 'assets', 'config', 'memories'  # the repository's folders that 
 
 
 def found(path):
-    """The path to read, ~ being the home folder: as given, or the repository's own where only it has that."""
+    """The path to read: as given, ~ the home folder, or the repository's own where only it has that."""
     path = os.path.expanduser(path)
     own = own_place(path)
     return own if own and not os.path.lexists(path) and os.path.exists(own) else path

@@ -227,7 +227,7 @@ def script(fake, monkeypatch):
 
 @pytest.fixture
 def error_of(capsys):
-    """The one line on stderr that a call ends with, after a check that it is one line, with this exit code."""
+    """error_of(call, ...) -> the one line on stderr that the call ends with, exit code and form checked."""
     def error_of(call, *arguments, code=1):
         with pytest.raises(SystemExit) as exit:
             call(*arguments)
@@ -242,4 +242,5 @@ def changed(script, call, *arguments):
     """The settings that a call changes, so that a test sees the ones it did not mean as well."""
     before = dict(script.settings)
     after = call(*arguments)
-    return {name: value for name, value in after.items() if (value, type(value)) != (before[name], type(before[name]))}
+    return {name: value for name, value in after.items()
+            if (value, type(value)) != (before[name], type(before[name]))}

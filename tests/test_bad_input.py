@@ -72,7 +72,8 @@ BAD = {
     'broken config': (broken_config, 'broken.py'),
     'unknown setting': (lambda t: ['--temprature=1'], 'did you mean --temperature'),
     'ill-typed setting': (lambda t: ['--top_k=many'], 'top_k'),
-    'missing memory': (lambda t: [f'--memory_file={t}/none.safetensors'], 'build it with python build_memory'),
+    'missing memory': (lambda t: [f'--memory_file={t}/none.safetensors'],
+                       'build it with python build_memory'),
     'damaged memory': (damaged_memory, 'damaged or no memory file'),
     'empty memory file': (empty_file, 'damaged or no memory file'),
     'another kind of file': (other_file, 'damaged or no memory file'),
@@ -80,7 +81,8 @@ BAD = {
     'folder without stores': (folder_without_stores, 'without keyStore'),
     'layer': (lambda t: ['--memory_text=Cats.', '--memory_layers=3'], 'layer 3 does not exist'),
     'layer below 0': (lambda t: ['--memory_text=Cats.', '--memory_layers=-1'], 'layer -1 does not exist'),
-    'a text of bookkeeping alone': (lambda t: [*TEXT, '--bookkeeping_tokens=500'], 'text to remember is empty'),
+    'a text of bookkeeping alone': (lambda t: [*TEXT, '--bookkeeping_tokens=500'],
+                                    'text to remember is empty'),
     'a huge scale': (lambda t: [*TEXT, '--softmax_scale=1e39'], 'softmax_scale is 1e+39'),
     'a tiny temperature': (lambda t: ['--temperature=1e-40'], 'temperature is 1e-40'),
     'a seed below 0': (lambda t: ['--seeds=-1'], 'out of range'),
@@ -168,7 +170,8 @@ def test_cuda_where_there_is_none_is_one_line(run):
 def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path):
     (tmp_path / 'file').write_text('in the way')
     path = f'{tmp_path}/file/m.safetensors'
-    for script, arguments in (('sample.py', (*ONE, '--memory_text=Cats.')), ('build_memory.py', ('--text=Cats.',))):
+    for script, arguments in (('sample.py', (*ONE, '--memory_text=Cats.')),
+                              ('build_memory.py', ('--text=Cats.',))):
         code, _, err = run(script, *arguments, '--memory_layers=0', f'--memory_file={path}')
         assert (code, err.count('\n')) == (1, 1)
         assert 'nothing can be written to the folder' in err or 'is a folder' in err or 'file' in err
@@ -192,14 +195,16 @@ def test_a_folder_without_permission_is_one_line(run, tmp_path, script, monkeypa
     ('build_memory.py', ['--text=Cats.'], 'no file to write'),
     ('evaluate.py', ['--measure=taste'], "measure is 'taste'"),
     ('evaluate.py', [], 'no memory to measure'),
-    ('build_memory.py', ['--text= ', '--split_lines=True', '--memory_file=OUT/x'], 'text to remember is empty'),
+    ('build_memory.py', ['--text= ', '--split_lines=True', '--memory_file=OUT/x'],
+     'text to remember is empty'),
     ('train.py', ['--eval_interval=0'], 'eval_interval is 0'),
     ('train.py', ['--dtype=int3'], "dtype is 'int3'"),
     ('train.py', ['--n_head=0'], 'n_head is 0'),
     ('train.py', ['--seed=-1'], 'seed is -1'),
     ('train.py', ['--n_layer=1', '--n_head=3', '--n_embd=8', '--out_dir=OUT'], 'not a multiple of n_head'),
     ('data/tinyworld/prepare.py', ['--train_documents=0'], 'train_documents is 0'),
-    ('train.py', ['--dataset=none', '--n_layer=1', '--n_head=1', '--n_embd=8', '--out_dir=OUT'], 'prepare.py')
+    ('train.py', ['--dataset=none', '--n_layer=1', '--n_head=1', '--n_embd=8', '--out_dir=OUT'],
+     'prepare.py')
 ])
 def test_bad_input_of_the_other_scripts_is_one_line(run, tmp_path, script, arguments, message):
     arguments = [argument.replace('OUT', str(tmp_path)) for argument in arguments]

@@ -37,7 +37,8 @@ def test_after_an_error_no_setting_has_changed(script, error_of):
 
 
 @pytest.mark.parametrize('arguments, expected', [
-    (['one.py', 'two.py'], 2), (['two.py', 'one.py'], 1), (['one.py', '--top_k=3'], 3), (['--top_k=3', 'one.py'], 1),
+    (['one.py', 'two.py'], 2), (['two.py', 'one.py'], 1), (['one.py', '--top_k=3'], 3),
+    (['--top_k=3', 'one.py'], 1),
     (['--top_k=3', '--top_k=4'], 4), (['--top_k=3', 'one.py', '--top_k=4', 'two.py'], 2)])
 def test_the_later_of_two_arguments_wins(script, arguments, expected):
     script.write('top_k = 1', 'one.py')
@@ -48,13 +49,15 @@ def test_the_later_of_two_arguments_wins(script, arguments, expected):
 # --- values on the command line
 
 @pytest.mark.parametrize('text, expected', [
-    ('a=b=c', 'a=b=c'), ('', ''), ('5', '5'), ('True', 'True'), ('None', 'None'), ('Cats, cats', 'Cats, cats'),
+    ('a=b=c', 'a=b=c'), ('', ''), ('5', '5'), ('True', 'True'), ('None', 'None'),
+    ('Cats, cats', 'Cats, cats'),
     ('--x', '--x'), (r'\nCats\nare', '\nCats\nare'), ('\nCats', '\nCats'), (r'a\tb', r'a\tb'),
-    ("'Cats'", 'Cats'), ('"Cats"', 'Cats'), (r"'\nCats\t'", '\nCats\t'), (r"'a\\nb'", r'a\nb'), ("'It\\'s'", "It's"),
+    ("'Cats'", 'Cats'), ('"Cats"', 'Cats'), (r"'\nCats\t'", '\nCats\t'), (r"'a\\nb'", r'a\nb'),
+    ("'It\\'s'", "It's"),
     ("It's", "It's"), ("'", "'"), ("''", ''), ("'a' or 'b'", "'a' or 'b'"), ("'a' 'b'", "'a' 'b'"),
     ("'Cats\"", "'Cats\""),
     ('"Hi," she said', '"Hi," she said'), ('Katzen über Mäuse', 'Katzen über Mäuse')])
-def test_a_text_is_taken_as_it_stands_except_for_backslash_n_and_quotes_around_all_of_it(script, text, expected):
+def test_a_text_is_taken_as_it_stands_but_for_backslash_n_and_quotes_around_it(script, text, expected):
     assert changed(script, script.run, f'--memory_text={text}', '--start=x') == {'start': 'x'} | (
         {'memory_text': expected} if expected else {})
 
@@ -65,7 +68,8 @@ def test_a_value_may_contain_equals_signs(script):
 
 @pytest.mark.parametrize('argument, expected', [
     ('--temperature=1', 1.0), ('--temperature=1e-3', 0.001), ('--temperature=-0.5', -0.5), ('--top_k=0', 0),
-    ('--top_k=-1', -1), ('--memory_layers=5', (5,)), ('--memory_layers=(5,)', (5,)), ('--memory_layers=5,6', (5, 6)),
+    ('--top_k=-1', -1), ('--memory_layers=5', (5,)), ('--memory_layers=(5,)', (5,)),
+    ('--memory_layers=5,6', (5, 6)),
     ('--memory_layers=[5, 6]', (5, 6)), ('--memory_layers=()', ()), ('--memory_layers=[]', ()),
     *[(f'--verbose={text}', True) for text in ('True', 'true', '1')],
     *[(f'--compare_plain={text}', False) for text in ('False', 'false', '0')]])
@@ -74,28 +78,34 @@ def test_a_value_gets_the_type_of_its_setting(script, argument, expected):
     assert changed(script, script.run, argument) == {name: expected}
 
 
-WRONG = [('temperature', 'hot'), ('temperature', True), ('temperature', None), ('temperature', (1.0,)), ('top_k', 5.0),
+WRONG = [('temperature', 'hot'), ('temperature', True), ('temperature', None), ('temperature', (1.0,)),
+         ('top_k', 5.0),
          ('top_k', True), ('bookkeeping_tokens', True), ('top_k', '5'), ('top_k', (5,)),
          ('verbose', 2), ('verbose', 1.0), ('verbose', 'yes'),
-         ('memory_layers', 5.0), ('memory_layers', True), ('memory_layers', (5, 6.0)), ('memory_layers', (True,)),
+         ('memory_layers', 5.0), ('memory_layers', True), ('memory_layers', (5, 6.0)),
+         ('memory_layers', (True,)),
          ('memory_layers', ((5,),)), ('memory_layers', {'a': 5}), ('temperature', 10**400)]
 
 
-@pytest.mark.parametrize('name, value', [*WRONG, ('start', 5), ('start', True), ('start', ('a',)), ('start', b'a')])
+@pytest.mark.parametrize('name, value', [
+    *WRONG, ('start', 5), ('start', True), ('start', ('a',)), ('start', b'a')])
 def test_a_wrong_type_in_a_file_names_setting_value_type_and_an_example(script, error_of, name, value):
     what, example = KINDS[type(script.settings[name])]
     assert error_of(script.config, f'{name} = {value!r}') == (
-        f'cats.py: {name} was given {value!r} ({type(value).__name__}), expected {what}, for example {name}={example}')
+        f'cats.py: {name} was given {value!r} ({type(value).__name__}), expected {what}, '
+        f'for example {name}={example}')
 
 
 @pytest.mark.parametrize('name, value', WRONG)
-def test_a_wrong_type_on_the_command_line_names_setting_value_type_and_an_example(script, error_of, name, value):
+def test_a_wrong_type_on_the_command_line_names_what_was_given_and_an_example(script, error_of, name, value):
     what, example = KINDS[type(script.settings[name])]
     assert error_of(script.run, f'--{name}={value!r}') == (
-        f'{name} was given {value!r} ({type(value).__name__}), expected {what}, for example {name}={example}')
+        f'{name} was given {value!r} ({type(value).__name__}), expected {what}, '
+        f'for example {name}={example}')
 
 
-@pytest.mark.parametrize('text', ['', 'abc', '1 2', '(', '[1', 'a.b', '__import__("os")', '{[]: 1}', '(' * 300,
+@pytest.mark.parametrize('text', ['', 'abc', '1 2', '(', '[1', 'a.b', '__import__("os")', '{[]: 1}',
+                                  '(' * 300,
                                   pytest.param('-' * 9999 + '1', id='too deep')])
 @pytest.mark.parametrize('name', ['top_k', 'temperature', 'verbose', 'memory_layers'])
 def test_text_that_is_no_literal_is_refused_where_no_text_is_expected(script, error_of, name, text):
@@ -119,7 +129,7 @@ def test_the_example_of_an_error_is_accepted_on_the_command_line_and_in_a_file(s
     ('--__file__=x', 'unknown setting --__file__, see --help'),
     ('--os=x', 'unknown setting --os, see --help'), ('--Path=x', 'unknown setting --Path, see --help'),
     ('--=5', 'unknown setting --, see --help'), ('--', 'unknown setting --, see --help')])
-def test_an_unknown_name_on_the_command_line_is_an_error_with_the_nearest_setting(script, error_of, argument, message):
+def test_an_unknown_option_is_an_error_with_the_nearest_setting(script, error_of, argument, message):
     assert error_of(script.run, argument) == message
 
 
@@ -129,7 +139,8 @@ def test_a_flag_without_a_value_is_told_how_to_be_written(script, error_of):
 
 
 def test_a_value_after_a_space_is_told_to_stand_behind_an_equals_sign(script, error_of):
-    assert error_of(script.run, '--top_k', '5') == '--top_k has no value: write --top_k=VALUE, for example --top_k=5'
+    error = error_of(script.run, '--top_k', '5')
+    assert error == '--top_k has no value: write --top_k=VALUE, for example --top_k=5'
 
 
 @pytest.mark.parametrize('argument', ['top_k=5', '-top_k=5'])
@@ -139,7 +150,8 @@ def test_a_setting_without_its_two_dashes_is_told_how_to_be_written(script, erro
 
 # --- paths
 
-@pytest.mark.parametrize('argument', [r'--memory_file=mems\new.safetensors', r'--out_dir=a\nb', r'--start=FILE:notes\new.txt',
+@pytest.mark.parametrize('argument', [r'--memory_file=mems\new.safetensors', r'--out_dir=a\nb',
+                                      r'--start=FILE:notes\new.txt',
                                       r'--mem_store=a\nb'])
 def test_backslash_n_in_a_path_is_part_of_its_name(script, argument):
     name, _, path = argument[2:].partition('=')
@@ -162,7 +174,7 @@ def test_the_repositorys_own_files_are_found_from_any_folder_unless_the_user_has
     assert script.run('--init_from=assets/tinyworld')['init_from'] == os.path.join(ROOT, 'assets/tinyworld')
     script.write('', 'assets/tinyworld')
     assert script.run('--init_from=assets/tinyworld')['init_from'] == 'assets/tinyworld'
-    assert script.run('--init_from=core')['init_from'] == 'core', 'what the repository does not bring along as an asset'
+    assert script.run('--init_from=core')['init_from'] == 'core', 'code is not brought along to be read'
     assert script.run('--init_from=assets/none')['init_from'] == 'assets/none'
 
 
@@ -176,7 +188,8 @@ def test_what_is_written_stays_with_the_user(script):
     asset = 'memories/tinyworld_praise.safetensors'
     assert script.run(f'--memory_file={asset}')['memory_file'] == os.path.join(ROOT, asset)
     assert script.run('--out_dir=assets/tinyworld')['out_dir'] == 'assets/tinyworld'
-    assert configure(script.settings | {'memory_file': asset}, written=('memory_file',))['memory_file'] == asset
+    settings = script.settings | {'memory_file': asset}
+    assert configure(settings, written=('memory_file',))['memory_file'] == asset
 
 
 def test_the_paths_of_a_grid_are_found_too(script, monkeypatch):
@@ -191,18 +204,22 @@ def test_the_paths_of_a_grid_are_found_too(script, monkeypatch):
 @pytest.mark.parametrize('line, advice', [
     ('eval_only = True', 'does not train'), ('backend = "gloo"', 'leave it out'),
     ('learning_rate = 1e-3', 'fake.py does not train: leave it out, or run train.py'),
-    ('always_save_checkpoint = True', 'does not train'), ('gradient_accumulation_steps = 40', 'does not train'),
+    ('always_save_checkpoint = True', 'does not train'),
+    ('gradient_accumulation_steps = 40', 'does not train'),
     ('dataset = "openwebtext"', 'does not train'), ('wandb_log = True', 'fake.py logs nothing'),
     ('n_layer = 6', 'does not train'), ('real_data = 1', 'leave it out')])
 def test_a_name_of_nanogpt_that_would_be_ignored_is_refused_with_what_to_do(script, error_of, line, advice):
     name = line.split(' = ')[0]
     error = error_of(script.config, line)
     assert error.startswith(f'cats.py: {name} is a setting of ') and advice in error
-    assert error_of(script.run, f'--{name}=1').startswith(f'unknown setting --{name}: {name} is a setting of ')
+    error = error_of(script.run, f'--{name}=1')
+    assert error.startswith(f'unknown setting --{name}: {name} is a setting of ')
 
 
-@pytest.mark.parametrize('line', ['eval_only = False', 'wandb_log = False', 'dropout = 0.0', 'decay_lr = False',
-                                  'num_samples = 3', 'max_new_tokens = 9', 'batch_size = 20', 'wandb_project = "x"'])
+@pytest.mark.parametrize('line', ['eval_only = False', 'wandb_log = False', 'dropout = 0.0',
+                                  'decay_lr = False',
+                                  'num_samples = 3', 'max_new_tokens = 9', 'batch_size = 20',
+                                  'wandb_project = "x"'])
 def test_a_name_of_nanogpt_that_changes_nothing_may_stand_in_a_file(script, line):
     assert changed(script, script.config, line) == {}
 
@@ -217,7 +234,8 @@ def test_every_config_file_of_the_repository_is_taken_by_the_scripts_that_share_
     blocks = {name: settings_of(name) for name in ('sample.py', 'evaluate.py', 'build_memory.py')}
     monkeypatch.chdir(ROOT)
     for path in sorted(Path('config').rglob('*.py')):
-        for settings in [settings_of('train.py')] if 'train_' in path.name or 'finetune_' in path.name else blocks.values():
+        is_for_training = path.name.startswith(('train_', 'finetune_'))
+        for settings in [settings_of('train.py')] if is_for_training else blocks.values():
             monkeypatch.setattr(sys, 'argv', ['x.py', str(path)])
             configure(dict(settings))
     assert capsys.readouterr() == ('', '')
@@ -247,21 +265,24 @@ def settings_of(script):
     ('\ufefftop_k = 3', {'top_k': 3}),
     ('top_k = 3\r\nverbose = True\r\n', {'top_k': 3, 'verbose': True}), ('del top_k', {}),
     ('def memory_layer(): pass', {}),
-    ('import os as memory_layer', {}), ('class temperatur: pass', {}), ('_memory_layer = 5', {}), ('zebra = [5]', {})])
+    ('import os as memory_layer', {}), ('class temperatur: pass', {}), ('_memory_layer = 5', {}),
+    ('zebra = [5]', {})])
 def test_a_config_file_is_python_that_starts_from_the_current_settings(script, text, expected):
     assert changed(script, script.config, text) == expected
 
 
 def test_a_config_file_sees_what_came_before_it_and_nothing_else_of_the_script(script):
     assert script.run('--top_k=3', script.write('top_k = top_k + 1'))['top_k'] == 4
-    names = script.config("start = ' '.join(sorted(name for name in globals() if name != '__builtins__'))")['start']
+    code = "start = ' '.join(sorted(name for name in globals() if name != '__builtins__'))"
+    names = script.config(code)['start']
     assert names.split() == sorted(script.run())
 
 
 def test_a_helper_of_one_config_file_is_not_seen_by_the_next(script, error_of):
     script.write('zebra = 5', 'one.py')
     script.write('top_k = zebra', 'two.py')
-    assert error_of(script.run, 'one.py', 'two.py') == "two.py, line 1: NameError: name 'zebra' is not defined"
+    error = error_of(script.run, 'one.py', 'two.py')
+    assert error == "two.py, line 1: NameError: name 'zebra' is not defined"
 
 
 @pytest.mark.parametrize('text, name, close', [
@@ -282,7 +303,8 @@ def test_a_name_near_a_setting_in_a_config_file_is_an_error(script, error_of, te
     ('raise ValueError("one\\n  two")', 'cats.py, line 1: ValueError: one two'),
     ('import sys\nsys.exit(3)', 'cats.py, line 2: SystemExit: 3'),
     ('exec("a = = b")', 'cats.py, line 1: SyntaxError: invalid syntax (<string>, line 1)'),
-    ('open("none.txt")', "cats.py, line 1: FileNotFoundError: [Errno 2] No such file or directory: 'none.txt'")])
+    ('open("none.txt")',
+     "cats.py, line 1: FileNotFoundError: [Errno 2] No such file or directory: 'none.txt'")])
 def test_a_config_file_that_fails_is_named_with_its_line_and_error(script, error_of, text, message):
     assert error_of(script.config, text) == message
 
@@ -306,7 +328,8 @@ def test_a_folder_is_not_a_config_file(script, error_of, path):
 def test_a_config_file_that_cannot_be_opened_says_why(script, error_of):
     os.symlink('loop.py', 'loop.py')
     assert error_of(script.run, 'loop.py') == (
-        "config file 'loop.py' cannot be read (Too many levels of symbolic links), expected a Python file in UTF-8")
+        "config file 'loop.py' cannot be read (Too many levels of symbolic links), "
+        'expected a Python file in UTF-8')
 
 
 def test_a_config_file_without_read_permission_says_so(script, error_of, monkeypatch):
@@ -330,8 +353,9 @@ def test_a_missing_config_file_is_answered_with_the_nearest_one(script, error_of
 
 # --- help
 
-@pytest.mark.parametrize('arguments', [['--help'], ['-h'], ['none.py', '--zebra=1', '--help'], ['--top_k=5', '-h']])
-def test_help_prints_the_docstring_and_the_settings_block_as_it_stands_in_the_source(script, capsys, arguments):
+@pytest.mark.parametrize('arguments', [
+    ['--help'], ['-h'], ['none.py', '--zebra=1', '--help'], ['--top_k=5', '-h']])
+def test_help_prints_the_docstring_and_the_settings_block_as_they_stand(script, capsys, arguments):
     with pytest.raises(SystemExit) as exit:
         script.run(*arguments)
     ruler = '# -----------------------------------------------------------------------------\n'
@@ -359,5 +383,6 @@ def test_importing_the_configurator_is_cheap_and_needs_the_standard_library_alon
     code = ('import sys; before = set(sys.modules); import configurator; '
             'new = {name.partition(".")[0] for name in set(sys.modules) - before}; '
             'print(sorted(new - set(sys.stdlib_module_names)))')
-    result = subprocess.run([sys.executable, '-S', '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, '-S', '-c', code], cwd=ROOT, capture_output=True, text=True,
+                            check=True)
     assert result.stdout == "['configurator', 'core']\n"

@@ -4,6 +4,7 @@ pip install -e . puts on the path whatever `import model` needs.
 $ python -m pytest tests/test_install.py
 """
 import ast
+import glob
 import os
 import tomllib
 
@@ -24,7 +25,7 @@ def test_the_modules_that_are_installed_import_nothing_of_the_repository_that_is
         setup = tomllib.load(f)['tool']['setuptools']
     folders = [os.path.join(ROOT, package.replace('.', os.sep)) for package in setup['packages']]
     files = [os.path.join(ROOT, f'{module}.py') for module in setup['py-modules']]
-    files += [os.path.join(folder, name) for folder in folders for name in os.listdir(folder) if name.endswith('.py')]
+    files += [path for folder in folders for path in glob.glob(os.path.join(folder, '*.py'))]
     installed = {*setup['py-modules'], *(package.split('.')[0] for package in setup['packages'])}
     ours = {name.removesuffix('.py') for name in os.listdir(ROOT)}
     needed = set().union(*map(imported_by, files)) & ours

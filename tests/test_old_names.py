@@ -33,7 +33,8 @@ NEW_NAMES_OF_MEMORY = {name for names in OLD_NAMES.values() for name in names}
     ('resid_only = True', {}), ('resid_only = True\nresid_frac = 0.3', {'residual_fraction': 0.3}),
     ('resid_only = False\nresid_frac = 0.3', {'memory_method': 3, 'residual_fraction': 0.3}),
     ('resid_only = False\nresid_frac = 0.0', {'memory_method': 1, 'residual_fraction': 0.0}),
-    ('resid_only = False', {'memory_method': 1}), ('resid_frac = 0.3', {'memory_method': 3, 'residual_fraction': 0.3}),
+    ('resid_only = False', {'memory_method': 1}),
+    ('resid_frac = 0.3', {'memory_method': 3, 'residual_fraction': 0.3}),
     ('resid_frac = 0', {'memory_method': 1, 'residual_fraction': 0.0}),
     # where the memory is kept
     ('load_mem_store = True\nmem_store = "stores/cats"', {'memory_file': 'stores/cats'}),
@@ -70,7 +71,8 @@ def test_an_old_name_on_the_command_line_becomes_its_setting(script, arguments, 
 
 
 @pytest.mark.parametrize('arguments, fraction', [
-    (['old.py', '--memory_fraction=0.2'], 0.2), (['--memory_fraction=0.2', 'old.py'], 0.5), (['old.py', 'new.py'], 0.3),
+    (['old.py', '--memory_fraction=0.2'], 0.2), (['--memory_fraction=0.2', 'old.py'], 0.5),
+    (['old.py', 'new.py'], 0.3),
     (['--mem_frac=0.1', '--memory_fraction=0.2'], 0.2), (['--memory_fraction=0.2', '--mem_frac=0.1'], 0.1),
     (['both.py'], 0.3),
     (['--mem_frac=0.1', '--memory_fraction=0.2', '--mem_frac=0.3'], 0.3)])
@@ -83,7 +85,8 @@ def test_old_and_new_names_keep_the_order_in_which_they_are_given(script, argume
 
 def test_old_names_of_all_sources_decide_together_and_the_later_value_of_a_name_wins(script):
     script.write('resid_only = True\nresid_frac = 0.2', 'old.py')
-    assert script.run('old.py', '--resid_frac=0.3') == script.run('--resid_frac=0.3', 'old.py') | {'residual_fraction': 0.3}
+    file_first = script.run('old.py', '--resid_frac=0.3')
+    assert file_first == script.run('--resid_frac=0.3', 'old.py') | {'residual_fraction': 0.3}
     assert script.settings['memory_method'] == 2
     assert script.run('old.py', '--resid_only=False', '--resid_frac=0.3')['memory_method'] == 3
 
@@ -93,7 +96,8 @@ def test_old_names_of_all_sources_decide_together_and_the_later_value_of_a_name_
     ('load_mem_store = True\nmem_store = "stores/dogs"', ['--mem_store=stores/cats'], 'stores/cats'),
     ('mem_store = "stores/cats"', ['--load_mem_store=True'], 'stores/cats'),
     ('store_mem = True', ['--mem_store=stores/cats'], 'stores/cats.safetensors'),
-    ('mem_store = "stores/cats"\nstore_mem = True', ['--store_mem=False', '--load_mem_store=True'], 'stores/cats'),
+    ('mem_store = "stores/cats"\nstore_mem = True', ['--store_mem=False', '--load_mem_store=True'],
+     'stores/cats'),
     ('load_mem_store = True\nmem_store = "stores/dogs"', ['--memory_file=m'], 'm'),
     ('memory_file = "m"', ['--load_mem_store=True', '--mem_store=stores/cats'], 'stores/cats')])
 def test_a_store_is_the_one_that_file_and_options_name_together(script, file, options, memory_file):
@@ -124,7 +128,8 @@ def test_a_store_that_is_read_but_named_nowhere_is_an_error_of_the_file_that_rea
 
 
 @pytest.mark.parametrize('file, is_told', [
-    ('', True), ('load_mem_store = False', True), ('memory = "Cats."', True), ('load_mem_store = True', False),
+    ('', True), ('load_mem_store = False', True), ('memory = "Cats."', True),
+    ('load_mem_store = True', False),
     ('store_mem = True', False)])
 def test_a_store_that_is_typed_but_not_read_is_told(script, capsys, file, is_told):
     script.settings['memory_file'] = ''
@@ -134,8 +139,9 @@ def test_a_store_that_is_typed_but_not_read_is_told(script, capsys, file, is_tol
     assert ("mem_store 'stores/cats' is not read" in err) == is_told
 
 
-@pytest.mark.parametrize('file, is_told', [('', True), ('memory = "Cats."', False), ('load_mem_store = True', False)])
-def test_a_store_in_a_file_that_is_not_read_is_told_where_nothing_else_is_read(script, capsys, file, is_told):
+@pytest.mark.parametrize('file, is_told',
+                         [('', True), ('memory = "Cats."', False), ('load_mem_store = True', False)])
+def test_a_store_in_a_file_that_is_not_read_is_told_where_nothing_is_read(script, capsys, file, is_told):
     script.settings['memory_file'] = ''
     script.config(f'mem_store = "stores/cats"\n{file}')
     err = capsys.readouterr().err
@@ -148,8 +154,10 @@ def test_the_helpers_of_the_original_templates_are_no_typos(script, name):
     assert changed(script, script.config, f'{name} = "x"\nstart = {name} * 2') == {'start': 'xx'}
 
 
-EXAMPLES = {'mem_frac': 0.5, 'bookkeeping_frac': 0.5, 'knn_softmax_influence': 0.5, 'resid_frac': 0.5, 'memory': 'x',
-            'remove_bookkeeping_token_mem_size': 3, 'unadulterated_gpt': True, 'resid_only': True, 'knn_num': [1],
+EXAMPLES = {'mem_frac': 0.5, 'bookkeeping_frac': 0.5, 'knn_softmax_influence': 0.5, 'resid_frac': 0.5,
+            'memory': 'x',
+            'remove_bookkeeping_token_mem_size': 3, 'unadulterated_gpt': True, 'resid_only': True,
+            'knn_num': [1],
             'mem_store': 'x', 'load_mem_store': False, 'store_mem': False}
 
 
@@ -166,7 +174,7 @@ def test_an_old_name_is_a_helper_in_a_script_without_the_new_setting(script, nam
 
 
 @pytest.mark.parametrize('name', OLD_NAMES)
-def test_an_old_name_on_the_command_line_of_a_script_without_the_new_setting_is_unknown(script, error_of, name):
+def test_an_old_name_is_unknown_on_the_command_line_of_a_script_without_the_setting(script, error_of, name):
     script.without(*NEW_NAMES_OF_MEMORY)
     assert error_of(script.run, f'--{name}=1').startswith(f'unknown setting --{name}, ')
 
@@ -193,7 +201,8 @@ def test_a_setting_that_is_called_like_an_old_name_is_not_translated(script):
     ('knn_num = [5, 6]', 'knn_num was given [5, 6], but one k for all layers and heads is supported'),
     ('knn_num = {1: 5, 2: 6}', 'knn_num was given {1: 5, 2: 6}, but one k for all layers'),
     ('knn_num = [[5, 0], [0, 0]]', 'knn_num was given [[5, 0], [0, 0]], but one k for all layers'),
-    *[(f'knn_num = {value}', f'knn_num was given {value}, expected an int a layer, for example knn_num=[0,5]')
+    *[(f'knn_num = {value}',
+       f'knn_num was given {value}, expected an int a layer, for example knn_num=[0,5]')
       for value in ('5', 'None', "'5'", '[5.0]', '[True]', "{'a': 5}", '[[[5]]]', '[None]')]])
 def test_an_old_name_with_a_value_that_has_no_translation_is_an_error(script, error_of, text, start):
     assert error_of(script.config, text).startswith(f'cats.py: {start}')

@@ -19,7 +19,8 @@ from model import GPT
 PRAISE = os.path.join(ROOT, 'memories', 'tinyworld_cats_praise.txt')
 ONE = ('--start=Cats', '--max_new_tokens=2', '--num_samples=1')
 TEXT = ('--memory_text=Cats are good.', '--memory_layers=0')
-READ = ('--memory_layers=0,2', '--memory_method=3', '--memory_fraction=5', '--softmax_scale=1', '--start=Cats are',
+READ = ('--memory_layers=0,2', '--memory_method=3', '--memory_fraction=5', '--softmax_scale=1',
+        '--start=Cats are',
         '--max_new_tokens=6')
 
 
@@ -63,7 +64,8 @@ def test_layers_of_none_and_no_layers_write_plain_text(run):
 
 
 def test_a_label_may_be_anything_even_plain(run):
-    _, out, _ = run('sample.py', *READ, '--memory_text=Cats are good.', '--num_samples=1', '--method_text=plain')
+    _, out, _ = run('sample.py', *READ, '--memory_text=Cats are good.', '--num_samples=1',
+                    '--method_text=plain')
     assert len(re.findall(r'^ *plain +Cats are', out, re.MULTILINE)) == 2
 
 
@@ -107,7 +109,8 @@ def test_build_memory_keeps_each_file_as_a_text_of_its_own(run, tmp_path, folder
     assert '2 texts' in out
     model, tokenizer = load_model(folder)
     memory = PersistentMemory.load(path, model)
-    assert [text['text'] for text in memory.texts] == ['Cats are lovely.', 'Dogs are kind.\nTrains are good.']
+    assert [text['text'] for text in memory.texts] == [
+        'Cats are lovely.', 'Dogs are kind.\nTrains are good.']
     assert tokenizer.decode(memory.tokens.tolist()) == 'Cats are lovely.Dogs are kind.\nTrains are good.'
     assert run('build_memory.py', *arguments)[0] == 1
     run('build_memory.py', *arguments, '--overwrite=True', '--split_lines=True')
@@ -118,7 +121,8 @@ def test_every_script_has_the_same_default_for_a_setting_and_so_has_attach_memor
     defaults = {}
     for name, parameter in inspect.signature(GPT.attach_memory).parameters.items():
         if parameter.default is not parameter.empty:
-            defaults[name if name.endswith(('_fraction', '_scale')) else f'memory_{name}'] = {repr(parameter.default)}
+            setting = name if name.endswith(('_fraction', '_scale')) else f'memory_{name}'
+            defaults[setting] = {repr(parameter.default)}
     for script in ('sample.py', 'build_memory.py', 'evaluate.py'):
         with open(os.path.join(ROOT, script)) as f:
             block = re.split(r'^# -{20,}$', f.read(), flags=re.MULTILINE)[1]
@@ -148,7 +152,8 @@ def test_the_third_column_is_the_plain_model_with_the_text_in_front_of_the_promp
 
 def columns_of(out, label):
     """The texts that stand behind a label, one a seed."""
-    texts = [block for seed in out.split('\nseed ')[1:] for block in re.split(r'\n(?= *(?:plain|in prompt|memory) {4})', seed)]
+    label_begins = r'\n(?= *(?:plain|in prompt|memory) {4})'
+    texts = [block for seed in out.split('\nseed ')[1:] for block in re.split(label_begins, seed)]
     return [text.strip().removeprefix(label) for text in texts if text.strip().startswith(f'{label}    ')]
 
 
@@ -182,7 +187,8 @@ def test_the_look_ups_of_the_first_step_are_those_that_the_trace_lists(run):
     _, out, _ = run('sample.py', *READ, '--memory_text=Dogs are bad.', '--trace=True', '--num_samples=1')
     rows = re.findall(r'^ +[02] +[01] +\d+ ', out, re.MULTILINE)
     assert rows and f'searched {len(rows)} of' in out
-    assert f'searched {len(rows)} of' in run('sample.py', *READ, '--memory_text=Dogs are bad.', '--num_samples=1')[1]
+    _, without, _ = run('sample.py', *READ, '--memory_text=Dogs are bad.', '--num_samples=1')
+    assert f'searched {len(rows)} of' in without
 
 
 def test_the_trace_of_method_4_in_which_every_token_looks_up_is_that_of_the_newest(run):
@@ -190,11 +196,13 @@ def test_the_trace_of_method_4_in_which_every_token_looks_up_is_that_of_the_newe
     _, out, _ = run('sample.py', *READ, *arguments)
     rows = re.findall(r'^ +([02]) +([01]) +(\d+) ', out, re.MULTILINE)
     newest = max(int(index) for *_, index in rows)
-    assert [tuple(map(int, row)) for row in rows] == [(layer, head, newest) for layer in (0, 2) for head in (0, 1)]
+    expected = [(layer, head, newest) for layer in (0, 2) for head in (0, 1)]
+    assert [tuple(map(int, row)) for row in rows] == expected
     assert f'searched {4 * (newest + 1)} of' in out
 
 
-@pytest.mark.parametrize('arguments', [['--bookkeeping_fraction=1'], ['--bookkeeping_fraction=1', '--trace=True']])
+@pytest.mark.parametrize('arguments', [
+    ['--bookkeeping_fraction=1'], ['--bookkeeping_fraction=1', '--trace=True']])
 def test_a_memory_that_nothing_looked_up_is_told(run, arguments):
     code, out, err = run('sample.py', *ONE, *TEXT, *arguments)
     assert (code, err.count('\n')) == (0, 1)
@@ -215,7 +223,8 @@ def test_a_memory_built_with_other_bookkeeping_tokens_is_told(run, tmp_path):
         code, _, err = run('sample.py', *ONE, path, '--memory_layers=0', '--bookkeeping_fraction=0', *text)
         assert (code, err.count('\n')) == (0, 1)
         assert 'built with bookkeeping_tokens=0, and is read as it is: for 1 build it again' in err
-    assert run('sample.py', *ONE, path, '--memory_layers=0', '--bookkeeping_fraction=0', '--bookkeeping_tokens=0')[2] == ''
+    read = '--memory_layers=0', '--bookkeeping_fraction=0', '--bookkeeping_tokens=0'
+    assert run('sample.py', *ONE, path, *read)[2] == ''
 
 
 @pytest.mark.parametrize('asked', [0, 1, 2, 3])
@@ -223,7 +232,8 @@ def test_a_prefix_of_two_tokens_is_left_out_whole(asked):
     ids = {'\n': [7, 8]}
     two = Tokenizer('two', 48, lambda text: [i for c in text for i in ids.get(c, [ord(c) % 48])], str)
     settings = {'memory_file': '', 'memory_text': 'cats', 'memory_layers': (0,), 'bookkeeping_tokens': asked,
-                'memory_heads': (), 'memory_k': 1, 'memory_method': 2, 'memory_fraction': 0.0, 'softmax_scale': 1.0,
+                'memory_heads': (), 'memory_k': 1, 'memory_method': 2, 'memory_fraction': 0.0,
+                'softmax_scale': 1.0,
                 'bookkeeping_fraction': 0.5, 'residual_fraction': 0.1, 'memory_select': 'last'}
     memory = open_memory(tiny_model(), two, settings)
     assert memory.tokens.tolist() == two.encode('cats')[max(0, asked - 2):]
@@ -253,7 +263,8 @@ def test_the_scripts_run_from_any_folder_and_write_into_the_users_own(run, tmp_p
     monkeypatch.chdir(tmp_path)
     few = '--num_samples=1', '--max_new_tokens=2'
     assert run('sample.py', 'config/tinyworld_sentiment.py', *few, init_from='')[0] == 0
-    code, out, _ = run('sample.py', 'config/tinyworld_recall.py', *few, '--memory_file=new/m.safetensors', init_from='')
+    code, out, _ = run('sample.py', 'config/tinyworld_recall.py', *few, '--memory_file=new/m.safetensors',
+                       init_from='')
     assert (code, os.listdir('new')) == (0, ['m.safetensors'])
     praise = '--text=FILE:memories/tinyworld_cats_praise.txt'
     code, out, err = run('build_memory.py', 'config/tinyworld_sentiment.py', praise, init_from='')
@@ -262,11 +273,14 @@ def test_the_scripts_run_from_any_folder_and_write_into_the_users_own(run, tmp_p
     assert 'FILE:memories/tinyworld_cats_praise.txt' in out
 
 
-@pytest.mark.parametrize(('script', 'text'), [('sample.py', '--memory_text=Cats.'), ('build_memory.py', '--text=Cats.')])
-def test_threads_are_those_of_the_setting_and_0_is_torchs_own_choice(run, tmp_path, monkeypatch, script, text):
+@pytest.mark.parametrize(('script', 'text'),
+                         [('sample.py', '--memory_text=Cats.'), ('build_memory.py', '--text=Cats.')])
+def test_threads_are_those_of_the_setting_and_0_is_torchs_choice(run, tmp_path, monkeypatch, script, text):
     asked = []
     monkeypatch.setattr('torch.set_num_threads', asked.append)
-    more = [*ONE, '--bookkeeping_fraction=0'] if script == 'sample.py' else [f'--memory_file={tmp_path}/m', '--overwrite=1']
+    more = [f'--memory_file={tmp_path}/m', '--overwrite=1']
+    if script == 'sample.py':
+        more = [*ONE, '--bookkeeping_fraction=0']
     for threads in 0, 2:
         assert run(script, *more, text, '--memory_layers=0', f'--threads={threads}')[0] == 0
     assert asked == [2]

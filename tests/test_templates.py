@@ -1,5 +1,5 @@
 """
-Config files as the original project's are written: helpers, f-strings over them, its own names for the settings.
+Config files as the original project's are written: helpers, f-strings over them, its names for the settings.
 
 $ python -m pytest tests/test_templates.py
 """
@@ -58,7 +58,7 @@ STORE = RECALL.replace('store_mem = False', 'store_mem = True')
 
 @pytest.fixture
 def template(run, gpt2, tmp_path, monkeypatch):
-    """template(text, ...) -> exit code, stdout, stderr of sample.py with that config file, in a folder of its own."""
+    """template(text, ...) -> exit code, stdout, stderr of sample.py with it, in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
     def template(text, *options):
@@ -82,12 +82,13 @@ def test_a_template_of_the_original_project_runs(template, tmp_path, text, readi
 def test_a_store_that_a_template_makes_is_loaded_by_its_name_whoever_says_so(template, tmp_path):
     _, made, err = template(STORE)
     assert err == ''
-    assert 'memory  stores/ship.safetensors: ' in made and (tmp_path / 'stores' / 'ship.safetensors').exists()
+    assert 'memory  stores/ship.safetensors: ' in made
+    assert (tmp_path / 'stores' / 'ship.safetensors').exists()
     code, loaded, err = template(RECALL, '--load_mem_store=True')
     assert (code, err) == (0, '')
     assert loaded.splitlines()[:-1] == made.splitlines()[:-1], 'the last line is the speed'
-    assert template(RECALL.replace('stores/ship', 'none'), '--load_mem_store=True', '--mem_store=stores/ship')[1] \
-        .splitlines()[:-1] == made.splitlines()[:-1]
+    elsewhere = RECALL.replace('stores/ship', 'none'), '--load_mem_store=True', '--mem_store=stores/ship'
+    assert template(*elsewhere)[1].splitlines()[:-1] == made.splitlines()[:-1]
 
 
 def test_a_store_that_is_not_there_is_one_line(template):

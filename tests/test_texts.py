@@ -31,7 +31,8 @@ def test_windows_line_ends_are_line_feeds_and_other_separators_stay(tmp_path):
     assert read_text(f'FILE:{tmp_path}/a.txt') == 'one\ntwo\u2028\x85\x0b\x0c\rthree\n'
 
 
-@pytest.mark.parametrize('inside', ['\u2028', '\u2029', '\x0b', '\x0c', '\x1c', '\x1d', '\x1e', '\x85', '\r'])
+@pytest.mark.parametrize('inside', ['\u2028', '\u2029', '\x0b', '\x0c', '\x1c', '\x1d', '\x1e', '\x85',
+                                    '\r'])
 def test_a_line_ends_at_a_line_feed_alone(inside):
     assert lines_of(f'one{inside}more\ntwo\r\n\n  \nthree') == [f'one{inside}more', 'two', 'three']
 
