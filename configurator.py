@@ -48,13 +48,7 @@ def configure(settings, written=()):
             raise SystemExit(0)
         defaults = {name: value for name, value in settings.items()
                     if name[:1] != '_' and type(value) in KINDS}
-        values, given = defaults, []  # given: (name, value, source), in order
-        script = os.path.basename(settings.get('__file__', ''))
-        for argument in arguments:
-            read = read_option if argument.startswith('--') else read_config
-            given += read(argument, values, script)
-            values = decided(defaults, given)  # after each source: a config file sees what came before it
-        say_what_is_not_read(values, given)
+        values = read_sources(arguments, defaults, os.path.basename(settings.get('__file__', '')))
         values = {name: placed(name, value, written) for name, value in values.items()}
         settings.update(values)
     is_script = settings.get('__name__') == '__main__'
@@ -140,6 +134,17 @@ def help_text(settings):
 
 
 # --- what the sources say
+
+
+def read_sources(arguments, defaults, script):
+    """Config files and options, in order -> the settings."""
+    values, given = defaults, []  # given: (name, value, source)
+    for argument in arguments:
+        read = read_option if argument.startswith('--') else read_config
+        given += read(argument, values, script)
+        values = decided(defaults, given)  # after each source: a config file sees what came before it
+    say_what_is_not_read(values, given)
+    return values
 
 
 def read_option(option, settings, script):

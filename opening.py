@@ -24,11 +24,22 @@ def open_memory(model, tokenizer, config):
     if not layers:
         print("no memory is read: memory_layers is (), name the layers that read", file=sys.stderr)
         return None
-    if os.path.exists(path):
+    is_there = os.path.exists(path)
+    if is_there:
         memory = load_memory(path, text, model, tokenizer, layers)
+    else:
+        memory = remembered(model, tokenizer, config)
+    attach(model, memory, config)  # before it is saved: a setting that does not fit leaves no file
+    if is_there:
         say_differences(path, memory, config)
-        attach(model, memory, config)
-        return memory
+    elif path:
+        save_new(memory, path)
+    return memory
+
+
+def remembered(model, tokenizer, config):
+    """A memory of memory_text. Raises FileNotFoundError where there is no text to build memory_file from."""
+    path, text, layers = config['memory_file'], config['memory_text'], config['memory_layers']
     if not text:
         raise FileNotFoundError(f"no memory {path!r}: build it with python build_memory.py "
                                 f"--text=FILE:your.txt --memory_file={path} "
@@ -36,11 +47,7 @@ def open_memory(model, tokenizer, config):
                                 f"--init_from={config['init_from']}")
     source = text if text.startswith('FILE:') else ''
     left_out = config['bookkeeping_tokens']
-    memory = PersistentMemory.from_text(model, read_text(text), tokenizer, layers, left_out, source)
-    attach(model, memory, config)  # before it is saved: a setting that does not fit leaves no file
-    if path:
-        save_new(memory, path)
-    return memory
+    return PersistentMemory.from_text(model, read_text(text), tokenizer, layers, left_out, source)
 
 
 def load_memory(path, text, model, tokenizer, layers=()):

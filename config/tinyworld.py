@@ -1,9 +1,11 @@
-# A paragraph, remembered on the spot, answers a question that the embedded model cannot know. The twin of sample_gpt2.py.
+# A paragraph, remembered on the spot, answers a question that the embedded model cannot know. The twin of
+# sample_gpt2.py.
 #
 # $ python sample.py config/tinyworld.py
 #
-# Expect: without memory the census of Taldun is some number, another in each text; with memory it is 4831, which
-# stands in memories/taldun.txt and in no prompt. The text in the prompt shows what the model can make of it at best.
+# Expect: without memory the census of Taldun is some number, another in each text; with memory it is 4831,
+# which stands in memories/taldun.txt and in no prompt. The text in the prompt shows what the model can
+# make of it at best.
 init_from = 'assets/tinyworld'
 start = '\nIn the last census Taldun counted'
 memory_text = 'FILE:memories/taldun.txt'
