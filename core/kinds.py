@@ -19,6 +19,8 @@ def fitted(name, value, default, origin=''):
 
 def as_kind(value, kind):
     """Raises TypeError for a value of another kind, OverflowError for an int too large for a float."""
+    if hasattr(value, 'tolist'):  # NumPy's numbers and arrays, as config files compute them
+        value = value.tolist()
     if kind is tuple:
         items = value if isinstance(value, (tuple, list, range)) else (value,)
         return tuple(as_kind(item, int) for item in items)
