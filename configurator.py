@@ -93,6 +93,7 @@ def one_line_errors(again=''):
             raise SystemExit(128 + signal.SIGPIPE) from None
         if isinstance(e, RuntimeError) and not is_want_of_memory(e):
             raise
+        traceback.clear_frames(e.__traceback__)  # a progress bar ends before the line, not behind it
         lines = (line.strip() for line in describe(e, again).splitlines())
         print('error:', ' '.join(line for line in lines if line), file=sys.stderr)
         raise SystemExit(130 if isinstance(e, KeyboardInterrupt) else 1) from None

@@ -119,6 +119,18 @@ with one_line_errors(again):
     assert process.returncode == 130
 
 
+def test_the_line_comes_last_behind_a_progress_bar_that_was_under_way(start):
+    process = start("""
+from tqdm import tqdm
+def job(step):
+    if step == 3:
+        raise ValueError('step 3 failed')
+with one_line_errors():
+    [job(step) for step in tqdm(range(9))]
+""")
+    assert process.communicate()[1].endswith('\nerror: step 3 failed\n')
+
+
 @pytest.mark.parametrize('unbuffered', ['', '1'])
 @pytest.mark.parametrize(('lines', 'arguments'), [(3, []), (100_000, []), (3, ['--help'])])
 def test_a_closed_pipe_ends_a_script_quietly_as_other_tools(start, lines, arguments, unbuffered):
