@@ -4,7 +4,7 @@ Where the files are that settings name: in the user's folders, or among what thi
 import os
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-BROUGHT_ALONG = 'assets', 'config', 'memories'  # the repository's folders that are found from any folder
+BROUGHT_ALONG = 'assets', 'config', 'data', 'memories'  # found from any folder
 
 
 def found(path):
