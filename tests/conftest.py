@@ -142,3 +142,10 @@ def slow_extended_row(q, k, v, keys, values, K, TS):
     best = (keys @ q).argsort(descending=True)[:K]
     scores = torch.cat((TS * (keys[best] @ q), k @ q)) / math.sqrt(len(q))
     return torch.softmax(scores, dim=0) @ torch.cat((values[best], v))
+
+
+@pytest.fixture(scope='session')
+def defaults():
+    """evaluate.py's settings, as it has them without a config file."""
+    from lab_settings import default_settings
+    return default_settings()
