@@ -51,12 +51,13 @@ def prompt_by_hand(how):
 
 
 @contextlib.contextmanager
-def by_hand(loaded, how, select='last'):
-    """The model as a condition wants it."""
+def by_hand(loaded, how, select='last', memory=None):
+    """The model as a condition wants it; or with this memory in the place of the condition's."""
     model, tokenizer = loaded
     handle = None
     if how in TEXTS:
-        memory = PersistentMemory.from_tokens(model, tokenizer.encode('\n' + TEXTS[how]), layers=(0, 2))
+        ids = tokenizer.encode('\n' + TEXTS[how])
+        memory = memory or PersistentMemory.from_tokens(model, ids, layers=(0, 2))
         model.attach_memory(memory, (0, 2), select=select, **READING)
     if how == 'steering':
         to, away = (mean_after_layer_1(loaded, TEXTS[how]) for how in ('memory', 'opposite'))
@@ -78,11 +79,11 @@ def mean_after_layer_1(loaded, text):
     return x[1:].mean(0)
 
 
-def texts_by_hand(loaded, how, seeds):
+def texts_by_hand(loaded, how, seeds, memory=None):
     """Each seed's text alone, and the model's counts: (searches, picks) of all layers."""
     model, tokenizer = loaded
     idx, texts, searches, picks = torch.tensor([tokenizer.encode(prompt_by_hand(how))]), [], 0, 0
-    with by_hand(loaded, how):
+    with by_hand(loaded, how, memory=memory):
         for seed in seeds:
             y = model.generate(idx, 6, 0.8, 200, [seed])
             texts.append(tokenizer.decode(y[0, idx.size(1):].tolist()))
@@ -142,11 +143,15 @@ def test_the_probability_of_an_answer_is_that_under_its_condition(loaded, settin
 
 def test_a_memory_file_is_read_in_the_texts_place(loaded, settings, tmp_path):
     model, tokenizer = loaded
-    path = str(tmp_path / 'other.safetensors')
-    PersistentMemory.from_text(model, TEXTS['opposite'], tokenizer, (0, 1, 2)).save(path)
+    path = str(tmp_path / 'two.safetensors')
+    memory = PersistentMemory.from_text(model, TEXTS['opposite'], tokenizer, (0, 1, 2), bookkeeping_tokens=0)
+    memory.add_text(model, TEXTS['unrelated'], tokenizer)
+    memory.save(path)
     s = {**settings, 'memory_text': '', 'memory_file': path, 'condition': 'memory'}
-    texts, _, _ = texts_by_hand(loaded, 'opposite', measures.point_seeds(s))
+    texts, _, _ = texts_by_hand(loaded, 'memory', measures.point_seeds(s), memory)
     assert measures.sentiment(model, tokenizer, s)['texts'] == texts
+    as_a_text = {**s, 'memory_text': f"{TEXTS['opposite']}\n{TEXTS['unrelated']}"}
+    assert measures.sentiment(model, tokenizer, as_a_text)['texts'] != texts
 
 
 def test_a_remembered_text_is_no_name_of_a_file(loaded, settings, tmp_path, monkeypatch):
@@ -206,14 +211,14 @@ def test_the_model_counts_what_each_row_picks(model, memory):
     assert expected > 0
 
 
-@pytest.mark.parametrize('new_tokens', [8, 150])  # 150: past the model's context of 128
-def test_look_ups_are_those_of_the_step_after_the_text(loaded, defaults, new_tokens):
+@pytest.mark.parametrize(('new_tokens', 'select'), [(8, 'last'), (8, 'each'), (150, 'last')])
+def test_look_ups_are_those_of_the_step_after_the_text(loaded, defaults, new_tokens, select):
     model, tokenizer = loaded
     s = {**defaults, 'measure': 'look_ups', 'start': START, 'memory_text': PRAISE, 'memory_layers': (0, 2),
          'memory_fraction': 2.0, 'memory_method': 1, 'softmax_scale': 1.0, 'max_new_tokens': new_tokens,
-         'bookkeeping_fraction': 0.0, 'memory_k': 3}
+         'bookkeeping_fraction': 0.0, 'memory_k': 3, 'memory_select': select}
     found = runs.rounded(measures.look_ups(model, tokenizer, s))
-    tokens = min(128, len(tokenizer.encode(START)) + new_tokens - 1)
+    tokens = min(128, len(tokenizer.encode(START)) + new_tokens - 1)  # the model's context is of 128
     assert found['numbers']['context_tokens'] == tokens
     for layer in (0, 2):
         many = [r for r in found['look_ups'] if r['layer'] == layer]

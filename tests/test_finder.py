@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from lab_settings import BLAME, SENTIMENT, records_of
 
+from core.sampling import seed_list
 from lab import finder, measures, stats
 
 
@@ -39,6 +40,7 @@ def test_the_finder_ranks_within_the_bound_and_its_config_runs(run, tmp_path):
     assert f'On 3 fresh seeds and other held-out text:\n# sentence_compound {outcomes[0]} plain' in told
     assert f'sentence_compound {outcomes[1]} with memory' in told
     assert [record['settings']['condition'] for record in again] == ['plain', 'memory']
+    assert all(record['seeds'] == seed_list(1337, 6)[3:] for record in again)
     code, out, err = run('sample.py', str(best), '--num_samples=1')
     assert code == 0, err
 
