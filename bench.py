@@ -457,7 +457,7 @@ def fitting(block_size):
 
 def machine():
     """What the times depend on."""
-    from lab.experiment import versions
+    from lab.runs import versions
     name = torch.cuda.get_device_name() if where() != 'cpu' else cpu_name()
     return {'device': name, 'cores': os.cpu_count(), 'torch_threads': torch.get_num_threads(), 'faiss_threads': 1,
             'system': platform.system(), **versions()}

@@ -73,8 +73,9 @@ compile = False  # torch.compile, on a GPU
 config = configure(globals())
 
 from lab import finder, report  # noqa: E402, settings are checked before the slow imports
-from lab.experiment import ENGINES, Results, check_layers, check_point, model_of, points_of, run_all  # noqa: E402
 from lab.figures import FIGURES, maps, png  # noqa: E402
+from lab.grid import check_model, check_point, note_on, points_of  # noqa: E402
+from lab.runs import ENGINES, Results, model_of, run_all  # noqa: E402
 from lab.stats import perplexity  # noqa: E402
 
 
@@ -97,7 +98,7 @@ def docs():
 
 
 def checked_points():
-    """-> the points of the grid, none where a search finds its own. Raises ValueError for settings that cannot run."""
+    """-> the points of the grid. Raises ValueError for settings that cannot run."""
     known_figures = ['auto', '', *FIGURES.get(measure, [])]
     for name, given, known in (('engine', engine, ENGINES), ('figure', figure, known_figures), ('find', find, ['', *finder.GOALS])):
         if given not in known:
@@ -107,8 +108,7 @@ def checked_points():
     check_point(settings)
     if find and measure != finder.MEASURE[find]:
         raise ValueError(f"find is {find!r}, which goes with measure {finder.MEASURE[find]!r}, not {measure!r}")
-    points = points_of(settings)
-    return [] if find else points
+    return points_of(settings)
 
 
 def start_wandb():
@@ -165,7 +165,9 @@ def main():
     points = checked_points()
     name = experiment_name()
     folder = os.path.join(out_dir, name)
-    check_layers(points, model_of(config)[0].config)  # what cannot run leaves no folder
+    if note_on(config):
+        print('note:', note_on(config), file=sys.stderr)
+    check_model(points, *model_of(config))  # what cannot run leaves no folder
     results = Results(os.path.join(folder, 'results.jsonl'))
     log, more = start_wandb(), ''
     if find:

@@ -11,7 +11,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
-from lab.experiment import brief, label_of  # noqa: E402
+from lab.grid import brief, label_of  # noqa: E402
 
 INK, GREY, BLUE, ORANGE = '#1f2933', '#9aa5b1', '#2b5c8a', '#dc8a1c'
 SERIES = [ORANGE, BLUE, '#5b8c5a', '#a23b52', '#6c5b9e', '#3b3b3b', '#c0a030', '#4aa3a3']

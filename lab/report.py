@@ -8,8 +8,8 @@ import numpy as np
 
 from core.atomic import whole_files
 from lab import stats
-from lab.experiment import APART, SHORT, label_of
-from lab.measures import rounded
+from lab.grid import APART, SHORT, label_of
+from lab.runs import rounded
 
 HOW_TO_READ = {
     'sentiment': "compound: VADER's, of the text without its prompt, median [quartiles] (95 % interval of the median). It is a squashed "
