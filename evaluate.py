@@ -72,7 +72,8 @@ compile = False  # torch.compile, on a GPU
 # -----------------------------------------------------------------------------
 config = configure(globals())
 
-from lab import finder, report  # noqa: E402, settings are checked before the slow imports
+from core.wandb_run import start_wandb  # noqa: E402, settings are checked before the slow imports
+from lab import finder, report  # noqa: E402
 from lab.experiment import ENGINES, Results, check_layers, check_point, model_of, points_of, run_all  # noqa: E402
 from lab.figures import FIGURES, maps, png  # noqa: E402
 from lab.stats import perplexity  # noqa: E402
@@ -111,12 +112,11 @@ def checked_points():
     return [] if find else points
 
 
-def start_wandb():
+def start_log():
     """-> a function that logs; one that does nothing where wandb_log is off."""
     if not wandb_log:
         return lambda values: None
-    import wandb
-    return wandb.init(project=wandb_project, name=wandb_run_name or experiment_name(), config=config).log
+    return start_wandb(wandb_project, wandb_run_name or experiment_name(), config).log
 
 
 def log_run(log):
@@ -163,11 +163,12 @@ def write_report(folder, name, points, rows, more=''):
 
 def main():
     points = checked_points()
+    log = start_log()  # before the model: it loads for a while, and a missing key is known at once
     name = experiment_name()
     folder = os.path.join(out_dir, name)
     check_layers(points, model_of(config)[0].config)  # what cannot run leaves no folder
     results = Results(os.path.join(folder, 'results.jsonl'))
-    log, more = start_wandb(), ''
+    more = ''
     if find:
         points, more = finder.search(config, results, log_run(log))
         report.write_files(folder, {'best.py': more})
