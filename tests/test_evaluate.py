@@ -210,43 +210,6 @@ def test_look_ups_are_those_of_the_step_after_the_text(folder, defaults):
     assert found['look_ups'][0]['token'] == '\n'
 
 
-# ---- statistics ----
-
-def test_quartiles_and_intervals_are_those_of_the_formulas():
-    values = [0.3, -0.2, 0.9, 0.1, 0.5, 0.7, -0.4]
-    q = stats.quartiles(values)
-    assert [q['q1'], q['median'], q['q3']] == pytest.approx(np.quantile(values, [0.25, 0.5, 0.75]).tolist())
-    z, p, n = 1.959964, 0.3, 10  # Wilson 1927
-    middle, half = (p + z * z / 2 / n) / (1 + z * z / n), z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
-    assert stats.wilson(3, 10) == pytest.approx((middle - half, middle + half), abs=1e-4)
-
-
-def test_a_bootstrap_interval_covers_about_as_often_as_it_says_and_is_the_same_each_time():
-    rng = np.random.default_rng(3)
-    hits = 0
-    for _ in range(100):
-        low, high = stats.bootstrap(rng.normal(0, 1, 60))
-        hits += low <= 0 <= high
-    assert 86 <= hits <= 100
-    values = rng.normal(0, 1, 60)
-    assert stats.bootstrap(values) == stats.bootstrap(values)
-    assert stats.bootstrap([2.0, 2.0, 2.0]) == (2.0, 2.0)
-    assert stats.bootstrap([2.0]) == (2.0, 2.0)
-
-
-def test_an_effect_is_paired_by_seed():
-    plain = list(np.linspace(-1, 1, 50))  # a spread that pairing takes away
-    effect = stats.difference([x + 0.1 for x in plain], plain, np.median)
-    assert effect['value'] == pytest.approx(0.1)
-    assert effect['interval'] == pytest.approx((0.1, 0.1))
-
-
-def test_a_ratio_of_perplexities_weighs_documents_by_their_tokens():
-    ratio = stats.perplexity_ratio([20.0, 3.0], [10.0, 2.0], [10, 1])
-    assert ratio['value'] == pytest.approx(stats.perplexity([20.0, 3.0], [10, 1]) / stats.perplexity([10.0, 2.0], [10, 1]))
-    assert ratio['value'] == pytest.approx(math.exp(11 / 11))
-
-
 # ---- points and their names ----
 
 def test_a_grid_is_all_combinations_of_each_of_its_dictionaries(defaults):
