@@ -417,12 +417,13 @@ def search_times(memory, rows):
 def publish(model):
     """A model's numbers and figures."""
     from core.atomic import whole_files
-    from lab.figures import png, speed_curves, speed_of_writing
+    from lab import speed_figures
+    from lab.figures import png
     with whole_files(publish_dir) as beside:
         path = os.path.join(beside, os.path.basename(model['model'].rstrip('/')))
         with open(f'{path}.json', 'w') as f:
             json.dump({'machine': machine(), 'config': config, 'models': [model]}, f, indent=1)
-        for part, draw in (('write', speed_of_writing), ('curves', speed_curves)):
+        for part, draw in (('write', speed_figures.writing), ('curves', speed_figures.curves)):
             if part in model:
                 with open(f'{path}_{part}.png', 'wb') as f:
                     f.write(png(draw(model)))

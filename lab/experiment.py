@@ -27,7 +27,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MEASURES = {'sentiment': measures.sentiment, 'recall': measures.recall, 'facts': facts.facts, 'look_ups': measures.look_ups}
 RECORD_VERSIONS = {'recall': 2, 'facts': 2}  # part of a run's id: another where a measure's numbers come to mean something else
 WHOLE = ('init_from', 'out_dir', 'device', 'dtype', 'compile', 'threads', 'batch_size', 'held_out_text', 'num_held_out', 'measure')
-APART = ('grid', 'controls', 'figure', 'show_texts', 'publish_dir', 'engine', 'find', 'max_damage',
+APART = ('grid', 'controls', 'figure', 'show_texts', 'publish_dir', 'json', 'engine', 'find', 'max_damage',
          'wandb_log', 'wandb_project', 'wandb_run_name')  # settings that no run depends on
 UNCOUNTED = {*APART, 'out_dir', 'device', 'compile', 'threads', 'batch_size', 'init_from'}  # the weights count by their fingerprint
 TEXTS = ('start', 'memory_text', 'unrelated_text', 'opposite_text', 'held_out_text')

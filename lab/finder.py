@@ -114,6 +114,7 @@ def best_heads_first(s, heads):
 def finish(s):
     """Controls at the best setting, and the best once more on fresh seeds."""
     best = s.best()
+    best['chosen'] = True  # the table and the map mark it
     s.config = {**s.config, **best['varied']}
     controls = [s.plain, *(s.control(how) for how in experiment.control_conditions(s.config)[1:])]
     return [*controls, *s.ranked(s.points.values())], config_text(s, best)

@@ -260,7 +260,8 @@ def test_the_name_of_a_run_is_a_hash_of_what_its_numbers_depend_on(defaults, tmp
 
 def test_an_experiment_writes_its_table_its_numbers_and_its_figure_and_runs_once(run, tmp_path):
     arguments = [*SENTIMENT, f'--out_dir={tmp_path}', '--figure=boxes', '--show_texts=1', f'--opposite_text={BLAME}', '--steering_scale=2',
-                 '--unrelated_text=Trains.', '--steering_layer=1', "--grid=[{'memory_k': [1, 5]}]", f'--publish_dir={tmp_path}/assets']
+                 '--unrelated_text=Trains.', '--steering_layer=1', "--grid=[{'memory_k': [1, 5]}]", '--json=True',
+                 f'--publish_dir={tmp_path}/assets']
     code, out, _ = run('evaluate.py', *arguments)
     assert code == 0
     labels = ['plain model', 'text in the prompt', 'memory of an unrelated text', 'memory of the opposite text', 'steering vector', 'k 1',
@@ -292,7 +293,8 @@ def test_an_experiment_writes_its_table_its_numbers_and_its_figure_and_runs_once
 @pytest.mark.parametrize('arguments', [RECALL, [*RECALL, '--measure=facts', '--num_facts=3', '--num_seeds=2'],
                                        [*RECALL, '--substitute= Vera', '--figure=bars']])
 def test_recall_counts_right_answers_beside_its_controls(run, tmp_path, arguments):
-    code, out, err = run('evaluate.py', *arguments, f'--out_dir={tmp_path}', '--opposite_text=Taldun has a mayor called Vera.')
+    code, out, err = run('evaluate.py', *arguments, f'--out_dir={tmp_path}', '--json=True',
+                         '--opposite_text=Taldun has a mayor called Vera.')
     assert code == 0, err
     rows = json.loads(out.splitlines()[-1])['rows']
     assert {'plain model', 'text in the prompt', 'memory of the opposite text', 'memory'} <= rows.keys()
