@@ -371,18 +371,6 @@ def test_a_substitute_is_compared_with_how_often_the_plain_model_says_it(run, tm
     assert record['samples']['substitute_plain'] == [int(measures.is_right(text, ' Vera')) for text in plain['texts']]
 
 
-def test_an_effect_is_only_told_against_the_plain_model_at_the_same_task(run, tmp_path):
-    arguments = [*SENTIMENT, f'--out_dir={tmp_path}', "--grid=[{'temperature': [0.8, 1.2], 'condition': ['memory', 'plain']}]"]
-    assert run('evaluate.py', *arguments)[0] == 0
-    with open(tmp_path / 'evaluate' / 'summary.json') as f:
-        rows = {row['label']: row for row in json.load(f)['rows']}
-    by_id = {record['id']: record for record in records_of(tmp_path / 'evaluate')}
-    for temperature in ('0.8', '1.2'):
-        memory, plain = (rows[f'temperature {temperature}, condition {how}'] for how in ('memory', 'plain'))
-        ours, theirs = (by_id[row['id']]['samples']['compound'] for row in (memory, plain))
-        assert memory['effect']['value'] == pytest.approx(np.median(np.subtract(ours, theirs)), abs=1e-5)
-
-
 def start_sweep(folder, out_dir, *arguments):
     """evaluate.py in a process of its own, over ten points."""
     grid = f"--grid=[{{'memory_k': {list(range(1, 11))}}}]"
