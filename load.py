@@ -37,13 +37,11 @@ def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile
     device = pick_device(device)
     if init_from == 'resume':
         path = os.path.join(out_dir, 'ckpt.pt')
-        model = GPT.from_checkpoint(path)
+        model = GPT.from_checkpoint(path, device, getattr(torch, dtype))
         tokenizer = tokenizer_of_dataset(read_checkpoint(path))
     else:
-        model = GPT.from_pretrained(init_from)
+        model = GPT.from_pretrained(init_from, device, getattr(torch, dtype))
         tokenizer = tokenizer_of_folder(init_from) if os.path.isdir(init_from) else tokenizer_of_hub(init_from)
-    model.to(device, getattr(torch, dtype))
-    model.freeze()
     if compile and device == 'cpu':
         print("compile: not on a CPU, where the packed weights are faster as they are", file=sys.stderr)
     elif compile:
