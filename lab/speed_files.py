@@ -109,8 +109,9 @@ def peak_of_its_own(folder, path, is_hugging_face, setup):
     """`peak` in a process of its own: one knows its highest only."""
     given = json.dumps([folder, path, is_hugging_face, dataclasses.asdict(setup)])
     paths = os.pathsep.join(filter(None, [ROOT, os.environ.get('PYTHONPATH')]))
+    threads = str(torch.get_num_threads())  # as many as here
     run = subprocess.run([sys.executable, '-m', 'lab.speed_files', given], text=True, capture_output=True,
-                         env={**os.environ, 'PYTHONPATH': paths})
+                         env={**os.environ, 'PYTHONPATH': paths, 'OMP_NUM_THREADS': threads})
     if run.returncode != 0:
         last = (run.stderr.splitlines() or ['killed'])[-1]
         raise OSError(f"the process that measures its memory ended early ({last}): free some memory")

@@ -48,8 +48,8 @@ def measure_floors(folder, setup):
     limits = {dtype: limit(weights, dtype, bandwidth, 2 * n**3 / statistics.median(times[dtype]))
               for dtype in ('float32', 'bfloat16')}
     for dtype, found in limits.items():
-        print("  floor {}: one row {read_ms:.2f} ms a token ({weights_mb:.0f} MB at {bandwidth_gb_s:.1f} GB/s), "
-              "many rows {arithmetic_ms:.2f} ms a row-token (at {matmul_gflop_s:.0f} GFLOP/s)"
+        print("  floor {}: one row {read_ms:.2f} ms a token ({weights_mb:.0f} MB at {bandwidth_gb_s:.1f} "
+              "GB/s), many rows {arithmetic_ms:.2f} ms a row-token (at {matmul_gflop_s:.0f} GFLOP/s)"
               .format(dtype, **found), flush=True)
     return limits
 

@@ -20,8 +20,9 @@ from reader import Reading
 
 # one process for a peak, and small squares: without bfloat16 in the processor large ones take minutes
 SMALL = ['--stored_tokens=20,30', '--contexts=16,40', '--curve_tokens=10,30', '--repeats=2',
-         '--memory_fraction=5.0', '--peaks=plain', '--floor_size=64', "--workloads=[{'rows': 1, 'prompt': 16, 'new': 3}, "
-         "{'rows': 3, 'prompt': 20, 'new': 2}, {'rows': 1, 'prompt': 900, 'new': 1}]"]
+         '--memory_fraction=5.0', '--peaks=plain', '--floor_size=64',
+         "--workloads=[{'rows': 1, 'prompt': 16, 'new': 3}, {'rows': 3, 'prompt': 20, 'new': 2}, "
+         "{'rows': 1, 'prompt': 900, 'new': 1}]"]
 
 
 @pytest.fixture(scope='module')
