@@ -97,8 +97,6 @@ def docs():
     return '\n'.join(line for line in lines if line and not line.startswith('$') and not line.endswith(':'))
 
 
-# ---- settings that cannot run ----
-
 def check_choices():
     """Raises ValueError for a text that is none of those known."""
     figures = ['auto', '', *FIGURES.get(measure, [])]
@@ -109,23 +107,14 @@ def check_choices():
                              + (f" for measure {measure!r}" if name == 'figure' else ''))
 
 
-def check_measure():
-    """Raises ValueError where the settings ask for another measure than the one named."""
-    if find and measure != finder.MEASURE[find]:
-        wanted = finder.MEASURE[find]
-        raise ValueError(f"find is {find!r}, which goes with measure {wanted!r}, not {measure!r}")
-    for name, given in (('answer', answer), ('substitute', substitute)):
-        if given and measure == 'sentiment':  # the default, which nobody chose who asks a question
-            raise ValueError(f"{name} is {given!r}, but measure is {measure!r}, which does not look at it: "
-                             f"take --measure=recall, or leave {name} out")
-
-
 def checked_points():
     """-> the grid's points, none where a search finds its own. Raises ValueError for what cannot run."""
     check_choices()
     settings = {**config, 'memory_layers': memory_layers or (0,)} if find else config
     experiment.check_point(settings)
-    check_measure()
+    if find and measure != finder.MEASURE[find]:
+        wanted = finder.MEASURE[find]
+        raise ValueError(f"find is {find!r}, which goes with measure {wanted!r}, not {measure!r}")
     points = experiment.points_of(settings)
     return [] if find else points
 
@@ -211,9 +200,6 @@ def print_report(folder, points, table, more, picture):
     print(f"{runs} run{'s' * (runs > 1)}. Every column: {os.path.join(folder, 'summary.md')}\n"
           f"The same as numbers: {os.path.join(folder, 'summary.json')}, and by run: {results_file(folder)}"
           + (f"\nFigure: {picture}" if picture else ''))
-    if measure == 'sentiment' and report.says_nothing(table):
-        print("no text has a word of sentiment: for a question take --measure=recall and --answer=' ...'",
-              file=sys.stderr)
     if json:
         print(report.json_line(experiment_name(), measure, table))
 

@@ -208,11 +208,6 @@ def rows_on_screen(rows):
     return [row for row in rows if row['panel'] < 0 or row.get('chosen') or row in first]
 
 
-def says_nothing(rows):
-    """Whether VADER found no word that it knows in any text, as in answers to a question."""
-    return all(row['compound']['median'] == row['compound']['iqr'] == 0 for row in rows)
-
-
 def brief(row):
     """What the line of JSON says of a row: its score, and effect and damage with their intervals."""
     score = row.get('compound', row.get('right', {}))

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from lab import report, stats
+from lab import report
 from lab.figures import cells_read, maps
 from lab.rows import rows_of
 
@@ -226,22 +226,3 @@ def test_the_finder_marks_the_row_that_best_py_holds(run, tmp_path):
     exec((tmp_path / 'evaluate' / 'best.py').read_text(), best)  # noqa: S102, what evaluate.py just wrote
     assert all(best[name] == (tuple(value) if isinstance(value, list) else value)
                for name, value in chosen['varied'].items())
-
-
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (['--answer= Vancouver'], "answer is ' Vancouver', but measure is 'sentiment'"),
-    (['--find=answer'], "find is 'answer', which goes with measure 'recall', not 'sentiment'")])
-def test_sentiment_is_not_measured_where_an_answer_was_asked_for(run, tmp_path, arguments, message):
-    code, _, err = run('evaluate.py', *ARGUMENTS, f'--out_dir={tmp_path}/out', *arguments)
-    assert (code, err.count('\n')) == (1, 1)
-    assert message in err
-    assert not (tmp_path / 'out').exists()
-
-
-def test_texts_without_a_word_of_sentiment_are_told(run, tmp_path):
-    arguments = [argument for argument in ARGUMENTS if 'max_new' not in argument]
-    code, _, err = run('evaluate.py', *arguments, '--max_new_tokens=1', '--top_k=1', '--figure=',
-                       f'--out_dir={tmp_path}')
-    assert code == 0, err
-    assert 'no text has a word of sentiment: for a question take --measure=recall' in err.splitlines()[-1]
-    assert not report.says_nothing([{'compound': {**stats.quartiles([0.0, 0.5, 0.7]), 'n': 3}}])
