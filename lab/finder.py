@@ -103,6 +103,7 @@ def search(config, results, done):
     s.run('heads', best_heads_first(s, heads))
     s.run('strength', strengths(config, s.best()['varied']))
     chosen = s.best()
+    chosen['chosen'] = True  # the table and the map mark it
     controls = [s.plain, *(s.control(how, chosen['varied']) for how in control_conditions(config)[1:])]
     return [*controls, *s.ranked()], config_text(s, chosen, fresh)
 

@@ -12,14 +12,13 @@ from core.texts import read_text
 from lab.conditions import CONDITIONS, READING
 from lab.measures import MEASURES, held_out_of, point_seeds, reading_of
 from load import load_memory
+from reader import SETTINGS
 
 WHOLE = ('init_from', 'out_dir', 'device', 'dtype', 'compile', 'threads', 'batch_size', 'held_out_text',
          'num_held_out', 'measure')  # settings that all runs of an experiment share
-APART = ('grid', 'controls', 'figure', 'show_texts', 'publish_dir', 'engine', 'find', 'max_damage',
+APART = ('grid', 'controls', 'figure', 'show_texts', 'publish_dir', 'json', 'engine', 'find', 'max_damage',
          'wandb_log', 'wandb_project', 'wandb_run_name')  # settings that no run depends on
-OF_A_MEMORY = ('memory_layers', 'memory_heads', 'memory_k', 'memory_method', 'memory_fraction',
-               'bookkeeping_fraction', 'softmax_scale', 'residual_fraction', 'memory_select',
-               'bookkeeping_tokens')
+OF_A_MEMORY = (*SETTINGS.values(), 'bookkeeping_tokens')
 COUNTS = 'num_seeds', 'num_held_out', 'batch_size', 'max_new_tokens', 'num_facts', 'texts_together'
 SHORT = {'memory_method': 'method', 'memory_layers': 'layers', 'memory_heads': 'heads', 'memory_k': 'k',
          'memory_fraction': 'MF', 'bookkeeping_fraction': 'BF', 'softmax_scale': 'TS',
