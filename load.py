@@ -9,7 +9,14 @@ import torch
 
 from core.sampling import seed_list  # noqa: F401
 from core.texts import read_text
-from core.tokenizers import Tokenizer, encode_tensor, gpt2_tokenizer, tokenizer_of_dataset, tokenizer_of_folder, tokenizer_of_hub  # noqa: F401
+from core.tokenizers import (  # noqa: F401, some are for those who import them from here
+    Tokenizer,
+    encode_tensor,
+    gpt2_tokenizer,
+    tokenizer_of_checkpoint,
+    tokenizer_of_folder,
+    tokenizer_of_model,
+)
 from core.weights import read_checkpoint
 from memory import PersistentMemory
 from model import GPT
@@ -38,10 +45,10 @@ def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile
     if init_from == 'resume':
         path = os.path.join(out_dir, 'ckpt.pt')
         model = GPT.from_checkpoint(path)
-        tokenizer = tokenizer_of_dataset(read_checkpoint(path))
+        tokenizer = tokenizer_of_checkpoint(read_checkpoint(path), model.config.vocab_size)
     else:
         model = GPT.from_pretrained(init_from)
-        tokenizer = tokenizer_of_folder(init_from) if os.path.isdir(init_from) else tokenizer_of_hub(init_from)
+        tokenizer = tokenizer_of_model(init_from, model.config.vocab_size)
     model.to(device, getattr(torch, dtype))
     model.freeze()
     if compile and device == 'cpu':
@@ -49,7 +56,7 @@ def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile
     elif compile:
         for block in model.transformer.h:
             block.mlp.compile(dynamic=True)
-    return model, tokenizer or gpt2_tokenizer(model.config.vocab_size)
+    return model, tokenizer
 
 
 def open_memory(model, tokenizer, config):
@@ -84,7 +91,7 @@ def load_memory(path, text, model, tokenizer, layers=()):
     if os.path.isdir(path):
         return PersistentMemory.from_folder(path, model, tokenizer)
     memory = PersistentMemory.load(path, model, layers)
-    if memory.tokenizer not in ('', tokenizer.name):
+    if memory.tokenizer and not tokenizer.answers_to(memory.tokenizer):
         raise ValueError(f"{path} was written with the tokenizer {memory.tokenizer!r}, the model has {tokenizer.name!r}: "
                          "build it again with build_memory.py")
     if text and read_text(text).strip() not in [entry['text'] for entry in memory.texts]:
