@@ -30,6 +30,8 @@ def pick_device(device):
         raise ValueError(f"device is {device!r}, expected 'auto', 'cpu' or 'cuda'")
     if device.startswith('cuda') and not torch.cuda.is_available():
         raise ValueError("device is 'cuda', but torch finds no CUDA here: take --device=cpu, or install a torch with CUDA")
+    if int(device.partition(':')[2] or 0) >= max(1, torch.cuda.device_count()):
+        raise ValueError(f"device is {device!r}, but torch finds {torch.cuda.device_count()} here, numbered from 0")
     return device
 
 
@@ -44,13 +46,11 @@ def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile
     device = pick_device(device)
     if init_from == 'resume':
         path = os.path.join(out_dir, 'ckpt.pt')
-        model = GPT.from_checkpoint(path)
+        model = GPT.from_checkpoint(path, device, getattr(torch, dtype))
         tokenizer = tokenizer_of_checkpoint(read_checkpoint(path), model.config.vocab_size)
     else:
-        model = GPT.from_pretrained(init_from)
+        model = GPT.from_pretrained(init_from, device, getattr(torch, dtype))
         tokenizer = tokenizer_of_model(init_from, model.config.vocab_size)
-    model.to(device, getattr(torch, dtype))
-    model.freeze()
     if compile and device == 'cpu':
         print("compile: not on a CPU, where the packed weights are faster as they are", file=sys.stderr)
     elif compile:

@@ -2,44 +2,95 @@
 Files that are written whole or not at all.
 """
 import contextlib
+import fcntl
+import glob
 import os
 import shutil
 import tempfile
 
+PART = '.part-'  # begins the name of a folder that is being written
+
 
 @contextlib.contextmanager
-def whole_files(folder):
+def whole_files(folder, replace=True):
     """Yields an empty folder beside; what was written there when the block ends well is moved into `folder`, else it is dropped.
 
-    Each file is on the disk before it takes the place of an older one. Makes `folder` where it is missing. Raises OSError, also
-    for what torch or safetensors raise when they cannot write.
+    Each file is on the disk before it takes the place of an older one; replace: False raises FileExistsError where a name is taken
+    by then, whoever was first. Makes `folder` where it is missing, and sweeps away what a killed writer left there. Raises OSError,
+    also for what torch or safetensors raise when they cannot write.
     """
-    beside = make_beside(folder)
+    beside, lock = make_beside(folder)
     try:
         yield beside
-        for name in os.listdir(beside):
+        for name in sorted(os.listdir(beside)):
             part = os.path.join(beside, name)
             os.chmod(part, 0o666 & ~current_umask())  # some libraries make files for their owner alone
             fsync(part)
-            os.replace(part, os.path.join(folder, name))
+            move(part, os.path.join(folder, name), replace)
         fsync(folder)
     except OSError:
         raise
     except Exception as error:
-        if type(error).__name__ not in ('SafetensorError', 'RuntimeError'):
+        if not cannot_write(error):
             raise
         raise OSError(f"{folder} could not be written to ({error}): free some space, or name another place") from None
     finally:
-        shutil.rmtree(beside)
+        os.close(lock)
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def move(part, path, replace):
+    if replace:
+        os.replace(part, path)
+        return
+    try:
+        os.link(part, path)  # unlike a check before, fails where another writer was quicker
+    except FileExistsError:
+        raise FileExistsError(f"{path} exists by now, another process wrote it: name another file") from None
+
+
+def cannot_write(error):
+    """Whether this is how torch or safetensors say that a file could not be written: other errors of theirs keep their cause."""
+    said = str(error)
+    return type(error).__name__ == 'SafetensorError' or isinstance(error, RuntimeError) and (
+        'PytorchStreamWriter' in said or 'inline_container' in said or 'open file' in said or 'Parent directory' in said)
 
 
 def make_beside(folder):
+    """-> the path of a new folder in `folder`, and a descriptor that holds it locked: whoever is killed lets go of it."""
     try:
         os.makedirs(folder, exist_ok=True)
-        return tempfile.mkdtemp(prefix='.part-', dir=folder)
+        with locked(folder):  # nobody sweeps between making and locking
+            sweep(folder)
+            beside = tempfile.mkdtemp(prefix=PART, dir=folder)
+            lock = os.open(beside, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return beside, lock
     except OSError as error:
         raise type(error)(f"nothing can be written to the folder {folder!r} ({error.strerror}): name another place, "
                           "or change its permissions") from None
+
+
+@contextlib.contextmanager
+def locked(folder):
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def sweep(folder):
+    """Removes what killed writers left: the parts that nobody holds locked."""
+    for part in glob.glob(os.path.join(glob.escape(folder), PART + '*')):
+        with contextlib.suppress(OSError):  # another's, or gone
+            fd = os.open(part, os.O_RDONLY)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(part)
+            finally:
+                os.close(fd)
 
 
 def folder_of(path):

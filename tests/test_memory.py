@@ -1,19 +1,14 @@
 """
-PersistentMemory: exact search, files that survive a new process and refuse damage, old folders.
+PersistentMemory: what is kept of a text, and of how many; old folders.
 
 $ python -m pytest tests/test_memory.py
 """
-import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from conftest import REMEMBERED, ROOT, tiny_model
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from memory import PersistentMemory
 
@@ -32,27 +27,6 @@ def test_search_equals_brute_force(memory, metric, k):
         torch.testing.assert_close(d, expected.values[:k], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize('metric', ['l2', 'product'])
-@pytest.mark.parametrize('k', [1, 3, 20])
-@pytest.mark.parametrize('heads', [[0, 1], [0, 1, 1, 1, 1], [1, 1]])
-def test_both_ways_to_search_find_the_same(memory, metric, k, heads, monkeypatch):
-    counts, queries = torch.tensor(heads).bincount(minlength=2), torch.randn(len(heads), 8, generator=torch.Generator().manual_seed(0))
-    expected = memory._search_faiss(1, counts, queries, k, metric)
-    for piece in (2**20, 40):  # all at once, and in pieces of 5 to 20 of the 13 rows
-        monkeypatch.setattr('memory.PIECE', {'cpu': piece})
-        distances, ids = memory._search_stacked(1, counts, queries, k, metric)
-        torch.testing.assert_close(distances, expected[0], atol=1e-4, rtol=1e-4)
-        assert torch.equal(ids, expected[1])
-
-
-def test_a_search_leaves_torch_its_threads(memory):
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    memory.search(0, torch.tensor([0]), torch.zeros(1, 8), k=1)
-    assert torch.get_num_threads() == 2
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize(('metric', 'worst'), [('l2', np.inf), ('product', -np.inf)])
 def test_missing_neighbours_are_minus_one_and_the_stored_ones_all_come(memory, metric, worst):
     distances, ids = memory.search(0, torch.tensor([1]), torch.zeros(1, 8), k=20, metric=metric)
@@ -62,17 +36,6 @@ def test_missing_neighbours_are_minus_one_and_the_stored_ones_all_come(memory, m
     distances, ids = empty.search(0, torch.tensor([1]), torch.zeros(1, 8), k=2, metric=metric)
     assert ids.tolist() == [[-1, -1]]
     assert distances.tolist() == [[worst, worst]]
-
-
-def test_a_file_gives_the_layers_that_are_asked_for(model, memory, tmp_path):
-    path = str(tmp_path / 'memory.safetensors')
-    memory.save(path)
-    some = PersistentMemory.load(path, model, (2, 0))
-    assert some.layers == (0, 2)
-    assert all(torch.equal(some.keys[layer], memory.keys[layer]) and torch.equal(some.values[layer], memory.values[layer])
-               for layer in some.layers)
-    with pytest.raises(ValueError, match=r'layers \(4,\) cannot read: the memory holds layers \(0, 1, 2\)'):
-        PersistentMemory.load(path, model, (4,))
 
 
 def test_the_rows_are_the_plain_models_keys_and_values_without_the_bookkeeping_ones(model):
@@ -134,6 +97,44 @@ def test_what_cannot_be_remembered_is_refused(model, ids, layers, message):
     assert message in str(error.value)
 
 
+def test_a_layer_that_cannot_be_kept_leaves_all_layers_as_they_were(model, memory, monkeypatch):
+    kept = model.keys_values(torch.tensor([REMEMBERED]), (0, 1, 2))
+    kept[2][1][0, 0, 5, 3] = float('nan')
+    monkeypatch.setattr(model, 'keys_values', lambda idx, layers: kept)
+    with pytest.raises(ValueError, match="the model's keys or values of the text 'notes' are not finite"):
+        memory.add(model, REMEMBERED, source='notes')
+    assert {memory.keys[layer].size(1) for layer in memory.layers} == {memory.values[layer].size(1) for layer in memory.layers} == {13}
+    assert len(memory) == 13
+
+
+def test_numbers_may_be_of_numpy_and_ids_a_row_of_a_tensor(model):
+    expected = PersistentMemory.from_tokens(model, REMEMBERED, (0, 1))
+    for ids in (np.array(REMEMBERED), torch.tensor(REMEMBERED), torch.tensor([REMEMBERED]), [np.int64(i) for i in REMEMBERED]):
+        memory = PersistentMemory.from_tokens(model, ids, np.arange(2))
+        assert memory.layers == (0, 1)
+        assert torch.equal(memory.keys[1], expected.keys[1])
+    assert PersistentMemory.from_tokens(model, REMEMBERED, np.int64(1)).layers == (1,)
+    for ids in (torch.tensor([REMEMBERED] * 2), [0.5, 1.5], torch.tensor([True, False])):
+        with pytest.raises(ValueError, match='expected a list of whole numbers'):
+            PersistentMemory.from_tokens(model, ids, (0,))
+    with pytest.raises(ValueError, match='layer is 1.5, expected a whole number'):
+        PersistentMemory.from_tokens(model, REMEMBERED, (1.5,))
+
+
+def test_a_bookkeeping_prefix_of_two_tokens_is_left_out_whole(model):
+    class Pairs:
+        name = 'pairs'
+
+        def encode(self, text):
+            return [i for c in text for i in ((7, 8) if c == '\n' else (ord(c) % 48,))]
+
+    memory = PersistentMemory.from_text(model, 'some words', Pairs(), layers=(1,))
+    assert memory.tokens.tolist() == Pairs().encode('some words')
+    kept = model.keys_values(torch.tensor([Pairs().encode('\nsome words')]), (1,))[1]
+    assert torch.equal(memory.keys[1], kept[0][0, :, 2:])
+    assert PersistentMemory.from_text(model, 'some words', Pairs(), (1,), 4).tokens.tolist() == Pairs().encode('me words')
+
+
 def test_a_refused_text_leaves_the_memory_as_it_was(model, memory):
     before = memory.keys[0].clone()
     with pytest.raises(ValueError, match='token id'):
@@ -141,135 +142,6 @@ def test_a_refused_text_leaves_the_memory_as_it_was(model, memory):
     assert len(memory) == 13
     assert len(memory.texts) == 1
     assert torch.equal(memory.keys[0], before)
-
-
-READ_ELSEWHERE = """
-import sys, torch
-sys.path[:0] = [{root!r}, {root!r} + '/tests']
-from conftest import tiny_model, PROMPT
-from memory import PersistentMemory
-model = tiny_model()
-model.attach_memory(PersistentMemory.load({path!r}, model), layers=(0, 2), method=3, memory_fraction=5.0)
-torch.save(model(torch.tensor([PROMPT]))[0], {out!r})
-"""
-
-
-def test_a_memory_saved_here_reads_the_same_in_a_new_process(model, memory, tmp_path):
-    path, out = str(tmp_path / 'm.safetensors'), str(tmp_path / 'logits.pt')
-    memory.save(path)
-    subprocess.run([sys.executable, '-c', READ_ELSEWHERE.format(root=ROOT, path=path, out=out)], check=True)
-    model.attach_memory(memory, layers=(0, 2), method=3, memory_fraction=5.0)
-    from conftest import PROMPT
-    torch.testing.assert_close(torch.load(out), model(torch.tensor([PROMPT]))[0], atol=1e-5, rtol=1e-5)
-
-
-def test_the_file_holds_what_the_format_says(memory, tmp_path):
-    memory.save(tmp_path / 'm.safetensors')
-    tensors = load_file(tmp_path / 'm.safetensors')
-    assert sorted(tensors) == sorted([f'layers.{i}.{kind}' for i in range(3) for kind in ('keys', 'values')] + ['tokens'])
-    assert tensors['layers.0.keys'].shape == (2, 13, 8)
-    assert tensors['tokens'].tolist() == REMEMBERED[1:]
-    with safe_open(tmp_path / 'm.safetensors', 'pt') as f:
-        metadata = json.loads(f.metadata()['memory'])
-    assert {'format_version', 'origin', 'tokenizer', 'bookkeeping_tokens', 'texts', 'dtype'} <= metadata.keys()
-    assert {'name', 'n_layer', 'n_head', 'head_size', 'fingerprint'} <= metadata['origin'].keys()
-
-
-def changed(change):
-    """A file's metadata and tensors, both changed by `change`."""
-    def damage(path):
-        with safe_open(path, 'pt') as f:
-            metadata = json.loads(f.metadata()['memory'])
-        tensors = load_file(path)
-        change(metadata, tensors)
-        save_file(tensors, path, {'memory': json.dumps(metadata)})
-    return damage
-
-
-def write_metadata(path, metadata):
-    save_file(load_file(path), path, {'memory': json.dumps(metadata)})
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def foreign(path):
-    save_file({'weight': torch.zeros(3)}, path)
-
-
-DAMAGE = {
-    'empty': (lambda path: path.write_bytes(b''), 'damaged or no memory file'),
-    'cut short': (cut, 'damaged or no memory file'),
-    'text': (lambda path: path.write_text('hello ' * 100), 'damaged or no memory file'),
-    'another safetensors file': (foreign, 'damaged or no memory file'),
-    'a later version': (changed(lambda m, t: m.update(format_version=9)), 'format version 9'),
-    'a lost layer': (changed(lambda m, t: t.pop('layers.1.keys')), 'layers.1.keys is missing'),
-    'a lost row': (changed(lambda m, t: t.update(tokens=t['tokens'][1:])), 'tokens is (12,) torch.int64, expected (13,)'),
-    'tokens that are no ids': (changed(lambda m, t: t.update(tokens=t['tokens'].float())), 'tokens is (13,) torch.float32'),
-    'not a number': (changed(lambda m, t: t['layers.0.values'].mul_(float('nan'))), 'not finite'),
-    'other sizes': (changed(lambda m, t: m['origin'].update(head_size=4)), 'expected (2, 13, 4)'),
-    'a size below 0': (changed(lambda m, t: m['origin'].update(n_head=-1)), 'lacks a field or has one of another kind'),
-    'rows below 0': (changed(lambda m, t: m['texts'].append({**m['texts'][0], 'rows': -7})), 'lacks a field'),
-    'rows of another kind': (changed(lambda m, t: m['texts'][0].update(rows=13.0)), 'lacks a field'),
-    'no name': (changed(lambda m, t: m['origin'].pop('name')), 'lacks a field'),
-    'a lost text': (changed(lambda m, t: m['texts'][0].pop('text')), 'lacks a field'),
-    'layers of another kind': (changed(lambda m, t: m.update(layers=['0'])), 'does not exist'),
-    'an origin of another kind': (changed(lambda m, t: m.update(origin=7)), 'lacks a field'),
-    'metadata that is a list': (lambda path: write_metadata(path, []), 'format version None'),
-    'metadata that is nothing': (lambda path: write_metadata(path, None), 'format version None'),
-    'metadata without end': (lambda path: save_file(load_file(path), path, {'memory': '[' * 100_000}), 'damaged or no memory file'),
-}
-
-
-@pytest.mark.parametrize('kind', DAMAGE)
-def test_a_damaged_or_foreign_file_is_refused_in_one_line(model, memory, tmp_path, kind):
-    damage, message = DAMAGE[kind]
-    path = tmp_path / 'm.safetensors'
-    memory.save(path)
-    damage(path)
-    with pytest.raises(ValueError, match='.*') as error:
-        PersistentMemory.load(path, model)
-    assert message in str(error.value)
-    assert str(path) in str(error.value)
-
-
-def test_a_memory_of_another_model_says_which_field_differs(memory, tmp_path):
-    memory.save(tmp_path / 'm.safetensors')
-    for other, field in ((tiny_model(n_head=4), 'n_head 2'), (tiny_model(n_embd=32), 'head size 8'), (tiny_model(n_layer=4), 'n_layer 3'),
-                         (tiny_model(vocab_size=50), 'vocabulary 48'), (tiny_model(seed=3), 'fingerprint')):
-        with pytest.raises(ValueError, match=field):
-            PersistentMemory.load(tmp_path / 'm.safetensors', other)
-
-
-def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(model, memory, tmp_path, monkeypatch):
-    path = tmp_path / 'm.safetensors'
-    memory.save(path)
-    before = path.read_bytes()
-
-    def full_disk(tensors, part, metadata):
-        with open(part, 'wb') as f:
-            f.write(b'half')
-        raise OSError(28, 'No space left on device')
-
-    monkeypatch.setattr('memory.save_file', full_disk)
-    memory.add(model, REMEMBERED)
-    with pytest.raises(OSError, match='No space left'):
-        memory.save(path)
-    assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ['m.safetensors']
-
-
-def test_a_disk_that_takes_no_more_leaves_nothing_half_written(memory, tmp_path):
-    resource = pytest.importorskip('resource', reason='file size limits are a Unix thing')
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        with pytest.raises(OSError, match='could not be written to'):
-            memory.save(tmp_path / 'm.safetensors')
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert os.listdir(tmp_path) == []
 
 
 def old_folder(memory, folder):

@@ -81,7 +81,7 @@ def nanogpt_checkpoint(model, path, prefix=''):
 def test_a_nanogpt_checkpoint_loads_with_its_exact_gelu(tmp_path, prefix):
     model = tiny_model(activation='gelu', bias=False)
     nanogpt_checkpoint(model, tmp_path / 'ckpt.pt', prefix)
-    assert torch.equal(GPT.from_checkpoint(tmp_path / 'ckpt.pt')(IDX)[0], model(IDX)[0])
+    assert torch.equal(GPT.from_checkpoint(tmp_path / 'ckpt.pt')(IDX)[0], model.freeze()(IDX)[0])
 
 
 @pytest.mark.parametrize('content', [
@@ -225,14 +225,6 @@ def test_what_cannot_be_generated_is_refused_in_one_line(model, call, message):
     assert '\n' not in str(error.value)
 
 
-def test_the_fingerprint_changes_with_one_training_step_and_not_with_the_dtype(model):
-    before = model.fingerprint()
-    assert before == tiny_model().bfloat16().fingerprint()
-    model(IDX, targets=IDX)[1].backward()
-    torch.optim.AdamW(model.parameters(), lr=1e-2).step()
-    assert model.fingerprint() != before
-
-
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_a_frozen_model_computes_the_same_and_is_the_same_in_a_file(dtype, model, tmp_path):
     model.to(dtype)
@@ -245,8 +237,8 @@ def test_a_frozen_model_computes_the_same_and_is_the_same_in_a_file(dtype, model
         close = {'atol': 1e-4, 'rtol': 1e-4} if dtype == torch.float32 else {'atol': 0.5, 'rtol': 0.05}
         torch.testing.assert_close(model(IDX[:, :T])[0], tiny_model().to(dtype)(IDX[:, :T])[0], **close)
     model.save_pretrained(tmp_path)
-    again = GPT.from_pretrained(str(tmp_path))
-    assert again.fingerprint() == fingerprint
+    again = GPT.from_pretrained(str(tmp_path)).unfreeze()
+    assert (again.fingerprint() == fingerprint) == (dtype == torch.float32)  # rounded weights are another model's
     torch.testing.assert_close(again.to(dtype)(IDX)[0], before, atol=0, rtol=0)
 
 

@@ -12,6 +12,7 @@ from conftest import PROMPT, REMEMBERED, ROOT, slow_logits, slow_pick, tiny_mode
 
 from memory import PersistentMemory
 from model import GPT, Cache
+from reader import Reading, found_values
 
 GOLDEN = os.path.join(ROOT, 'tests', 'golden')
 with open(os.path.join(GOLDEN, 'golden.json')) as f:
@@ -119,18 +120,27 @@ def test_generate_equals_the_definition_past_the_end_of_the_context(model, memor
 def test_large_searches_read_the_same(model, memory, name, select, monkeypatch):
     model.attach_memory(memory, **SETTINGS[name], select=select)
     expected = all_logits(model)
-    monkeypatch.setattr('memory.LARGE', 0)
-    monkeypatch.setattr('memory.PIECE', {'cpu': 50})
+    monkeypatch.setattr('core.index.STACKED_FROM_PAIRS', 0)
+    monkeypatch.setattr('core.index.SCORES_A_BLOCK', {'cpu': 50})
+    monkeypatch.setattr('core.index.NUMBERS_A_RANKING', 50)
     torch.testing.assert_close(all_logits(model), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_missing_neighbour_weighs_nothing(model, memory, monkeypatch):
+def test_a_missing_neighbour_weighs_nothing(memory):
     given = torch.randn(3, 3, 8, generator=torch.Generator().manual_seed(0))
-    whole = memory.read(0, torch.tensor([0, 0, 1]), *given, 2, 1, 1.0, 0.0)
-    search = memory._search
-    monkeypatch.setattr(memory, '_search', lambda layer, heads, queries, k: tuple(
-        torch.nn.functional.pad(x, (0, 2), value=-1) for x in search(layer, heads, queries, k)))
-    for one, other in zip(memory.read(0, torch.tensor([0, 0, 1]), *given, 2, 1, 1.0, 0.0), whole, strict=True):
+    heads, reading, stored = torch.tensor([0, 0, 1]), Reading((0,), k=2, method=1, softmax_scale=1.0), memory.layer(0)
+
+    class WithMissing:
+        table = stored.keys.table
+
+        def __len__(self):
+            return 4
+
+        def search(self, heads, queries, k):
+            return tuple(torch.nn.functional.pad(x, (0, 2), value=-1) for x in stored.keys.search(heads, queries, k))
+
+    missing = stored._replace(keys=WithMissing())
+    for one, other in zip(found_values(missing, heads, *given, reading), found_values(stored, heads, *given, reading), strict=True):
         torch.testing.assert_close(one if one.shape == other.shape else one[:, :2], other)
 
 
@@ -238,7 +248,7 @@ def test_rows_that_share_their_prompt_go_their_own_ways_and_count_as_alone(model
 def test_the_rows_of_a_long_prompt_are_read_in_blocks_with_the_same_result(model, memory, name, monkeypatch):
     model.attach_memory(memory, **SETTINGS[name], select='each')
     expected, searches = all_logits(model), model.searches
-    monkeypatch.setattr('model.ROWS', 5)
+    monkeypatch.setattr('reader.ROWS_A_BLOCK', 5)
     torch.testing.assert_close(all_logits(model), expected, atol=1e-5, rtol=1e-5)
     assert model.searches == searches
 
@@ -279,16 +289,40 @@ def test_a_scale_of_0_averages_what_is_found(model, memory):
         torch.testing.assert_close(model(torch.tensor([PROMPT]))[0][0, 0], expected[-1], atol=1e-4, rtol=1e-4)
 
 
+def traced(model, ids):
+    cache = Cache(len(ids), trace=True)
+    model(torch.tensor([ids]), cache=cache)
+    return cache.trace
+
+
 def test_a_trace_lists_each_look_up_with_its_neighbours(model, memory):
     model.attach_memory(memory, layers=(0,), k=3, memory_fraction=0.0, bookkeeping_fraction=0.0, softmax_scale=1.0)
-    model.readers[0].trace = []
-    model(torch.tensor([PROMPT]))
-    assert [(r['layer'], r['h'], r['j']) for r in model.readers[0].trace] == [(0, 0, 0), (0, 1, 0)]
+    trace = traced(model, PROMPT)
+    assert [(r['layer'], r['h'], r['j']) for r in trace] == [(0, 0, 0), (0, 1, 0)]
     key = model.keys_values(torch.tensor([PROMPT]), (0,))[0][0][0, 1, 0]
     distances = ((memory.keys[0][1] - key) ** 2).sum(-1)
-    assert model.readers[0].trace[1]['ids'] == distances.argsort()[:3].tolist()
-    assert model.readers[0].trace[1]['distances'] == pytest.approx(distances.sort().values[:3].tolist(), rel=1e-4)
-    assert sum(model.readers[0].trace[1]['ranks']) == pytest.approx(1)
+    assert trace[1]['ids'] == distances.argsort()[:3].tolist()
+    assert trace[1]['distances'] == pytest.approx(distances.sort().values[:3].tolist(), rel=1e-4)
+    assert sum(trace[1]['ranks']) == pytest.approx(1)
+
+
+def test_a_trace_of_method_4_names_the_row_that_attended(model, memory):
+    model.attach_memory(memory, layers=(0,), k=3, method=4, softmax_scale=1.5)
+    block, n = model.transformer.h[0], len(PROMPT)
+    x = block.ln_1(model.transformer.wte.weight[PROMPT] + model.transformer.wpe.weight[:n])
+    q, k, _ = (part.view(n, 2, 8) for part in block.attn.c_attn(x).split(16, dim=-1))
+    cache = Cache(n, trace=True)
+    for first, end in ((0, 7), (7, n)):  # the second part stands behind what is cached
+        model(torch.tensor([PROMPT[first:end]]), cache=cache)
+    assert sorted((r['h'], r['j']) for r in cache.trace) == [(h, j) for h in range(2) for j in range(n)]
+    for r in cache.trace:
+        h, j = r['h'], r['j']
+        beside = 1.5 * memory.keys[0][h] @ q[j, h]
+        best = beside.topk(3)
+        assert r['ids'] == best.indices.tolist()
+        weights = torch.cat((best.values, k[:j + 1, h] @ q[j, h])).div(8 ** 0.5).softmax(0)[:3]
+        assert r['ranks'] == pytest.approx(weights.tolist(), abs=1e-4)
+        assert r['attention'] == pytest.approx(weights.sum().item(), abs=1e-4)
 
 
 @pytest.mark.parametrize(('wrong', 'message'), [

@@ -1,0 +1,79 @@
+"""
+The state of a call: what its layers keep of the tokens seen, the memory that it reads, what it looked up.
+
+B batch, S tokens seen. A model is shared by its callers, a cache is not: whatever a call changes is kept here.
+"""
+import torch
+
+
+class Cache:
+    """
+    What the layers keep of the tokens seen, so that a new token costs one row.
+
+    `rows` holds growing tensors (B, ..., size, d), `length` the number of tokens seen before this forward pass, `end` after it.
+    A memory read can change rows of the past: `first` (B,) is, in each row of the batch, the first token that is new or changed.
+    `readers` {layer: Reader} are those of the call's begin, None before; `counts` its look-ups; `trace`, None or, for trace=True,
+    a list that gets one record a look-up.
+    """
+
+    def __init__(self, size, trace=False):
+        self.size, self.length, self.end = size, 0, 0
+        self.rows, self.first, self.readers = {}, None, None
+        self.counts, self.trace = Counts(), [] if trace else None
+
+    @property
+    def searches(self):
+        """{layer: token-heads looked up} since the last forward pass, or the whole text, began."""
+        return self.counts.searches
+
+    @property
+    def picks(self):
+        """{layer: token-heads picked}, each again at every step."""
+        return self.counts.picks
+
+    def begin(self, idx):
+        """Announces new tokens, idx (B, T)."""
+        B, T = idx.shape
+        if self.length + T > self.size:
+            raise ValueError(f"the cache holds {self.size} tokens, {self.length} + {T} were given: make it larger")
+        self.end = self.length + T
+        self.first = torch.full((B,), self.length, device=idx.device)
+
+    def append(self, key, x):
+        """x (..., n, d), the newest n rows -> (..., end, d), all of them."""
+        if key not in self.rows:
+            self.rows[key] = x.new_zeros(*x.shape[:-2], self.size, x.size(-1))
+        self.rows[key].narrow(-2, self.end - x.size(-2), x.size(-2)).copy_(x)
+        return self.rows[key].narrow(-2, 0, self.end)
+
+    def expand(self, B):
+        """One row's tokens become those of a batch of B, which then go their own ways; what was looked up counts for each."""
+        self.rows = {key: rows.expand(B, *rows.shape[1:]).contiguous() for key, rows in self.rows.items()}
+        self.counts.times(B)
+
+    def restart(self):
+        """Forgets the tokens, but neither the memory nor the counts: positions have moved, so nothing kept still holds."""
+        self.rows, self.length = {}, 0
+
+
+class Counts:
+    """Token-heads looked up and picked, {layer: count}."""
+
+    def __init__(self):
+        self.searches, self._picks = {}, {}
+
+    @property
+    def picks(self):
+        return {layer: int(count) for layer, count in self._picks.items()}
+
+    def begin(self, layers):
+        self.searches, self._picks = dict.fromkeys(layers, 0), dict.fromkeys(layers, 0)
+
+    def add(self, layer, searches=0, picks=0):
+        """picks: a number, or a tensor of one, which is not waited for here."""
+        self.searches[layer] += searches
+        self._picks[layer] = self._picks[layer] + picks
+
+    def times(self, n):
+        for counts in (self.searches, self._picks):
+            counts.update({layer: n * count for layer, count in counts.items()})

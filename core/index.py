@@ -1,0 +1,169 @@
+"""
+The index: one layer's stored rows, and the search for a query's nearest among them, exactly.
+
+nh heads, M stored rows, hs head size, N look-ups, K neighbours.
+
+Whatever finds candidates works in float32, and a distance taken as |q|^2 - 2 q.k + |k|^2 is a small difference of large numbers: among
+keys that nearly repeat each other it finds half of the nearest. So candidates are ranked again by their true distances, in float64, and
+where rounding could have hidden a better row among those left out, more are taken.
+"""
+import contextlib
+import math
+
+import faiss
+import numpy as np
+import torch
+
+SPARE_CANDIDATES = 11  # beside the K wanted: K 5 makes 16, which one pass nearly always proves enough (the widening is the rest)
+EPSILON = 2.0**-24  # of float32, half a unit in the last place
+DIRECT_BELOW_QUERIES = 20  # of one head; from there on FAISS takes the product (its distance_compute_blas_threshold)
+# query-row pairs of all heads between which one product for all heads beats FAISS, a head at a time, on 2 cores (bench.py --parts=search)
+STACKED_FROM_PAIRS, STACKED_TO_PAIRS = 1_000_000, 40_000_000
+SCORES_A_BLOCK = {'cpu': 2**23, 'gpu': 2**28}  # of one product, 4 bytes each
+NUMBERS_A_RANKING = 2**22  # of candidates, 8 bytes each
+
+
+class Table:
+    """Rows (nh, M, hs) float32 that never change, as one table of nh * M rows with a device and dtype; conversions are kept."""
+
+    def __init__(self, rows):
+        self.rows, self._kept = rows, {}
+
+    @torch.inference_mode(False)  # what is kept outlasts the call that first asked for it
+    def like(self, x):
+        """-> (nh * M, hs) with the device and dtype of x."""
+        key = x.device, x.dtype
+        if key not in self._kept:
+            self._kept[key] = self.rows.flatten(0, 1).to(x.device, x.dtype)
+        return self._kept[key]
+
+    def places(self, heads, ids):
+        """heads (N,), ids (N, K) -> places (N, K) in the table; a missing id becomes some row, whose weight must be 0."""
+        return heads[:, None] * self.rows.size(1) + ids.clamp(min=0)
+
+
+class Index:
+    """Searches the keys (nh, M, hs) float32 of one layer. Made once and never changed, so that a search and an append do not meet."""
+
+    def __init__(self, keys):
+        self.table, self.n_head, self.head_size = Table(keys), keys.size(0), keys.size(2)
+        self._lengths = {}
+
+    def __len__(self):
+        return self.table.rows.size(1)
+
+    def search(self, heads, queries, k, metric='l2'):
+        """The k stored keys of each look-up's head that are nearest to its query: those of brute force in float64, up to ties.
+
+        heads (N,) int64 in any order, queries (N, hs); metric 'l2', squared Euclidean distance, least first, or 'product', inner
+        product, greatest first. -> scores (N, k) float32 and ids (N, k) int64, rows of the index, on the device of `queries`.
+        Where fewer than k are stored, the rest of ids is -1 and of scores inf, or -inf for 'product'.
+        """
+        if metric not in ('l2', 'product'):
+            raise ValueError(f"metric is {metric!r}, expected 'l2' or 'product'")
+        if len(heads) > 1 and (heads[1:] < heads[:-1]).any():  # candidates are found head by head
+            order = heads.argsort(stable=True)
+            back = order.argsort()
+            return tuple(found[back] for found in self.search(heads[order], queries[order], k, metric))
+        worst = math.inf if metric == 'l2' else -math.inf
+        scores, ids = queries.new_full((len(heads), k), worst, dtype=torch.float32), heads.new_full((len(heads), k), -1)
+        held = min(k, len(self))
+        if held > 0 and len(heads) > 0:
+            found, ids[:, :held] = self._nearest(heads, queries.detach().float(), held, metric, held + SPARE_CANDIDATES)
+            scores[:, :held] = found
+        return scores, ids
+
+    def _nearest(self, heads, queries, k, metric, count):
+        """As `search`, of sorted heads and k <= M, from `count` candidates, more where these prove too few; scores in float64."""
+        count = min(count, len(self))
+        rough, candidates, error = self._candidates(heads, queries, count, metric)
+        scores, ids = self._rank(heads, queries, candidates, k, metric)
+        if count < len(self):
+            last, beyond = scores[:, -1], rough[:, -1]  # of what was found, and the best that what was left out can seem to be
+            unproven = last > beyond - error if metric == 'l2' else last < beyond + error
+            if unproven.any():
+                scores[unproven], ids[unproven] = self._nearest(heads[unproven], queries[unproven], k, metric, 4 * count)
+        return scores, ids
+
+    def _candidates(self, heads, queries, count, metric):
+        """-> scores (N, count) float32, best first, their ids, and (N,) by how much rounding can have moved any score."""
+        counts = heads.bincount(minlength=self.n_head)
+        busiest, pairs = counts.max().item(), len(heads) * len(self)
+        balanced = busiest * self.n_head < 2 * len(heads)  # the product is as wide as the busiest head
+        if queries.device.type != 'cpu' or balanced and STACKED_FROM_PAIRS <= pairs < STACKED_TO_PAIRS:
+            rough, ids = self._stacked(counts, busiest, queries, count, metric)
+        else:
+            rough, ids = self._faiss(counts, queries, count, metric)
+            if metric == 'l2' and busiest < DIRECT_BELOW_QUERIES:  # true differences: the error is one of the distance itself
+                return rough, ids, (self.head_size + 3) * EPSILON * rough[:, -1]
+        reach = queries.norm(dim=1) + self._longest(queries)[heads]  # |q| + |k| bounds each term of the sums
+        return rough, ids, (self.head_size + 3) * EPSILON * reach.square() * (1 if metric == 'l2' else 0.5)
+
+    def _rank(self, heads, queries, candidates, k, metric):
+        """The best k of each query's candidates (N, count), by scores in float64: scores (N, k), ids (N, k)."""
+        found, table = [], self.table.like(queries)
+        block = max(1, NUMBERS_A_RANKING // (candidates.size(1) * self.head_size))
+        for h, q, ids in zip(heads.split(block), queries.split(block), candidates.split(block)):
+            keys, q = table[self.table.places(h, ids)].double(), q.double()[:, None]  # (n, count, hs), (n, 1, hs)
+            scores = (keys - q).square_().sum(-1) if metric == 'l2' else (keys @ q.transpose(1, 2))[..., 0]
+            scores, at = scores.topk(k, largest=metric == 'product')
+            found.append((scores, ids.gather(1, at)))
+        return tuple(torch.cat(column) for column in zip(*found)) if len(found) > 1 else found[0]
+
+    def _faiss(self, counts, queries, count, metric):
+        """Candidates of counts (nh,) look-ups in each head: FAISS goes through the rows where they lie, one head after the other.
+
+        A flat index would be a copy of them.
+        """
+        rows, flat = self.table.rows.numpy(), np.ascontiguousarray(queries.numpy())
+        found, ids = np.empty((len(flat), count), dtype=np.float32), np.empty((len(flat), count), dtype=np.int64)
+        kind, end = faiss.METRIC_L2 if metric == 'l2' else faiss.METRIC_INNER_PRODUCT, 0
+        with one_thread():
+            for head, n in enumerate(counts.tolist()):
+                if n > 0:
+                    start, end = end, end + n
+                    found[start:end], ids[start:end] = faiss.knn(flat[start:end], rows[head], count, metric=kind)
+        return torch.from_numpy(found), torch.from_numpy(ids)
+
+    def _stacked(self, counts, busiest, queries, count, metric):
+        """As `_faiss`, on any device: one product for all heads, as wide as the busiest; blocks of queries, so that rows are read once."""
+        keys = self.table.like(queries).view(self.n_head, len(self), self.head_size)
+        asked = (torch.arange(busiest, device=queries.device) < counts[:, None]).nonzero(as_tuple=True)
+        padded = queries.new_zeros(self.n_head, busiest, self.head_size)
+        padded[asked] = queries
+        found = []
+        scores_a_block = SCORES_A_BLOCK['cpu' if queries.device.type == 'cpu' else 'gpu']
+        for block in padded.split(max(1, scores_a_block // (self.n_head * len(self))), dim=1):
+            if metric == 'l2':  # the nearest has the greatest 2 q.k - |k|^2
+                scores = torch.baddbmm(self._squares(queries)[:, None], block, keys.transpose(1, 2), beta=-1, alpha=2)
+            else:
+                scores = block @ keys.transpose(1, 2)  # (nh, n, M)
+            found.append(scores.topk(count))
+        best, ids = (torch.cat(column, dim=1)[asked] for column in zip(*found))
+        return (queries.square().sum(-1, keepdim=True) - best if metric == 'l2' else best), ids
+
+    @torch.inference_mode(False)
+    def _squares(self, like):
+        """|k|^2 of the keys, (nh, M), on the device of `like`."""
+        if like.device not in self._lengths:
+            self._lengths[like.device] = self.table.rows.square().sum(-1).to(like.device)
+        return self._lengths[like.device]
+
+    @torch.inference_mode(False)
+    def _longest(self, like):
+        """|k| of each head's longest key, (nh,)."""
+        key = 'longest', like.device
+        if key not in self._lengths:
+            self._lengths[key] = self._squares(like).amax(1).sqrt()
+        return self._lengths[key]
+
+
+@contextlib.contextmanager
+def one_thread():
+    """A search is microseconds of work, waking a second thread for it can take a thousand times that. torch shares the setting."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)

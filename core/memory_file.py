@@ -1,0 +1,122 @@
+"""
+Memory files: one .safetensors with the rows of each layer and one JSON string that says whose they are.
+
+`layers.{l}.keys`, `layers.{l}.values` (nh, M, hs) float32, `tokens` (M,) int64. Format version 2 has a checksum of each tensor and of the
+description, so that a flipped bit is found when it is read; version 1 has none, and names its model by a sampled fingerprint.
+"""
+import json
+import os
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from core.atomic import folder_of, whole_files
+from core.identity import checksum, checksum_of_text
+
+FORMAT_VERSION = 2
+READABLE_VERSIONS = 1, 2
+AGAIN = 'build it again with build_memory.py'
+
+
+def write(path, tensors, metadata, replace=True):
+    """{name: tensor} and what is known of them -> the file, whole or not at all. Raises OSError when it cannot.
+
+    replace: False raises FileExistsError where there is such a file by then.
+    """
+    sums = {name: checksum(tensor) for name, tensor in tensors.items()}
+    text = json.dumps({'format_version': FORMAT_VERSION, **metadata, 'dtype': 'float32', 'checksums': sums})
+    with whole_files(folder_of(path), replace) as beside:
+        part = os.path.join(beside, os.path.basename(path))
+        save_file(tensors, part, {'memory': text, 'checksum': checksum_of_text(text)})
+
+
+def read_description(path):
+    """-> the metadata of a file, checked. Raises FileNotFoundError, PermissionError, or ValueError that says what is wrong."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no memory file {path!r}: build it with build_memory.py")
+    check_readable(path)
+    try:
+        with safe_open(path, framework='pt') as f:
+            header = f.metadata() or {}
+        metadata = json.loads(header['memory'])
+    except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as error:
+        raise ValueError(f"damaged or no memory file ({error}): {AGAIN}") from None
+    check_description(metadata)
+    if header.get('checksum', written := checksum_of_text(header['memory'])) != written:
+        raise ValueError(f"damaged, its description is not the one that was written: {AGAIN}")
+    return metadata
+
+
+def check_readable(path):
+    """safetensors calls a file that may not be read a missing one."""
+    try:
+        with open(path, 'rb'):
+            pass
+    except PermissionError as error:
+        raise PermissionError(f"{path} may not be read ({error.strerror}): change its permissions") from None
+
+
+def read_tensors(path, metadata, layers):
+    """-> {name: tensor} of these layers and the tokens, each a copy, compared with its checksum. Raises ValueError.
+
+    A copy, since rows mapped from a file change with it, and a file cut short kills the process that reads them.
+    """
+    rows = sum(text['rows'] for text in metadata['texts'])
+    shape = metadata['origin']['n_head'], rows, metadata['origin']['head_size']
+    names = [f'layers.{layer}.{kind}' for layer in layers for kind in ('keys', 'values')]
+    try:
+        with safe_open(path, framework='pt') as f:
+            held = set(f.keys())
+            tensors = {name: f.get_tensor(name).clone() for name in (*names, 'tokens') if name in held}
+    except (SafetensorError, ValueError, OSError) as error:
+        raise ValueError(f"damaged or no memory file ({error}): {AGAIN}") from None
+    for name in names:
+        expect(tensors, name, shape, torch.float32)
+    expect(tensors, 'tokens', (rows,), torch.int64)
+    for name, tensor in tensors.items():
+        if metadata['format_version'] > 1 and checksum(tensor) != metadata['checksums'].get(name):
+            raise ValueError(f"damaged, {name} holds other numbers than were written: {AGAIN}")
+    return tensors
+
+
+def expect(tensors, name, shape, dtype):
+    """Raises ValueError unless the tensor of that name has this shape and dtype, and only finite numbers."""
+    tensor = tensors.get(name)
+    if tensor is None or tuple(tensor.shape) != shape or tensor.dtype != dtype:
+        given = 'missing' if tensor is None else f"{tuple(tensor.shape)} {tensor.dtype}"
+        raise ValueError(f"damaged, {name} is {given}, expected {shape} {dtype}: {AGAIN}")
+    if not all_finite(tensor):
+        raise ValueError(f"damaged, {name} holds numbers that are not finite: {AGAIN}")
+
+
+def all_finite(tensor):
+    return tensor.numel() == 0 or torch.stack(tensor.aminmax()).isfinite().all().item()
+
+
+def check_description(metadata):
+    """Raises ValueError unless it has each field that `write` gives a file of its version, of its kind."""
+    version = metadata.get('format_version') if isinstance(metadata, dict) else None
+    if version not in READABLE_VERSIONS:
+        raise ValueError(f"format version {version}, this program reads {', '.join(map(str, READABLE_VERSIONS))}: {AGAIN}")
+    texts, layers, origin = metadata.get('texts'), metadata.get('layers'), metadata.get('origin')
+    fits = (has(('n_layer', 'n_head', 'head_size', 'vocab_size'), origin, is_count) and has(('name', 'fingerprint'), origin, is_text)
+            and has(('bookkeeping_tokens',), metadata, is_count) and has(('tokenizer', 'dtype'), metadata, is_text)
+            and metadata['dtype'] == 'float32' and isinstance(layers, list) and isinstance(texts, list)
+            and all(map(is_count, layers)) and layers == sorted(set(layers)) and all(layer < origin['n_layer'] for layer in layers)
+            and all(has(('rows',), text, is_count) and has(('source', 'text'), text, is_text) for text in texts)
+            and (version == 1 or isinstance(metadata.get('checksums'), dict)))
+    if not fits or not layers:
+        raise ValueError(f"damaged, its description lacks a field or has one of another kind: {AGAIN}")
+
+
+def has(fields, of, check):
+    return isinstance(of, dict) and all(check(of.get(field)) for field in fields)
+
+
+def is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def is_text(value):
+    return isinstance(value, str)

@@ -1,0 +1,30 @@
+"""
+Weights ordered in memory as the CPU's library, oneDNN, reads them fastest.
+"""
+import torch
+import torch.nn as nn
+
+ROWS_PACKED_FOR = 64  # of the other factor: as fast for one row and for many as an order made for just these
+
+
+class Linear(nn.Linear):
+    """nn.Linear, whose weight can be packed. A packed weight is opaque: it keeps its numbers, but can no more be trained."""
+
+    def pack(self):
+        weight, onednn = self.weight.detach(), torch.ops.mkldnn
+        if weight.device.type == 'cpu' and torch.backends.mkldnn.is_available() and (
+                weight.dtype == torch.float32 or weight.dtype == torch.bfloat16 and onednn._is_mkldnn_bf16_supported()):
+            self.weight = nn.Parameter(onednn._reorder_linear_weight(weight, ROWS_PACKED_FOR), requires_grad=False)
+
+    def unpack(self):
+        if self.weight.is_mkldnn:
+            self.weight = nn.Parameter(self.weight.to_dense(), requires_grad=False)
+
+    def forward(self, x):
+        if self.weight.is_mkldnn:
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, 'none', [], '')
+        return super().forward(x)
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + 'weight'] = destination[prefix + 'weight'].to_dense()  # a state dict is for others to read

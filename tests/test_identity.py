@@ -1,0 +1,114 @@
+"""
+Which model, and frozen or not: a hash of every number, which casts do not change; a frozen model takes no others.
+
+$ python -m pytest tests/test_identity.py
+"""
+import os
+
+import pytest
+import torch
+from conftest import PROMPT, REMEMBERED, ROOT, tiny_model
+
+from load import load_model
+from memory import PersistentMemory
+from model import GPT
+
+IDX = torch.tensor([PROMPT])
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('tiny')
+    tiny_model().save_pretrained(folder)
+    return str(folder)
+
+
+def test_any_head_that_is_another_makes_another_model():
+    model = GPT.from_pretrained(os.path.join(ROOT, 'assets', 'tinyworld')).unfreeze()
+    before, c = model.fingerprint(), model.config
+    found, size = {before}, c.n_embd // c.n_head
+    with torch.no_grad():
+        for block in model.transformer.h:
+            for head in range(c.n_head):
+                rows = block.attn.c_attn.weight[head * size:(head + 1) * size]
+                kept = rows.clone()
+                rows.zero_()
+                found.add(model.fingerprint())
+                rows.copy_(kept)
+    assert len(found) == 1 + c.n_layer * c.n_head
+    assert model.fingerprint() == before
+
+
+def test_one_number_of_any_parameter_makes_another_model():
+    model = tiny_model()
+    found = {model.fingerprint()}
+    with torch.no_grad():
+        for _, p in model.named_weights():
+            p.view(-1)[-1].add_(1e-3)
+            found.add(model.fingerprint())
+    assert len(found) == 1 + len(list(model.named_weights()))
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_a_cast_model_is_still_the_same_one_frozen_or_not(folder, dtype):
+    exact = GPT.from_pretrained(folder)
+    assert GPT.from_pretrained(folder, dtype=dtype).fingerprint() == exact.fingerprint()
+    assert GPT.from_pretrained(folder).to(dtype).fingerprint() == exact.fingerprint()
+    model = tiny_model().to(dtype)
+    assert model.fingerprint() == exact.fingerprint()
+    with torch.no_grad():
+        model.transformer.wpe.weight[3, 3] += 1
+    assert model.fingerprint() != exact.fingerprint()
+
+
+def test_a_memory_is_read_by_its_model_in_any_dtype(folder, tmp_path):
+    PersistentMemory.from_tokens(GPT.from_pretrained(folder), REMEMBERED, (0,)).save(tmp_path / 'm.safetensors')
+    for dtype in (torch.float16, torch.bfloat16):
+        assert len(PersistentMemory.load(tmp_path / 'm.safetensors', GPT.from_pretrained(folder, dtype=dtype))) == 13
+
+
+def test_a_model_is_packed_however_it_was_loaded(folder):
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip('this torch has no oneDNN, so there is nothing to pack for')
+    for model in (GPT.from_pretrained(folder), GPT.from_pretrained(folder).to(torch.float32)):
+        assert all(block.mlp.c_fc.weight.is_mkldnn for block in model.transformer.h)
+        assert model.lm_head.weight.is_mkldnn
+    assert load_model(os.path.join(ROOT, 'assets', 'tinyworld'), device='cpu')[0].lm_head.weight.is_mkldnn
+
+
+@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=[
+    pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')])])
+def test_a_frozen_model_takes_no_other_weights_and_cannot_be_trained(folder, device):
+    model = GPT.from_pretrained(folder, device)
+    before, name = model(IDX.to(device))[0], model.fingerprint()
+    with pytest.raises(ValueError, match='frozen, so it takes no other weights: call model.unfreeze'):
+        model.load_state_dict(tiny_model(seed=1).state_dict())
+    with pytest.raises(ValueError, match='frozen, so it cannot be trained: call model.unfreeze'):
+        model.train()
+    assert torch.equal(model(IDX.to(device))[0], before)
+    assert model.fingerprint() == name
+    with torch.no_grad():
+        model.transformer.wte.weight.add_(1)
+    with pytest.raises(ValueError, match='the weights were changed while the model was frozen'):
+        PersistentMemory.from_tokens(model, REMEMBERED, (0,))
+
+
+def test_an_unfrozen_model_trains_and_is_then_another():
+    model = tiny_model().freeze()
+    plain, name = model(IDX)[0], model.fingerprint()
+    model.unfreeze().train()
+    torch.testing.assert_close(model(IDX)[0], plain, atol=1e-4, rtol=1e-4)
+    assert model.fingerprint() == name
+    assert model.lm_head.weight is model.transformer.wte.weight
+    model(IDX, targets=IDX)[1].backward()
+    torch.optim.AdamW(model.parameters(), lr=1e-2).step()
+    assert model.fingerprint() != name
+    assert not torch.allclose(model(IDX)[0], plain)
+
+
+def test_a_state_dict_is_dense_frozen_or_not():
+    model = tiny_model()
+    before = {name: w.clone() for name, w in model.state_dict().items()}
+    after = model.freeze().state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(w, after[name]) for name, w in before.items())
