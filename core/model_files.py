@@ -31,7 +31,8 @@ def folder_of_model(source):
         raise no_model(source, f"the hub has it, but without a config.json: it holds {some_of(files)}")
     folder = hub.fetch(source, wanted)
     check_model_folder(folder)
-    hub.fetch(source, parts_of(folder), os.path.basename(folder))
+    missing = [name for name in parts_of(folder) if name not in wanted]
+    hub.fetch(source, ['config.json', *missing], os.path.basename(folder))
     return folder
 
 

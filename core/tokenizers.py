@@ -255,6 +255,40 @@ def vocabulary_of_dataset(folder):
     return size
 
 
+def check_dataset(folder, vocab_size, source):
+    """Raises ValueError where a data set was encoded with another vocabulary than a model's.
+
+    source: what the model began from, 'scratch' or a folder or hub name, whose tokenizer is then the model's.
+    """
+    data, meta = tokenizer_of_folder(folder), read_meta(folder)
+    if not data:
+        if 'itos' in meta and not fits(len(meta['itos']), vocab_size):
+            raise ValueError(f"{folder} has a vocabulary of {len(meta['itos'])} (meta.pkl), the model one of {vocab_size}: "
+                             "encode the text with the model's own tokenizer")
+        return
+    fitting(data, vocab_size, folder)
+    if source in ('scratch', 'resume'):
+        return
+    own = own_tokenizer(source)
+    name = own.name if own else 'gpt2'
+    if name != data.name and (own or vocab_size >= GPT2_SIZE):
+        raise ValueError(f"{folder} was encoded with the tokenizer {data.name!r}, {source!r} has {name!r}: encode the "
+                         "text with the model's own")
+
+
+def fits(count, vocab_size):
+    """Whether an embedding is of that many tokens, or padded beyond, as some do for speed."""
+    return count <= vocab_size <= -(-count // 128) * 128
+
+
+def tokenizer_files(folder, source):
+    """The paths of the tokenizer of a data set, or else of the model that was finetuned on it; [] where both have none."""
+    if not tokenizer_of_folder(folder):
+        folder = '' if source in ('scratch', 'resume') else folder_of_tokenizer(source, USED.__contains__)
+    paths = [os.path.join(folder, name) for name in USED] if folder else []
+    return [path for path in paths if os.path.isfile(path)]
+
+
 def read_meta(folder):
     """What nanoGPT's prepare.py leaves beside the tokens, {} where there is no meta.pkl. Raises ValueError, OSError kinds."""
     path = os.path.join(folder, 'meta.pkl')
@@ -277,8 +311,7 @@ def tokenizer_of_characters(folder, vocab_size):
         return None
     stoi = meta['stoi']
     check_characters(stoi, meta['itos'], path)
-    padded = -(-len(stoi) // 128) * 128  # as some pad, for speed
-    if not len(stoi) <= vocab_size <= max(padded, meta.get('vocab_size', 0)):
+    if not fits(len(stoi), vocab_size):
         raise ValueError(f"{path} holds {len(stoi)} characters, the model has a vocabulary of {vocab_size}: it was trained on "
                          "other data, or with another tokenizer")
     characters = {i: c for c, i in stoi.items()}

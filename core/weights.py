@@ -133,8 +133,12 @@ def save(config, weights, folder, dtype):
         absent = name.endswith('.bias') and name not in weights  # Hugging Face's always has biases
         source = torch.zeros_like(tensor) if absent else weights[name]
         tensor.copy_(source.T if is_conv1d(name) else source)
+    for name, tensor in hf.to(dtype).state_dict().items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} holds numbers that are no finite {str(dtype).removeprefix('torch.')}: "
+                             "nothing is written")
     with whole_files(folder) as beside:
-        hf.to(dtype).save_pretrained(beside)
+        hf.save_pretrained(beside)
 
 
 # ---- nanoGPT's checkpoints ----
