@@ -7,13 +7,13 @@ import sys
 
 import torch
 
+from core.datasets import tokenizer_of_checkpoint
 from core.sampling import seed_list  # noqa: F401
 from core.texts import read_text
 from core.tokenizers import (  # noqa: F401, some are for those who import them from here
     Tokenizer,
     encode_tensor,
     gpt2_tokenizer,
-    tokenizer_of_checkpoint,
     tokenizer_of_folder,
     tokenizer_of_model,
 )

@@ -1,5 +1,5 @@
 """
-Trains a GPT-2 from scratch, or finetunes one, on data/<dataset>/train.bin. nanoGPT's trainer in spirit, on one device.
+Trains a GPT-2 from scratch, or finetunes one, on data/<dataset>/train.bin: nanoGPT's trainer, on one device.
 
 $ python data/tinyworld/prepare.py && python train.py config/train_tinyworld.py
 $ python train.py config/train_tinyworld.py --init_from=resume      # goes on after an interruption
@@ -22,10 +22,10 @@ log_interval = 50
 eval_iters = 20  # batches of an evaluation
 eval_only = False  # evaluate once and write nothing
 always_save_checkpoint = False  # False keeps the best by validation loss for export, True the last
-init_from = 'scratch'  # 'scratch', 'resume' (out_dir/last.pt, or nanoGPT's ckpt.pt), or a GPT-2: hub name or folder
+init_from = 'scratch'  # or 'resume' (out_dir/last.pt, or nanoGPT's ckpt.pt), or a GPT-2: hub name or folder
 dataset = 'tinyworld'  # data/<dataset>/train.bin and val.bin, uint16 token ids
-start_tokens = ()  # rows begin at the last of these tokens, () is anywhere: (198, 198) is the line after an empty one
-restart_positions = 0.0  # share of the last start token's places where positions begin again, see Batches.positions
+start_tokens = ()  # rows begin at the last of these tokens, () is anywhere: (198, 198): after an empty line
+restart_positions = 0.0  # share of the last start token's places where positions begin again at 0
 restart_after = 0  # steps before the first of it
 batch_size = 12
 gradient_accumulation_steps = 1
@@ -63,7 +63,7 @@ from tqdm import tqdm  # noqa: E402
 from core.atomic import whole_files  # noqa: E402
 from core.batches import Batches, Rows  # noqa: E402
 from core.checkpoints import begun_from, checkpoint_to_resume  # noqa: E402
-from core.tokenizers import check_dataset, tokenizer_files, vocabulary_of_dataset  # noqa: E402
+from core.datasets import check_dataset, tokenizer_files, vocabulary_of_dataset  # noqa: E402
 from core.wandb_run import start_wandb  # noqa: E402
 from core.weights import read_checkpoint  # noqa: E402
 from load import pick_device  # noqa: E402
@@ -85,7 +85,8 @@ def make_model():
 
 
 def make_splits(sizes):
-    rows = Rows(batch_size, min(block_size, sizes.block_size), start_tokens, restart_positions, restart_after, seed)
+    length = min(block_size, sizes.block_size)
+    rows = Rows(batch_size, length, start_tokens, restart_positions, restart_after, seed)
     return {split: Batches(os.path.join(DATA, f'{split}.bin'), split, rows, sizes.vocab_size)
             for split in ('train', 'val')}
 
@@ -98,7 +99,7 @@ def make_optimizer(model, state):
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(beta1, beta2), fused=True)
     if state is not None:
         optimizer.load_state_dict(state)
-        for group, now in zip(optimizer.param_groups, groups):  # the state brings the settings of its own run
+        for group, now in zip(optimizer.param_groups, groups):  # the state brings settings of its own run
             group.update(weight_decay=now['weight_decay'], betas=(beta1, beta2), fused=True)
     return optimizer
 
@@ -114,7 +115,8 @@ def get_lr(step):
 
 
 def autocast():
-    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16) if dtype == 'bfloat16' else nullcontext()
+    kind = torch.device(device).type
+    return torch.autocast(kind, dtype=torch.bfloat16) if dtype == 'bfloat16' else nullcontext()
 
 
 def step_loss(model, batches, step):
@@ -129,7 +131,8 @@ def estimate_loss(model, splits):
     losses = {}
     for name, batches in splits.items():
         with autocast():
-            losses[name] = sum(step_loss(model, batches, 10**9 + i).item() for i in range(eval_iters)) / eval_iters
+            total = sum(step_loss(model, batches, 10**9 + i).item() for i in range(eval_iters))
+        losses[name] = total / eval_iters
     model.train()
     return losses
 
@@ -153,15 +156,16 @@ def train_step(model, optimizer, batches, step):
 
 
 def check_finite(loss, which, step):
-    """Raises ValueError where training went astray: what comes after it is no better, and must not be kept."""
+    """Raises ValueError where training went astray: what comes after is no better, and must not be kept."""
     if not math.isfinite(loss):
         clip = 'grad_clip' if grad_clip > 0 else 'grad_clip (now off)'
-        raise ValueError(f"the {which} of step {step} is {loss}, training stops: lower learning_rate ({learning_rate:g}) "
-                         f"or {clip}. Checkpoints in {out_dir} are from before, nothing is exported")
+        raise ValueError(f"the {which} of step {step} is {loss}, training stops: lower learning_rate "
+                         f"({learning_rate:g}) or {clip}. Checkpoints in {out_dir} are from before, nothing "
+                         "is exported")
 
 
 def train(model, optimizer, splits, checkpoint, report):
-    """Trains to max_iters -> the seconds it took, those before a resume among them. report: gets {name: number}."""
+    """Trains to max_iters -> the seconds it took, with those before. report: gets {name: number}."""
     first, best = checkpoint.get('iter_num', 0), float(checkpoint.get('best_val_loss', math.inf))
     started = time.time() - checkpoint.get('seconds', 0)
     fast = torch.compile(model) if compile else model
@@ -170,11 +174,13 @@ def train(model, optimizer, splits, checkpoint, report):
         if step % eval_interval == 0 or step == max_iters:
             losses = evaluate(fast, splits, step)
             log(describe(step, losses))
-            report({'iter': step, 'lr': get_lr(step), **{f'{name}/loss': loss for name, loss in losses.items()}})
+            named = {f'{split}/loss': loss for split, loss in losses.items()}
+            report({'iter': step, 'lr': get_lr(step), **named})
             is_best = losses['val'] < best
             best = min(best, losses['val'])
-            state = {'model': model.state_dict(), 'optimizer': optimizer.state_dict(), 'model_args': vars(model.config),
-                     'iter_num': step, 'best_val_loss': best, 'seconds': time.time() - started,
+            state = {'model': model.state_dict(), 'optimizer': optimizer.state_dict(),
+                     'model_args': vars(model.config), 'iter_num': step, 'best_val_loss': best,
+                     'seconds': time.time() - started,
                      'config': {**config, 'init_from': begun_from(checkpoint, init_from)}}
             save(state, ['ckpt.pt', 'last.pt'] if is_best or always_save_checkpoint else ['last.pt'])
         if step == max_iters:
@@ -193,7 +199,8 @@ def evaluate(model, splits, step):
 
 
 def describe(step, losses):
-    return f"step {step}: train loss {losses['train']:.4f}, val loss {losses['val']:.4f}, lr {get_lr(step):.2e}"
+    return (f"step {step}: train loss {losses['train']:.4f}, val loss {losses['val']:.4f}, "
+            f"lr {get_lr(step):.2e}")
 
 
 def save(state, names):
@@ -210,12 +217,13 @@ def log(line):
 
 
 def export(seconds, tokens):
-    """The best checkpoint as a folder in Hugging Face format, half precision, with tokenizer and the log's last lines."""
+    """The best checkpoint as a folder in Hugging Face format, half precision, with its tokenizer and log."""
     path = os.path.join(out_dir, 'ckpt.pt')
     best = read_checkpoint(path)
     if best['iter_num'] == 0:
-        raise ValueError(f"no evaluation was better than that of step 0 ({best['best_val_loss']:.4f}), before any training: "
-                         f"nothing is exported, {out_dir}/last.pt holds the last step; change learning_rate or max_iters")
+        raise ValueError(f"no evaluation was better than that of step 0 ({best['best_val_loss']:.4f}), "
+                         f"before any training: nothing is exported, {out_dir}/last.pt holds the last step; "
+                         "change learning_rate or max_iters")
     GPT.from_checkpoint(path).save_pretrained(export_dir, dtype=torch.float16)
     log(f"trained {max_iters} steps, {tokens:,} tokens, {seconds / 60:.0f} minutes on {machine()}, "
         f"torch {torch.__version__}; exported step {best['iter_num']}")
@@ -235,14 +243,15 @@ def machine():
 
 
 def check_settings():
-    for name in ('eval_interval', 'log_interval', 'eval_iters', 'batch_size', 'gradient_accumulation_steps', 'block_size',
-                 'n_layer', 'n_head', 'n_embd', 'vocab_size', 'max_iters'):
+    for name in ('eval_interval', 'log_interval', 'eval_iters', 'batch_size', 'gradient_accumulation_steps',
+                 'block_size', 'n_layer', 'n_head', 'n_embd', 'vocab_size', 'max_iters'):
         if config[name] < 1:
             raise ValueError(f"{name} is {config[name]}, expected 1 or more")
     if not 0 <= restart_positions <= 1:
         raise ValueError(f"restart_positions is {restart_positions}, expected 0 to 1")
     if not 0 <= dropout < 1 or not 0 <= seed < 2**63:
-        raise ValueError(f"dropout is {dropout}, expected 0 to 1; seed is {seed}, expected a whole number from 0 on")
+        raise ValueError(f"dropout is {dropout}, expected 0 to 1; seed is {seed}, expected a whole number "
+                         "from 0 on")
     if dtype not in ('float32', 'bfloat16'):
         raise ValueError(f"dtype is {dtype!r}, expected 'float32' or 'bfloat16'")
     if threads < 0:
@@ -273,11 +282,13 @@ def main():
     model.to(device).train()
     splits = make_splits(model.config)
     if eval_only:
-        print(describe(checkpoint.get('iter_num', 0), evaluate(model, splits, checkpoint.get('iter_num', 0))))
+        step = checkpoint.get('iter_num', 0)
+        print(describe(step, evaluate(model, splits, step)))
         return
     os.makedirs(out_dir, exist_ok=True)
     optimizer = make_optimizer(model, checkpoint.get('optimizer'))
-    log(f"{model.get_num_params():,} parameters, {len(splits['train'].tokens):,} training tokens, {machine()}")
+    log(f"{model.get_num_params():,} parameters, {len(splits['train'].tokens):,} training tokens, "
+        f"{machine()}")
     seconds = train(model, optimizer, splits, checkpoint, report)
     if export_dir:
         rows = max_iters * batch_size * gradient_accumulation_steps

@@ -23,10 +23,10 @@ class Rows:
 
 
 class Batches:
-    """Batches of one split, drawn by step number, so that a resumed run sees what an uninterrupted one would.
+    """Batches of one split, drawn by step number: a resumed run sees what an uninterrupted one would.
 
-    path: a file of uint16 token ids. Raises FileNotFoundError, or ValueError for what is no such file, for too short
-    a one, or for ids that a model of vocab_size does not embed. Touches the disk at each call.
+    path: a file of uint16 token ids. Raises FileNotFoundError, or ValueError for what is no such file, for
+    one too short, or for ids that a model of vocab_size does not embed. Touches the disk at each call.
     """
 
     def __init__(self, path, split, rows, vocab_size):
@@ -37,8 +37,8 @@ class Batches:
             self.starts = self.starts[self.starts + rows.block_size < len(self.tokens)]
         places = len(self.starts) if rows.start_tokens else max(0, len(self.tokens) - rows.block_size)
         if places == 0:
-            raise ValueError(f"{path} holds {len(self.tokens)} tokens, too few for one row of {rows.block_size} "
-                             f"(start_tokens={rows.start_tokens})")
+            raise ValueError(f"{path} holds {len(self.tokens)} tokens, too few for one row of "
+                             f"{rows.block_size} (start_tokens={rows.start_tokens})")
         if highest >= vocab_size:
             raise ValueError(f"{path} holds the token id {highest}, the model's vocabulary is {vocab_size}: "
                              "encode the text with the model's own tokenizer")
@@ -57,9 +57,9 @@ class Batches:
     def positions(self, x, rng):
         """0, 1, 2, ... in each row; with rng, some lines begin again at 0.
 
-        A memory was written at positions of its own, which are also the prompt's. A model that has only ever seen
-        keys at lower positions than its query's loses its way among them; one that has seen some lines begin again
-        does not.
+        A memory was written at positions of its own, which are also the prompt's. A model that has only ever
+        seen keys at lower positions than its query's loses its way among them; one that has seen some lines
+        begin again does not.
         """
         place = np.broadcast_to(np.arange(x.shape[1]), x.shape)
         if rng is None or not self.rows.start_tokens:
@@ -75,17 +75,18 @@ def open_tokens(path):
         raise FileNotFoundError(f"no {path}: make it with python {prepare}")
     size_bytes = os.path.getsize(path)
     if size_bytes == 0 or size_bytes % 2:
-        raise ValueError(f"{path} holds {size_bytes} bytes, expected token ids of two bytes each (uint16): it was cut "
-                         "short or is of another kind, make it again")
+        raise ValueError(f"{path} holds {size_bytes} bytes, expected token ids of two bytes each (uint16): "
+                         "it was cut short or is of another kind, make it again")
     return np.memmap(path, dtype=np.uint16, mode='r')
 
 
 def look_through(tokens, start_tokens):
-    """-> the highest id, and where the last of the start tokens stands behind the others, in order; block by block."""
+    """-> the highest id, and where the last of the start tokens stands behind the others; block by block."""
     before = max(0, len(start_tokens) - 1)
     highest, found = 0, [np.zeros(0, np.int64)]
     for first in range(0, len(tokens), TOKENS_A_BLOCK):
-        block = np.asarray(tokens[max(0, first - before):first + TOKENS_A_BLOCK])  # matches may lie across the border
+        # matches may lie across the border
+        block = np.asarray(tokens[max(0, first - before):first + TOKENS_A_BLOCK])
         highest = max(highest, int(block.max()))
         if start_tokens and len(block) > before:
             ends = len(block) - before

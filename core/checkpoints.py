@@ -18,11 +18,13 @@ def checkpoint_to_resume(out_dir, needed, max_iters):
     missing = [name for name in needed if name not in checkpoint]
     if missing:
         folder = os.path.join(out_dir, 'model')
-        raise ValueError(f"{path} cannot be resumed, it holds no {missing[0]!r}: write its weights to a folder, python "
-                         f"-c \"from model import GPT; GPT.from_checkpoint('{path}').save_pretrained('{folder}')\", "
-                         f"and finetune that with --init_from={folder}")
+        raise ValueError(f"{path} cannot be resumed, it holds no {missing[0]!r}: write its weights to a "
+                         "folder, python -c \"from model import GPT; "
+                         f"GPT.from_checkpoint('{path}').save_pretrained('{folder}')\", and finetune that "
+                         f"with --init_from={folder}")
     if checkpoint.get('iter_num', 0) > max_iters:
-        raise ValueError(f"{path} is at step {checkpoint['iter_num']}, max_iters is {max_iters}: raise max_iters")
+        raise ValueError(f"{path} is at step {checkpoint['iter_num']}, max_iters is {max_iters}: raise "
+                         "max_iters")
     if path == best:
         print(f"note: no {last}, going on from {best}", file=sys.stderr)
     return path, checkpoint

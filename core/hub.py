@@ -16,7 +16,7 @@ def cached_folder(name, *files):
 
 
 def list_files(name, what='GPT-2'):
-    """The names of all files of a model on the hub. what: is wanted of it, for the message of a FileNotFoundError."""
+    """The names of all files of a model on the hub. A FileNotFoundError says what was wanted."""
     import huggingface_hub
     huggingface_hub.logging.set_verbosity_error()  # what goes wrong is raised, in one line
     try:
@@ -27,7 +27,10 @@ def list_files(name, what='GPT-2'):
 
 
 def fetch(name, files, revision=None, what='GPT-2'):
-    """-> the folder of the cache that holds these files, fetched where they are missing. Raises OSError kinds."""
+    """-> the folder of the cache that holds these files, fetched where they are missing.
+
+    Raises OSError kinds.
+    """
     import huggingface_hub
     huggingface_hub.utils.disable_progress_bars()
     try:
@@ -42,17 +45,18 @@ def told(name, error, what):
     from huggingface_hub import errors
     if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
         return error  # of this machine's disk
-    unreachable = ("there is no such folder, the hub's cache does not hold it, and the hub cannot be reached: "
-                   "connect to a network")
+    unreachable = ("there is no such folder, the hub's cache does not hold it, and the hub cannot be "
+                   "reached: connect to a network")
     reasons = [
         (errors.LocalEntryNotFoundError, unreachable),
-        (errors.HFValidationError, "there is no such folder, and the hub has no such names (expected 'owner/name')"),
-        (errors.OfflineModeIsEnabled, "there is no such folder, the hub's cache does not hold it, and HF_HUB_OFFLINE "
-                                      "forbids to fetch it"),
-        (errors.GatedRepoError, "its owner asks for consent: accept the terms on its page of the hub, then run "
-                                "hf auth login"),
-        (errors.RepositoryNotFoundError, "there is no such folder, and no such model on the hub (a private one "
-                                         "needs hf auth login)"),
+        (errors.HFValidationError, "there is no such folder, and the hub has no such names (expected "
+                                   "'owner/name')"),
+        (errors.OfflineModeIsEnabled, "there is no such folder, the hub's cache does not hold it, and "
+                                      "HF_HUB_OFFLINE forbids to fetch it"),
+        (errors.GatedRepoError, "its owner asks for consent: accept the terms on its page of the hub, then "
+                                "run hf auth login"),
+        (errors.RepositoryNotFoundError, "there is no such folder, and no such model on the hub (a private "
+                                         "one needs hf auth login)"),
         (errors.EntryNotFoundError, "the hub lacks one of its files"),
     ]
     reason = next((reason for kind, reason in reasons if isinstance(error, kind)), unreachable)

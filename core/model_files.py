@@ -1,5 +1,6 @@
 """
-A model's files: the folder they are in, fetched from the hub where they are not here, and whether they can be read.
+A model's files: the folder they are in, fetched from the hub where they are not here, and whether they can
+be read.
 """
 import json
 import os
@@ -8,14 +9,18 @@ from difflib import get_close_matches
 from core import hub
 
 # in the order of Hugging Face: the first that is there counts; an index names the files of weights in parts
-WEIGHTS = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json')
+WEIGHTS = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin',
+           'pytorch_model.bin.index.json')
 # OpenAI's own models and the one distilled from them: their vocabulary is GPT-2's
 OF_OPENAI = {'gpt2', 'gpt2-medium', 'gpt2-large', 'gpt2-xl', 'distilgpt2', 'distilbert/distilgpt2',
              *(f'openai-community/gpt2{size}' for size in ('', '-medium', '-large', '-xl'))}
 
 
 def folder_of_model(source):
-    """A folder, or a hub name -> the folder that holds its config.json and its weights. Raises OSError kinds."""
+    """A folder, or a hub name -> the folder that holds its config.json and its weights.
+
+    Raises OSError kinds.
+    """
     path = os.path.expanduser(source)
     if os.path.isdir(path):
         check_model_folder(path)
@@ -45,13 +50,14 @@ def refuse_path(source, path):
     parent = os.path.dirname(path) or '.'
     if os.path.exists(path):
         raise no_model(source, "it is a file, " + (
-            f"--init_from=resume --out_dir={parent} reads a checkpoint named ckpt.pt" if path.endswith('.pt') else
+            f"--init_from=resume --out_dir={parent} reads a ckpt.pt" if path.endswith('.pt') else
             f"give the folder it is in, {parent!r}, with config.json and model.safetensors"))
     if not source or source[0] in './~' or source[-1] == '/' or source.count('/') > 1 or '\\' in source:
         beside = os.listdir(parent) if os.path.isdir(parent) else []
         close = get_close_matches(os.path.basename(os.path.normpath(path)), beside, n=1)
-        raise no_model(source, "there is no such folder" + (f", did you mean {os.path.join(parent, close[0])!r}?" if close
-                               else ": give a folder in Hugging Face format, or a hub name (the embedded model is assets/tinyworld)"))
+        advice = (f", did you mean {os.path.join(parent, close[0])!r}?" if close else
+                  ": give a folder in Hugging Face format, or a hub name (assets/tinyworld is embedded)")
+        raise no_model(source, "there is no such folder" + advice)
 
 
 def check_model_folder(folder):
@@ -59,8 +65,8 @@ def check_model_folder(folder):
     names = sorted(os.listdir(folder))
     if 'adapter_config.json' in names:
         base = read_json(os.path.join(folder, 'adapter_config.json')).get('base_model_name_or_path')
-        raise no_model(folder, f"it holds a PEFT adapter, to be added to the weights of {base!r}: merge them first "
-                               "(merge_and_unload, then save_pretrained)")
+        raise no_model(folder, f"it holds a PEFT adapter, to be added to the weights of {base!r}: merge "
+                               "them first (merge_and_unload, then save_pretrained)")
     if 'config.json' not in names:
         raise no_model(folder, instead_of_config(folder, names))
 
@@ -71,11 +77,13 @@ def instead_of_config(folder, names):
     if not names:
         return "the folder is empty"
     if 'ckpt.pt' in names or 'last.pt' in names:
-        return f"it holds a checkpoint of nanoGPT or train.py (ckpt.pt): take --init_from=resume --out_dir={folder}"
+        return ("it holds a checkpoint of nanoGPT or train.py (ckpt.pt): take --init_from=resume "
+                f"--out_dir={folder}")
     if inner:
-        return f"it holds no config.json, but its {some_of(inner)} does: give {os.path.join(folder, inner[-1])}"
-    return ("it holds no config.json, expected a folder in Hugging Face format (config.json and model.safetensors): "
-            f"what it has is {some_of(names)}")
+        latest = os.path.join(folder, inner[-1])
+        return f"it holds no config.json, but its {some_of(inner)} does: give {latest}"
+    return ("it holds no config.json, expected a folder in Hugging Face format (config.json and "
+            f"model.safetensors): what it has is {some_of(names)}")
 
 
 def some_of(names, most=5):
@@ -89,7 +97,10 @@ def is_complete(folder):
 
 
 def parts_of(folder):
-    """The names of the files that the weights are in. Raises FileNotFoundError for none, ValueError for a bad index."""
+    """The names of the files that the weights are in.
+
+    Raises FileNotFoundError for none, ValueError for a bad index.
+    """
     names = os.listdir(folder)
     name = next((name for name in WEIGHTS if name in names), None)
     if name is None:
@@ -106,7 +117,7 @@ def parts_of(folder):
 
 
 def folder_of_tokenizer(source, belongs):
-    """A folder, or a hub name -> the folder with the files that belongs(name) says are a tokenizer's, '' for none."""
+    """A folder or hub name -> the folder of its tokenizer, '' for none. belongs(name): which files."""
     path = os.path.expanduser(source)
     if os.path.isdir(path):
         return path
@@ -122,7 +133,10 @@ def folder_of_tokenizer(source, belongs):
 
 
 def read_json(path):
-    """-> the dictionary in it. Raises OSError where it may not be read, ValueError where it is something else."""
+    """-> the dictionary in it.
+
+    Raises OSError where it may not be read, ValueError where it is something else.
+    """
     check_file(path)
     try:
         with open(path, encoding='utf-8') as f:
@@ -130,7 +144,8 @@ def read_json(path):
     except ValueError as error:
         raise ValueError(f"{path} is damaged or no JSON ({error}): fetch or save it again") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, expected a dictionary: fetch or save it again")
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected a dictionary: fetch or save it "
+                         "again")
     return content
 
 
@@ -140,8 +155,10 @@ def check_file(path):
         with open(path, 'rb') as f:
             start = f.read(40)
     except OSError as error:  # libraries below would call it damaged, or missing
-        raise type(error)(f"{path} cannot be read ({error.strerror}): change its permissions, or fetch it again") from None
+        raise type(error)(f"{path} cannot be read ({error.strerror}): change its permissions, or fetch it "
+                          "again") from None
     if not start:
         raise ValueError(f"{path} is empty: fetch or save it again")
     if start.startswith(b'version https://git-lfs'):
-        raise ValueError(f"{path} is a pointer of git-lfs, not the file itself: run git lfs pull in its folder")
+        raise ValueError(f"{path} is a pointer of git-lfs, not the file itself: run git lfs pull in its "
+                         "folder")

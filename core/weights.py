@@ -1,8 +1,8 @@
 """
 GPT-2 weights in and out: Hugging Face's format, by hub name or folder, and nanoGPT's checkpoints.
 
-What is read is checked name by name, shape by shape and number by number: an error says what is wrong with the
-file, and nothing is left out, filled up or replaced.
+What is read is checked name by name, shape by shape and number by number: an error says what is wrong with
+the file, and nothing is left out, filled up or replaced.
 """
 import os
 import re
@@ -16,28 +16,38 @@ ACTIVATIONS = {'gelu_new': 'gelu_new', 'gelu_pytorch_tanh': 'gelu_new', 'gelu': 
 FLOATS = torch.float64, torch.float32, torch.float16, torch.bfloat16
 MASKS = '.attn.bias', '.attn.masked_bias'  # constants that old versions kept beside the weights
 SIZES = 'block_size', 'vocab_size', 'n_layer', 'n_head', 'n_embd'
-# what a config.json may say that would change the computation, and what is computed here; a false value is unsaid
-COMPUTED = {'scale_attn_weights': True, 'scale_attn_by_inverse_layer_idx': False, 'tie_word_embeddings': True,
-            'add_cross_attention': False, 'quantization_config': None, 'pruned_heads': None, 'auto_map': None}
+# what a config.json may say that would change the computation, and what is computed here
+COMPUTED = {'scale_attn_weights': True, 'scale_attn_by_inverse_layer_idx': False, 'auto_map': None,
+            'tie_word_embeddings': True, 'add_cross_attention': False, 'quantization_config': None,
+            'pruned_heads': None}
 
 
 # ---- Hugging Face's format ----
 
 def load(source):
-    """A hub name or folder -> (fields of GPTConfig, state dict of GPT in float32). Raises ValueError, OSError kinds."""
+    """A hub name or folder -> (fields of GPTConfig, state dict of GPT in float32).
+
+    Raises ValueError, OSError kinds.
+    """
     folder = folder_of_model(source)
     sizes = config_from_hugging_face(read_json(os.path.join(folder, 'config.json')), source)
     tensors = {}
     for name in parts_of(folder):
         tensors |= read_tensors(os.path.join(folder, name))
-    weights = {name: w.T if is_conv1d(name) and w.dim() == 2 else w for name, w in own_names(tensors, source).items()}
-    return sizes, checked(weights, {**sizes, 'bias': True}, source, 'config.json', {'block_size': 'n_positions'})
+    weights = {name: w.T if is_conv1d(name) and w.dim() == 2 else w
+               for name, w in own_names(tensors, source).items()}
+    called = {'block_size': 'n_positions'}
+    return sizes, checked(weights, {**sizes, 'bias': True}, source, 'config.json', called)
 
 
 def read_tensors(path):
-    """-> {name: tensor} of a .safetensors or pickled file, whose code is never run. Raises ValueError, OSError."""
+    """-> {name: tensor} of a .safetensors or pickled file, whose code is never run.
+
+    Raises ValueError, OSError.
+    """
     if not os.path.lexists(path):
-        raise FileNotFoundError(f"{path} is missing, one of the parts that the index beside it names: fetch it too")
+        raise FileNotFoundError(f"{path} is missing, one of the parts that the index beside it names: fetch "
+                                "it too")
     if not path.endswith('.safetensors'):
         return read_pickle(path)
     from safetensors import SafetensorError
@@ -59,18 +69,21 @@ def read_pickle(path):
     except Exception as error:  # a damaged file can raise nearly anything
         asked = re.search(r'GLOBAL ([\w.]+)', str(error))
         if asked:
-            raise ValueError(f"{path} would run code when it is opened (it asks for {asked[1]}) and was not opened: "
-                             "save its tensors alone, as model.safetensors") from None
+            raise ValueError(f"{path} would run code when it is opened (it asks for {asked[1]}) and was not "
+                             "opened: save its tensors alone, as model.safetensors") from None
         raise ValueError(f"{path} is damaged or no file of torch.save ({first_line(error)}): "
                          "fetch or save it again") from None
 
 
 def own_names(tensors, source):
-    """Hugging Face's names -> GPT's, without masks. Raises ValueError for a foreign prefix, or what is no tensor."""
+    """Hugging Face's names -> GPT's, without masks.
+
+    Raises ValueError for a foreign prefix, or what is no tensor.
+    """
     odd = next((name for name, w in tensors.items() if not isinstance(w, torch.Tensor)), None)
     if odd is not None:
-        raise ValueError(f"the weights of {source!r} hold {odd!r}, which is no tensor: it is a trainer's checkpoint, "
-                         "save the model itself with save_pretrained")
+        raise ValueError(f"the weights of {source!r} hold {odd!r}, which is no tensor: it is a trainer's "
+                         "checkpoint, save the model itself with save_pretrained")
     embedding = next((name for name in sorted(tensors) if name.endswith('wte.weight')), None)
     if embedding is None:
         raise ValueError(f"the weights of {source!r} are not GPT-2's: wte.weight is missing, the first of "
@@ -80,7 +93,8 @@ def own_names(tensors, source):
         raise ValueError(f"the names of the weights of {source!r} begin with {prefix!r}, expected "
                          "'transformer.wte.weight': save them again without it, "
                          f"{{name.removeprefix({prefix!r}): w for name, w in weights.items()}}")
-    missing = 'transformer.' if embedding == 'wte.weight' else ''  # saved without a head, as OpenAI's own are
+    # saved without a head, as OpenAI's own are
+    missing = 'transformer.' if embedding == 'wte.weight' else ''
     return {name if name == 'lm_head.weight' else missing + name: w for name, w in tensors.items()
             if not name.endswith(MASKS)}
 
@@ -90,23 +104,25 @@ def config_from_hugging_face(given, source):
     from transformers import GPT2Config
     from transformers.utils import logging
     logging.set_verbosity_error()  # what matters of its warnings is checked here, and told in one line
-    architectures = given.get('architectures') or ['none']
-    kind = given.get('model_type', 'gpt2' if str(architectures[0]).startswith('GPT2') else 'nameless')  # the oldest
+    names = given.get('architectures') or ['none']
+    # the oldest name only their class
+    kind = given.get('model_type', 'gpt2' if str(names[0]).startswith('GPT2') else 'nameless')
     if kind != 'gpt2':
         raise ValueError(f"{source!r} is a {kind!r} model, expected GPT-2's architecture ('gpt2')")
     try:
         hf = GPT2Config(**given)  # knows the defaults of what is not given, and other names of the fields
     except Exception as error:  # its checks raise several types
-        raise ValueError(f"the config.json of {source!r} is not GPT-2's: {' '.join(str(error).split())}") from None
+        raise ValueError(f"the config.json of {source!r} is not GPT-2's: "
+                         f"{' '.join(str(error).split())}") from None
     for name, value in COMPUTED.items():
         if bool(getattr(hf, name, None)) != bool(value):
             raise ValueError(f"{source!r} has {name}={getattr(hf, name)}, only {value} is computed here")
     if hf.activation_function not in ACTIVATIONS:
         raise ValueError(f"{source!r} has activation {hf.activation_function!r}, "
                          f"expected one of {', '.join(ACTIVATIONS)}")
-    return {'block_size': hf.n_positions, 'vocab_size': hf.vocab_size, 'n_layer': hf.n_layer, 'n_head': hf.n_head,
-            'n_embd': hf.n_embd, 'n_inner': hf.n_inner or 0, 'activation': ACTIVATIONS[hf.activation_function],
-            'layer_norm_epsilon': hf.layer_norm_epsilon,
+    return {'block_size': hf.n_positions, 'vocab_size': hf.vocab_size, 'n_layer': hf.n_layer,
+            'n_head': hf.n_head, 'n_embd': hf.n_embd, 'n_inner': hf.n_inner or 0,
+            'activation': ACTIVATIONS[hf.activation_function], 'layer_norm_epsilon': hf.layer_norm_epsilon,
             'name': os.path.basename(os.path.abspath(os.path.expanduser(source)))}
 
 
@@ -124,7 +140,10 @@ def is_conv1d(name):
 
 
 def save(config, weights, folder, dtype):
-    """Writes a GPT's config and state dict as config.json and model.safetensors, each replaced whole. Raises OSError."""
+    """Writes a GPT's config and state dict as config.json and model.safetensors, each replaced whole.
+
+    Raises OSError.
+    """
     from transformers import GPT2LMHeadModel
     from transformers.utils import logging
     logging.disable_progress_bar()
@@ -144,39 +163,48 @@ def save(config, weights, folder, dtype):
 # ---- nanoGPT's checkpoints ----
 
 def load_checkpoint(path):
-    """nanoGPT's checkpoint -> (fields of GPTConfig, state dict of GPT in float32). Raises ValueError, OSError kinds."""
+    """nanoGPT's checkpoint -> (fields of GPTConfig, state dict of GPT in float32).
+
+    Raises ValueError, OSError kinds.
+    """
     checkpoint = read_checkpoint(path)
     # torch.compile puts a prefix in front
     weights = {str(name).removeprefix('_orig_mod.'): w for name, w in checkpoint['model'].items()}
     weights = own_names(weights, str(path))
-    # one that names no activation is nanoGPT's own, which trains with the exact GELU; the oldest all had biases
+    # nanoGPT's own names no activation, it is the exact GELU; the oldest always had biases, unsaid
     sizes = {'activation': 'gelu', 'bias': 'transformer.ln_f.bias' in weights, 'name': str(path),
              **checkpoint['model_args']}
     return sizes, checked(weights, sizes, str(path), 'its model_args', {})
 
 
 def read_checkpoint(path):
-    """-> the dictionary that nanoGPT saves, read without running code of the file. Raises ValueError, OSError kinds."""
+    """-> the dictionary that nanoGPT saves, read without running code of the file.
+
+    Raises ValueError, OSError kinds.
+    """
     if not os.path.lexists(path):
-        raise FileNotFoundError(f"no checkpoint {path}: train one (python train.py), or name another out_dir")
+        raise FileNotFoundError(f"no checkpoint {path}: train one (python train.py), or name another "
+                                "out_dir")
     checkpoint = read_pickle(path)
     parts = 'model', 'model_args'
     if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(name), dict) for name in parts):
-        raise ValueError(f"{path} holds no 'model' and 'model_args': it is no checkpoint of nanoGPT or train.py")
+        raise ValueError(f"{path} holds no 'model' and 'model_args': it is no checkpoint of nanoGPT or "
+                         "train.py")
     return checkpoint
 
 
 # ---- whatever the format ----
 
 def checked(weights, sizes, source, config, other_names):
-    """A state dict in GPT's names -> the same in float32, with its head. Raises ValueError for what does not fit.
+    """A state dict in GPT's names -> the same in float32, with its head.
 
     config: what the sizes were read from, and other_names: how it calls some of them, for the messages.
+    Raises ValueError for what does not fit.
     """
     for name in SIZES:
         if not isinstance(sizes.get(name), int) or sizes[name] < 1:
-            raise ValueError(f"{other_names.get(name, name)} is {sizes.get(name)!r} in {config} of {source!r}, "
-                             "expected a whole number from 1 on")
+            raise ValueError(f"{other_names.get(name, name)} is {sizes.get(name)!r} in {config} of "
+                             f"{source!r}, expected a whole number from 1 on")
     head = weights.pop('lm_head.weight', None)
     expected = layout(sizes['n_layer'], sizes['bias'])
     check_names(weights.keys(), expected.keys(), source, f"{config} (n_layer={sizes['n_layer']})")
@@ -184,15 +212,16 @@ def checked(weights, sizes, source, config, other_names):
     weights = {name: in_float32(w, name, source) for name, w in weights.items()}
     embedding = weights['transformer.wte.weight']
     if head is not None and not torch.equal(in_float32(head, 'lm_head.weight', source), embedding):
-        raise ValueError(f"the lm_head.weight of {source!r} is not its wte.weight: a head of its own is not computed "
-                         "here, only GPT-2's, which is tied to the embedding")
+        raise ValueError(f"the lm_head.weight of {source!r} is not its wte.weight: a head of its own is not "
+                         "computed here, only GPT-2's, which is tied to the embedding")
     return {**weights, 'lm_head.weight': embedding}
 
 
 def layout(n_layer, bias):
     """{name in GPT: shape in words} of all parameters but the head."""
-    block = {'ln_1': ('n_embd',), 'attn.c_attn': ('3 * n_embd', 'n_embd'), 'attn.c_proj': ('n_embd', 'n_embd'),
-             'ln_2': ('n_embd',), 'mlp.c_fc': ('n_inner', 'n_embd'), 'mlp.c_proj': ('n_embd', 'n_inner')}
+    block = {'ln_1': ('n_embd',), 'attn.c_attn': ('3 * n_embd', 'n_embd'),
+             'attn.c_proj': ('n_embd', 'n_embd'), 'ln_2': ('n_embd',),
+             'mlp.c_fc': ('n_inner', 'n_embd'), 'mlp.c_proj': ('n_embd', 'n_inner')}
     modules = {f'h.{i}.{name}': shape for i in range(n_layer) for name, shape in block.items()}
     modules['ln_f'] = ('n_embd',)
     shapes = {'wte.weight': ('vocab_size', 'n_embd'), 'wpe.weight': ('block_size', 'n_embd')}
@@ -210,9 +239,11 @@ def check_names(names, expected, source, config):
         raise ValueError(f"{source!r} holds {heads[0]}, a head for another task than writing: load it with "
                          "transformers' GPT2LMHeadModel, and save that with save_pretrained")
     if missing:
-        raise ValueError(f"the weights of {source!r} are incomplete: {missing[0]} is missing, which {config} asks for")
+        raise ValueError(f"the weights of {source!r} are incomplete: {missing[0]} is missing, which "
+                         f"{config} asks for")
     if surplus:
-        raise ValueError(f"the weights of {source!r} are not those of {config}: nothing there takes {surplus[0]}")
+        raise ValueError(f"the weights of {source!r} are not those of {config}: nothing there takes "
+                         f"{surplus[0]}")
 
 
 def check_shapes(weights, expected, sizes, source, config, other_names):
@@ -230,13 +261,13 @@ def check_shapes(weights, expected, sizes, source, config, other_names):
 def in_float32(w, name, source):
     """Raises ValueError for numbers that are none, or that are only codes for numbers."""
     if w.dtype not in FLOATS:
-        raise ValueError(f"{name} of {source!r} is in {str(w.dtype).removeprefix('torch.')}, expected float32, "
-                         "float16 or bfloat16: quantised weights are not computed here")
+        raise ValueError(f"{name} of {source!r} is in {str(w.dtype).removeprefix('torch.')}, expected "
+                         "float32, float16 or bfloat16: quantised weights are not computed here")
     w = w.float()
     broken = w.numel() - int(w.isfinite().sum())
     if broken:
-        raise ValueError(f"{name} of {source!r} holds {broken} of {w.numel()} numbers that are infinite or none at "
-                         "all: the training that wrote it went astray, take an earlier checkpoint")
+        raise ValueError(f"{name} of {source!r} holds {broken} of {w.numel()} numbers that are infinite or "
+                         "none at all: the training that wrote it went astray, take an earlier checkpoint")
     return w
 
 

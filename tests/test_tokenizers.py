@@ -13,16 +13,8 @@ import tokenizers
 from conftest import ROOT
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
-from core.tokenizers import (
-    GPT2_SIZE,
-    Tokenizer,
-    check_dataset,
-    name_of,
-    tokenizer_files,
-    tokenizer_of_checkpoint,
-    tokenizer_of_folder,
-    tokenizer_of_model,
-)
+from core.datasets import check_dataset, tokenizer_files, tokenizer_of_checkpoint
+from core.tokenizers import GPT2_SIZE, Tokenizer, name_of, tokenizer_of_folder, tokenizer_of_model
 from load import load_model
 
 TEXT = 'il gatto dorme, la luna no'
