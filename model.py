@@ -7,8 +7,6 @@ B batch, T tokens given, S tokens seen (cached and given), C n_embd, nh n_head, 
 import contextlib
 import contextvars
 import math
-import threading
-import weakref
 from dataclasses import dataclass
 
 import torch
@@ -16,14 +14,13 @@ import torch.nn as nn
 from torch.nn import functional as F
 
 from core import identity, weights
-from core.cache import Cache, Counts
+from core.cache import Cache, Counts, counts_of_last_call
+from core.frozen import WeightState
 from core.generation import check_ids, check_writing, generators_of, write
 from core.packed import Linear
 from reader import Reader, Reading, causal_mask
 
-# what belongs to a caller and not to the model that callers share: who reads no memory now, and what each thread's last call counted
-plain_now = contextvars.ContextVar('plain_now', default=frozenset())
-last_counts = threading.local()
+plain_now = contextvars.ContextVar('plain_now', default=frozenset())  # models that read no memory, a matter of each caller
 
 
 @dataclass
@@ -129,8 +126,7 @@ class GPT(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.config, self.readers = config, {}
-        self.frozen, self.versions, self.same_weights, self.sampled = '', (), {}, ''  # see `fingerprint`
+        self.config, self.readers, self.state = config, {}, WeightState()
         self.transformer = nn.ModuleDict(dict(
             wte=nn.Embedding(config.vocab_size, config.n_embd),
             wpe=nn.Embedding(config.block_size, config.n_embd),
@@ -211,18 +207,18 @@ class GPT(nn.Module):
             cache.readers = readers
             cache.counts.begin(readers)
         if not self.training:
-            counts_by_model()[self] = Counts() if cache is None else cache.counts
+            counts_of_last_call()[self] = Counts() if cache is None else cache.counts
         return cache
 
     @property
     def searches(self):
         """{layer: token-heads looked up} in this thread's last forward or generate."""
-        return counts_by_model().get(self, Counts()).searches
+        return counts_of_last_call().get(self, Counts()).searches
 
     @property
     def picks(self):
         """{layer: token-heads picked, added up over the steps} in this thread's last forward or generate."""
-        return counts_by_model().get(self, Counts()).picks
+        return counts_of_last_call().get(self, Counts()).picks
 
     def attach_memory(self, memory, *settings, **named_settings):
         """Lets some layers read `memory` from now on, in place of any memory attached before.
@@ -311,7 +307,7 @@ class GPT(nn.Module):
     def take(self, state, device='cpu', dtype=torch.float32):
         """Loads a state dict, every parameter of it, -> self, frozen and ready to write. What it is called is settled before any cast."""
         self.load_state_dict(state)
-        self.sampled = identity.sampled_fingerprint(self.named_weights())
+        self.state.sampled = self.sampled_fingerprint()
         self.to(device, dtype)
         return self.eval().freeze()
 
@@ -322,84 +318,39 @@ class GPT(nn.Module):
         """
         weights.save(self.config, self.state_dict(), folder, dtype)
 
-    # ---- frozen or not, and which model this is ----
+    # ---- frozen or not, and which model this is: see core/frozen.py ----
 
     def freeze(self):
         """For inference alone from now on: keeps the fingerprint, and on a CPU packs the weights -> self. Undo: `unfreeze`.
 
-        A frozen model takes no other weights and cannot be trained.
+        A frozen model takes no other weights and cannot be trained: ValueError.
         """
-        if not self.frozen:
-            self.frozen = self.fingerprint()
-            self.requires_grad_(False)
-            self.pack()
-        return self
+        return self.state.freeze(self)
 
     def unfreeze(self):
         """Trainable again -> self."""
-        if self.frozen:
-            self.unpack()
-            self.frozen = self.sampled = ''  # from now on the numbers may change
-            self.requires_grad_(True)
-        return self
-
-    def pack(self):
-        for layer in self.modules():
-            if isinstance(layer, Linear):
-                layer.pack()
-        self.versions = self.weight_versions()
-
-    def unpack(self):
-        for layer in self.modules():
-            if isinstance(layer, Linear):
-                layer.unpack()
-        self.lm_head.weight = self.transformer.wte.weight
-
-    def weight_versions(self):
-        """What torch counts up when a tensor is written to; no guard against all, but a cheap one."""
-        return tuple((id(p), p._version) for p in self.parameters())
-
-    def train(self, mode=True):
-        if mode and self.frozen:
-            raise ValueError("the model is frozen, so it cannot be trained: call model.unfreeze() first")
-        return super().train(mode)
-
-    def load_state_dict(self, state, strict=True, assign=False):
-        if self.frozen:
-            raise ValueError("the model is frozen, so it takes no other weights: call model.unfreeze() first, or load a new model")
-        return super().load_state_dict(state, strict, assign)
-
-    def _apply(self, fn, recurse=True):
-        """What to(), cuda(), bfloat16() and their like do to every parameter: a cast or moved model is still the same one."""
-        before = self.fingerprint()
-        self.unpack()
-        super()._apply(fn, recurse)
-        if self.frozen:
-            self.requires_grad_(False)
-            self.pack()
-        else:
-            self.same_weights[identity.fingerprint(self.named_weights())] = before
-        return self
-
-    def sampled_fingerprint(self):
-        """What memory files of format version 1 call these weights."""
-        return self.sampled or identity.sampled_fingerprint(self.named_weights())
+        return self.state.unfreeze(self)
 
     def fingerprint(self):
         """A hash of every number of the weights, as they were before any cast: float16 and bfloat16 of one model are one model.
 
         Kept while frozen, else taken anew: GPT-2 124M, 0.5 GB, in about 50 ms. Raises ValueError where a frozen model was changed.
         """
-        if self.frozen:
-            if self.versions and self.versions != self.weight_versions():
-                raise ValueError("the weights were changed while the model was frozen: call model.unfreeze() first, or load it anew")
-            return self.frozen
-        found = identity.fingerprint(self.named_weights())
-        return self.same_weights.get(found, found)
+        return self.state.fingerprint(self)
 
+    def sampled_fingerprint(self):
+        """What memory files of format version 1 call these weights."""
+        return self.state.sampled or identity.sampled_fingerprint(self.named_weights())
 
-def counts_by_model():
-    """{model: Counts of its last call} of this thread."""
-    if not hasattr(last_counts, 'by_model'):
-        last_counts.by_model = weakref.WeakKeyDictionary()
-    return last_counts.by_model
+    def train(self, mode=True):
+        if mode:
+            self.state.check_free('cannot be trained')
+        return super().train(mode)
+
+    def load_state_dict(self, state, strict=True, assign=False):
+        self.state.check_free('takes no other weights')
+        return super().load_state_dict(state, strict, assign)
+
+    def _apply(self, fn, recurse=True):  # what to(), cuda(), bfloat16() and their like do to every parameter
+        with self.state.of_same_model(self):
+            return super()._apply(fn, recurse)

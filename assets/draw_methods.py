@@ -1,9 +1,10 @@
 """
-Draws assets/methods.png, the README's picture of the four methods: what is picked, searched, ranked and replaced.
+Draws assets/methods.png, the README's picture of the methods: what is picked, searched, ranked, replaced.
 
 $ python assets/draw_methods.py
 
-Bars and shares are made up, K is 2. One unit is 100 pixels, y grows downwards, columns count from a panel's left edge x.
+Bars and shares are made up, K is 2. One unit is 100 pixels, y grows downwards, columns count from a
+panel's left edge x.
 """
 import os
 import re
@@ -14,7 +15,8 @@ from PIL import Image
 
 out = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'methods.png')
 ink, quiet, edge, ground = '#1f2933', '#4d5863', '#b0bac4', '#f5f6f7'
-fills = {'context': ('#d6e3ef', '#2b5c8a'), 'memory': ('#fdf0dc', '#f2a541')}  # pale and strong, far apart in grey too
+# pale and strong, far apart in grey too
+fills = {'context': ('#d6e3ef', '#2b5c8a'), 'memory': ('#fdf0dc', '#f2a541')}
 context, memory = '#2b5c8a', '#dc8a1c'  # of arrows
 width, height, pitch, cell, tall = 18, 11.7, 0.48, 0.42, 0.5
 s_j, RF = 0.2, 0.2  # shares of the token's own value
@@ -34,26 +36,39 @@ def shape(x, y, w, h, fill, outline=edge, rounding=0.0, z=3.0):
 
 
 def box(x, y, text, kind='context', strong=True, share=0.0, w=cell):
-    """A vector with its upper left corner at x, y: square from the context, round from the memory, `share` of it context."""
-    patch = shape(x, y, w, tall, fills[kind][strong], ink if strong else edge, 0.13 if kind == 'memory' else 0)
-    ax.add_patch(Rectangle((x, y + tall * (1 - share)), w, tall * share, fc=context, zorder=3.5)).set_clip_path(patch)
-    say(x + w / 2, y + tall * (1 - share) / 2, text, 'white' if strong and kind == 'context' else ink, 'center')
+    """A vector, its upper left corner at x, y: square from the context, round from the memory.
+
+    share: so much of it, from below, has the context's colour.
+    """
+    outline, rounding = ink if strong else edge, 0.13 if kind == 'memory' else 0
+    patch, level = shape(x, y, w, tall, fills[kind][strong], outline, rounding), tall * (1 - share)
+    ax.add_patch(Rectangle((x, y + level), w, tall * share, fc=context, zorder=3.5)).set_clip_path(patch)
+    say(x + w / 2, y + level / 2, text, 'white' if strong and kind == 'context' else ink, 'center')
 
 
 def row(x, y, letters, names, kind='context', strong='', bars=()):
-    """Keys, values or both side by side, those named in `strong` strong, their attention as bars on top; '_' is a gap."""
+    """Keys, values or both, a column for each name; '_' is a gap.
+
+    strong: the names that stand out; bars: the attention that each got, on top of it.
+    """
     for n, name in enumerate(names.split()):
         for below, letter in enumerate(letters if name != '_' else ''):
-            box(x + n * pitch, y + 0.54 * below, name if name == '...' else f'${letter}_{name}$', kind, name in strong)
+            text = name if name == '...' else f'${letter}_{name}$'
+            box(x + n * pitch, y + 0.54 * below, text, kind, name in strong)
         if bars:
             shape(x + n * pitch, y - 0.05 - bars[n], cell, bars[n], fills[kind][name in strong])
 
 
 def arrow(x, start, end, color=ink, lw=1.6, head=True, text='', aside=0.0):
-    """From the middle of a column to that of another; start and end are (column, y). The text stands aside of its middle."""
+    """From the middle of a column to that of another; start and end are (column, y).
+
+    The text stands `aside` of the arrow's middle.
+    """
     ends = [(x + column * pitch + cell / 2, y) for column, y in (start, end)]
     style = '-|>,head_length=5,head_width=2.6' if head else '-'
-    ax.add_patch(FancyArrowPatch(*ends, arrowstyle=style, color=color, lw=lw, shrinkA=1, shrinkB=1, zorder=2.5))
+    below_boxes = 2.5  # which hide where it begins and ends
+    ax.add_patch(FancyArrowPatch(*ends, arrowstyle=style, color=color, lw=lw, shrinkA=1, shrinkB=1,
+                                 zorder=below_boxes))
     say((ends[0][0] + ends[1][0]) / 2 + aside, (start[1] + end[1]) / 2, text, ha='center')
 
 
@@ -63,19 +78,26 @@ def panel(x, number, subtitle, formulas):
     say(x, 10.55, formulas, size=12, step=0.55)
 
 
-def draw_frame():
-    """The strip above all, how a store comes to be, and the column at the left, what methods 1 to 3 do with it."""
-    for y, name, text in ((0.68, 'write', 'a text runs through\nthe plain model once'), (2.4, 'read', 'one head of one layer'),
-                          (3.45, 'pick', 'Eq. 4: the tokens $j$ with\n$S_{ij} \\geq 1\\,/\\,(MF \\cdot t)$,'
-                           '\nthe first only if $S_{i0} > BF$'),
+def draw_steps():
+    """The column at the left: what methods 1 to 3 do, step by step."""
+    pick = ('Eq. 4: the tokens $j$ with\n$S_{ij} \\geq 1\\,/\\,(MF \\cdot t)$,\n'
+            'the first only if $S_{i0} > BF$')
+    rank = 'Eq. 5: with its query,\n$s$ = softmax of\n$TS \\cdot q_j \\cdot k_n / \\sqrt{hs}$'
+    for y, name, text in ((0.68, 'write', 'a text runs through\nthe plain model once'),
+                          (2.4, 'read', 'one head of one layer'),
+                          (3.45, 'pick', pick),
                           (5.5, 'search', "with the token's key:\n$K$ smallest $\\Vert k_j - k_n \\Vert^2$"),
-                          (7.25, 'rank', "Eq. 5: with its query,\n$s$ = softmax of\n$TS \\cdot q_j \\cdot k_n / \\sqrt{hs}$"),
+                          (7.25, 'rank', rank),
                           (9.15, 'replace', "$v_j$ by $v'_j$ in $S V$")):
         say(0.4, y, name, size=15, weight='bold')
         say(0.4, y + 0.4, text)
     for y, kind in ((10.27, 'context'), (10.85, 'memory')):
         box(0.4, y, '', kind)
         say(0.95, y + tall / 2, kind)
+
+
+def draw_write():
+    """The strip above all: how a memory comes to be."""
     shape(0.2, 0.2, width - 0.4, 1.7, ground, 'none', 0.15, z=0)
     for n, token in enumerate((r'\n', 'a', 'text', 'to', 'keep')):
         box(3.2 + n * 0.75, 0.8, token, strong=False, w=0.69)
@@ -85,8 +107,9 @@ def draw_frame():
     arrow(9.45, (0, 1.05), (1.35, 1.05))
     row(10.6, 0.53, 'kv', '0')
     row(10.6 + pitch, 0.53, 'kv', '1 2 3 4', 'memory', '1234')
-    ax.plot((10.52, 11.08), (1.67, 0.43), color=ink, lw=2, zorder=6)  # the bookkeeping row
-    say(13.3, 0.69, 'keys and values of chosen layers\nare kept: $M$ of each in every head\nbut not the bookkeeping row')
+    ax.plot((10.52, 11.08), (1.67, 0.43), color=ink, lw=2, zorder=6)  # strikes out the bookkeeping row
+    say(13.3, 0.69, 'keys and values of chosen layers\nare kept: $M$ of each in every head\n'
+                    'but not the bookkeeping row')
 
 
 def draw_pick(x):
@@ -101,9 +124,11 @@ def draw_pick(x):
 
 
 def draw_replacing(x, number, ranks_own, blends):
-    """Methods 1 to 3. ranks_own: the token's own value is one more candidate; blends: v' keeps a share of it, RF."""
-    panel(x, number, f"{'blend' if blends else 'replace'}, own value {'ranked too' if ranks_own else 'not ranked'}",
-          rf"$m = \sum_n s_n v_n{' + s_j v_j' * ranks_own}$" + ("\n$v'_j = (1 - RF)\\,m + RF\\,v_j$" if blends else "\n$v'_j = m$"))
+    """Methods 1 to 3. ranks_own: the own value is one more candidate; blends: v' keeps a share of it, RF."""
+    found = rf"m = \sum_n s_n v_n{' + s_j v_j' * ranks_own}"
+    replaced = r"v'_j = (1 - RF)\,m + RF\,v_j" if blends else "v'_j = m"
+    ranked = 'ranked too' if ranks_own else 'not ranked'
+    panel(x, number, f"{'blend' if blends else 'replace'}, own value {ranked}", f"${found}$\n${replaced}$")
     draw_pick(x)
     row(x, 6.1, 'kv', '1 2 n ... n M', 'memory', 'n')
     for column, lw, text in ((2, 5, '$s_n$'), (4, 3, '')):
@@ -142,7 +167,8 @@ def draw_extended(x):
 
 
 if __name__ == '__main__':
-    draw_frame()
+    draw_write()
+    draw_steps()
     for number, ranks_own, blends in ((1, True, False), (2, False, True), (3, True, True)):
         draw_replacing(3.68 * number - 0.48, number, ranks_own, blends)
     draw_extended(14.24)

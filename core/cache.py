@@ -3,7 +3,12 @@ The state of a call: what its layers keep of the tokens seen, the memory that it
 
 B batch, S tokens seen. A model is shared by its callers, a cache is not: whatever a call changes is kept here.
 """
+import threading
+import weakref
+
 import torch
+
+last_calls = threading.local()
 
 
 class Cache:
@@ -77,3 +82,10 @@ class Counts:
     def times(self, n):
         for counts in (self.searches, self._picks):
             counts.update({layer: n * count for layer, count in counts.items()})
+
+
+def counts_of_last_call():
+    """{model: Counts} of the calling thread."""
+    if not hasattr(last_calls, 'counts'):
+        last_calls.counts = weakref.WeakKeyDictionary()
+    return last_calls.counts

@@ -3,9 +3,9 @@ The index: one layer's stored rows, and the search for a query's nearest among t
 
 nh heads, M stored rows, hs head size, N look-ups, K neighbours.
 
-Whatever finds candidates works in float32, and a distance taken as |q|^2 - 2 q.k + |k|^2 is a small difference of large numbers: among
-keys that nearly repeat each other it finds half of the nearest. So candidates are ranked again by their true distances, in float64, and
-where rounding could have hidden a better row among those left out, more are taken.
+What finds candidates works in float32, and a distance taken as |q|^2 - 2 q.k + |k|^2 is a small difference of large numbers: among keys
+that nearly repeat each other it finds half of the nearest. So where two scores are closer than rounding can have moved them, more
+candidates are taken and ranked by their true scores in float64, and more again until nothing that was left out can be nearer.
 """
 import contextlib
 import math
@@ -14,7 +14,8 @@ import faiss
 import numpy as np
 import torch
 
-SPARE_CANDIDATES = 11  # beside the K wanted: K 5 makes 16, which one pass nearly always proves enough (the widening is the rest)
+SPARE_CANDIDATES = 27  # beside the K wanted, where scores are too close to tell: 20 copies of a text are then ranked in one pass
+ORDERED_UP_TO_K = 32  # beyond, only the set of the K is exact, their order as float32 tells it: no method asks for more
 EPSILON = 2.0**-24  # of float32, half a unit in the last place
 DIRECT_BELOW_QUERIES = 20  # of one head; from there on FAISS takes the product (its distance_compute_blas_threshold)
 # query-row pairs of all heads between which one product for all heads beats FAISS, a head at a time, on 2 cores (bench.py --parts=search)
@@ -69,12 +70,24 @@ class Index:
         scores, ids = queries.new_full((len(heads), k), worst, dtype=torch.float32), heads.new_full((len(heads), k), -1)
         held = min(k, len(self))
         if held > 0 and len(heads) > 0:
-            found, ids[:, :held] = self._nearest(heads, queries.detach().float(), held, metric, held + SPARE_CANDIDATES)
-            scores[:, :held] = found
+            scores[:, :held], ids[:, :held] = self._search(heads, queries.detach().float(), held, metric)
         return scores, ids
 
-    def _nearest(self, heads, queries, k, metric, count):
-        """As `search`, of sorted heads and k <= M, from `count` candidates, more where these prove too few; scores in float64."""
+    def _search(self, heads, queries, k, metric):
+        """As `search`, of sorted heads and k <= M."""
+        rough, ids, error = self._candidates(heads, queries, min(k + 1, len(self)), metric)
+        gaps = (rough[:, 1:] - rough[:, :-1]).abs()
+        if k > ORDERED_UP_TO_K:
+            gaps = gaps[:, k - 1:]  # between the last one wanted and the next
+        unclear = (gaps <= 2 * error[:, None]).any(1)
+        scores, ids = rough[:, :k], ids[:, :k]
+        if unclear.any():
+            true, ids[unclear] = self._ranked(heads[unclear], queries[unclear], k, metric, k + SPARE_CANDIDATES)
+            scores[unclear] = true.float()
+        return scores, ids
+
+    def _ranked(self, heads, queries, k, metric, count):
+        """As `_search`, the best of `count` candidates by their true scores in float64, of more where these prove too few."""
         count = min(count, len(self))
         rough, candidates, error = self._candidates(heads, queries, count, metric)
         scores, ids = self._rank(heads, queries, candidates, k, metric)
@@ -82,7 +95,7 @@ class Index:
             last, beyond = scores[:, -1], rough[:, -1]  # of what was found, and the best that what was left out can seem to be
             unproven = last > beyond - error if metric == 'l2' else last < beyond + error
             if unproven.any():
-                scores[unproven], ids[unproven] = self._nearest(heads[unproven], queries[unproven], k, metric, 4 * count)
+                scores[unproven], ids[unproven] = self._ranked(heads[unproven], queries[unproven], k, metric, 4 * count)
         return scores, ids
 
     def _candidates(self, heads, queries, count, metric):

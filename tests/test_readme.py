@@ -25,10 +25,13 @@ SHORT = {  # appended to the commands of a script
 
 
 def commands():
-    """The lines that begin with '$ ' in the README, and in the docstrings and comments of what it names."""
+    """The lines that begin with '$ ' in the README, in the pages it links, and in the comments of the config files."""
+    configs = sorted(file for file in os.listdir(f'{ROOT}/config') if file.endswith('.py'))
+    # those written by hand: what evaluate.py writes into assets/ has the commands of whole sweeps
+    pages = ['README.md', 'assets/results.md', 'assets/speed.md', 'assets/tinyworld.md']
     lines = []
-    for name in ['README.md', *(f'config/{file}' for file in sorted(os.listdir(os.path.join(ROOT, 'config'))) if file.endswith('.py'))]:
-        with open(os.path.join(ROOT, name)) as f:
+    for name in [*pages, *(f'config/{file}' for file in configs)]:
+        with open(os.path.join(ROOT, name), encoding='utf-8') as f:
             text = f.read().replace('\\\n', ' ')
         lines += re.findall(r'^(?:# +)?\$ (.*?)(?:  +#.*)?$', text, re.MULTILINE)
     return list(dict.fromkeys(part for line in lines for part in line.split(' && ')))

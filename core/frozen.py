@@ -1,0 +1,74 @@
+"""
+What a model's weights are now: which model's, trainable or frozen, as torch keeps them or packed.
+"""
+import contextlib
+
+from core.identity import fingerprint
+from core.packed import Linear
+
+
+class WeightState:
+    """Of one model. `frozen`: its fingerprint, '' while it can be trained. `sampled`: what old files call it, '' unknown."""
+
+    def __init__(self):
+        self.frozen = self.sampled = ''
+        self.versions, self.casts = (), {}  # casts: {fingerprint of cast numbers: of those before}
+
+    def fingerprint(self, model):
+        if self.frozen:
+            if self.versions != versions_of(model):
+                raise ValueError("the weights were changed while the model was frozen: call model.unfreeze() first, or load it anew")
+            return self.frozen
+        found = fingerprint(model.named_weights())
+        return self.casts.get(found, found)
+
+    def freeze(self, model):
+        if not self.frozen:
+            self.frozen = self.fingerprint(model)
+            self.pack(model)
+        return model
+
+    def unfreeze(self, model):
+        if self.frozen:
+            self.unpack(model)
+            self.frozen = self.sampled = ''  # from now on the numbers may change
+            model.requires_grad_(True)
+        return model
+
+    def pack(self, model):
+        model.requires_grad_(False)
+        for layer in linear_layers(model):
+            layer.pack()
+        self.versions = versions_of(model)
+
+    def unpack(self, model):
+        for layer in linear_layers(model):
+            layer.unpack()
+        model.lm_head.weight = model.transformer.wte.weight  # the head was packed as a copy
+
+    def check_free(self, what):
+        if self.frozen:
+            raise ValueError(f"the model is frozen, so it {what}: call model.unfreeze() first, or load another")
+
+    @contextlib.contextmanager
+    def of_same_model(self, model):
+        """Within it the weights may be cast and moved: they are still the same model's."""
+        before = self.fingerprint(model)
+        if not self.frozen:
+            yield
+            self.casts[fingerprint(model.named_weights())] = before
+            return
+        self.unpack(model)
+        try:
+            yield
+        finally:  # a move that failed leaves a model that still writes
+            self.pack(model)
+
+
+def linear_layers(model):
+    return (layer for layer in model.modules() if isinstance(layer, Linear))
+
+
+def versions_of(model):
+    """What torch counts up when a tensor is written to: no guard against everything, but a cheap one."""
+    return tuple((id(p), p._version) for p in model.parameters())
