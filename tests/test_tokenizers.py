@@ -1,5 +1,5 @@
 """
-Tokenizers: what a model or a data set brings is used or refused by name, and what is written comes back whole.
+Tokenizers: what a model or a data set brings is used or refused by name, and a text comes back whole.
 
 $ python -m pytest tests/test_tokenizers.py
 """
@@ -69,7 +69,8 @@ def test_added_and_special_tokens_are_whole_tokens_with_their_ids(tmp_path, kind
     size = own.get_vocab_size()
     slow(tmp_path, own) if kind == 'slow' else own.save(str(tmp_path / 'tokenizer.json'))
     write_json(tmp_path, added_tokens={'<b>': size + 1, '<speaker 1>': size},
-               special_tokens_map={'eos_token': {'content': '<|endoftext|>'}, 'additional_special_tokens': ['<b>']})
+               special_tokens_map={'eos_token': {'content': '<|endoftext|>'},
+                                   'additional_special_tokens': ['<b>']})
     tokenizer = tokenizer_of_folder(str(tmp_path))
     assert tokenizer.encode('<|endoftext|><b><speaker 1>') == [0, size + 1, size]
     assert tokenizer.n_vocab == size + 2
@@ -80,8 +81,9 @@ def test_added_and_special_tokens_are_whole_tokens_with_their_ids(tmp_path, kind
 def test_tokens_that_only_the_settings_name_are_known_too(tmp_path):
     trained().save(str(tmp_path / 'tokenizer.json'))
     size = trained().get_vocab_size()
-    write_json(tmp_path, tokenizer_config={'added_tokens_decoder': {str(size): {'content': '<|im_end|>', 'special': True}},
-                                           'eos_token': '<|im_end|>', 'add_bos_token': False, 'model_max_length': 5})
+    write_json(tmp_path, tokenizer_config={
+        'added_tokens_decoder': {str(size): {'content': '<|im_end|>', 'special': True}},
+        'eos_token': '<|im_end|>', 'add_bos_token': False, 'model_max_length': 5})
     assert tokenizer_of_folder(str(tmp_path)).encode('<|im_end|>') == [size]
 
 
@@ -114,9 +116,9 @@ def test_what_a_trainer_left_in_the_file_neither_cuts_nor_fills_up_nor_frames_a_
     assert tokenizer_of_folder(str(tmp_path)).encode(TEXT) == plain
 
 
-@pytest.mark.parametrize('name', ['vocab.txt', 'spiece.model', 'tokenizer.model', 'sentencepiece.bpe.model', 'vocab.json',
-                                  'merges.txt', 'qwen.tiktoken', 'encoder.json', 'vocab.bpe', 'tokenizer_config.json',
-                                  'special_tokens_map.json', 'added_tokens.json'])
+@pytest.mark.parametrize('name', ['vocab.txt', 'spiece.model', 'tokenizer.model', 'sentencepiece.bpe.model',
+                                  'vocab.json', 'merges.txt', 'qwen.tiktoken', 'encoder.json', 'vocab.bpe',
+                                  'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json'])
 def test_tokenizers_of_other_formats_are_refused_by_name(tmp_path, name):
     (tmp_path / name).write_text('x')
     with pytest.raises(ValueError, match=f'not read here \\({name}\\)'):
@@ -134,7 +136,8 @@ def test_a_damaged_tokenizer_is_refused_in_one_line(tmp_path, name, content):
 
 
 def test_what_the_library_cannot_encode_is_one_line(tmp_path):
-    tokenizers.Tokenizer(models.WordLevel({'cat': 0}, unk_token='[UNK]')).save(str(tmp_path / 'tokenizer.json'))
+    own = tokenizers.Tokenizer(models.WordLevel({'cat': 0}, unk_token='[UNK]'))
+    own.save(str(tmp_path / 'tokenizer.json'))
     with pytest.raises(ValueError, match='cannot encode the text'):
         tokenizer_of_folder(str(tmp_path)).encode('dog')
 
@@ -149,7 +152,8 @@ def test_a_gap_among_the_ids_hides_none_beyond_it(tmp_path):
 
 
 def test_ids_beyond_the_tokenizer_decode_to_the_replacement_character():
-    letters = Tokenizer('letters', 3, lambda text: [ord(c) - 97 for c in text], lambda ids: ''.join(chr(97 + i) for i in ids))
+    letters = Tokenizer('letters', 3, lambda text: [ord(c) - 97 for c in text],
+                        lambda ids: ''.join(chr(97 + i) for i in ids))
     assert letters.decode([0, 7, 1, 2]) == 'a\ufffdbc'
 
 
@@ -165,7 +169,8 @@ def test_a_tokenizer_with_more_ids_than_the_model_embeds_is_refused(tmp_path):
 
 def test_that_gpt2s_encoding_is_taken_is_said(gpt2, capsys):
     assert load_model(gpt2)[1].encode('cat') == [9246]
-    assert f"note: no tokenizer beside '{gpt2}', GPT-2's own byte-pair encoding is taken" in capsys.readouterr().err
+    told = f"note: no tokenizer beside '{gpt2}', GPT-2's own byte-pair encoding is taken"
+    assert told in capsys.readouterr().err
 
 
 def test_of_openais_own_names_it_is_not_said(gpt2, capsys):
@@ -207,10 +212,12 @@ def test_the_name_depends_on_the_vocabulary_alone(tmp_path):
 def test_gpt2s_vocabulary_is_called_gpt2_whatever_file_it_comes_from(gpt2):
     import tiktoken
     encoding = tiktoken.get_encoding('gpt2')
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]  # GPT-2's way to write bytes as characters
+    # GPT-2's way to write bytes as characters
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in printable]
     letters = {b: chr(b) for b in printable} | {b: chr(256 + n) for n, b in enumerate(others)}
-    vocabulary = {''.join(letters[b] for b in encoding.decode_single_token_bytes(i)): i for i in range(50256)}
+    vocabulary = {''.join(letters[b] for b in encoding.decode_single_token_bytes(i)): i
+                  for i in range(50256)}
     assert name_of({**vocabulary, '<|endoftext|>': 50256}) == 'gpt2'
     assert name_of({**vocabulary, '<|end|>': 50256}) != 'gpt2'
 
@@ -264,7 +271,8 @@ def test_a_character_vocabulary_of_nanogpt_is_read_without_running_code(meta):
     (LETTERS, GPT2_SIZE, 'holds 3 characters, the model has a vocabulary of 50257'),
     (LETTERS, 2, 'holds 3 characters, the model has a vocabulary of 2'),
     ({'vocab_size': 100}, 100, r'holds a vocab_size \(100\), but no characters'),
-    ({'stoi': {'cat': 0, 'dog': 1}, 'itos': {0: 'cat', 1: 'dog'}}, 2, r"holds words \('cat'\), only a vocabulary of single"),
+    ({'stoi': {'cat': 0, 'dog': 1}, 'itos': {0: 'cat', 1: 'dog'}}, 2,
+     r"holds words \('cat'\), only a vocabulary of single"),
     ({'stoi': {'a': 0}, 'itos': {}}, 1, 'do not undo each other'),
     ({'stoi': {'a': 0, 'b': 0}, 'itos': {0: 'a'}}, 2, 'do not undo each other'),
     ({'stoi': 'ab', 'itos': 'ab'}, 2, 'do not undo each other'),
@@ -285,7 +293,7 @@ def test_a_size_alone_is_gpt2s_encoding_for_a_model_that_has_it(meta, gpt2, caps
     assert "GPT-2's own byte-pair encoding is taken" in capsys.readouterr().err
 
 
-def test_a_finetuned_checkpoint_has_the_tokenizer_it_began_from_where_its_data_has_none(tmp_path, monkeypatch):
+def test_a_finetuned_checkpoint_without_a_tokenizer_has_that_of_its_first_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     slow(tmp_path / 'base', trained())
     checkpoint = {'config': {'dataset': 'mine', 'init_from': 'base'}}
@@ -311,9 +319,10 @@ def test_the_files_of_an_export_are_the_data_sets_or_else_those_of_the_model_it_
     trained().save(str(tmp_path / 'tokenizer.json'))
     slow(tmp_path / 'base', trained())
     assert tokenizer_files(str(tmp_path), 'scratch') == [str(tmp_path / 'tokenizer.json')]
-    assert {os.path.basename(path) for path in tokenizer_files(str(tmp_path / 'none'), str(tmp_path / 'base'))} == {
-        'vocab.json', 'merges.txt'}
-    assert tokenizer_files(str(tmp_path / 'none'), 'scratch') == tokenizer_files(str(tmp_path / 'none'), 'gpt2') == []
+    none = str(tmp_path / 'none')
+    of_base = tokenizer_files(none, str(tmp_path / 'base'))
+    assert sorted(map(os.path.basename, of_base)) == ['merges.txt', 'vocab.json']
+    assert tokenizer_files(none, 'scratch') == tokenizer_files(none, 'gpt2') == []
 
 
 def test_a_memory_is_read_after_the_tokenizer_was_saved_again(tmp_path, folder):
@@ -322,6 +331,7 @@ def test_a_memory_is_read_after_the_tokenizer_was_saved_again(tmp_path, folder):
     shutil.copytree(folder, tmp_path / 'm')
     model, tokenizer = load_model(str(tmp_path / 'm'))
     PersistentMemory.from_text(model, 'Dogs are bad.', tokenizer, (0,)).save(tmp_path / 'memory.safetensors')
-    tokenizers.Tokenizer.from_file(str(tmp_path / 'm' / 'tokenizer.json')).save(str(tmp_path / 'm' / 'tokenizer.json'), False)
+    file = str(tmp_path / 'm' / 'tokenizer.json')
+    tokenizers.Tokenizer.from_file(file).save(file, pretty=False)
     model, tokenizer = load_model(str(tmp_path / 'm'))
     assert len(load_memory(str(tmp_path / 'memory.safetensors'), '', model, tokenizer)) > 0
