@@ -7,9 +7,16 @@ import sys
 
 import torch
 
+from core.datasets import tokenizer_of_checkpoint
 from core.sampling import seed_list  # noqa: F401
 from core.texts import read_text  # noqa: F401
-from core.tokenizers import Tokenizer, encode_tensor, gpt2_tokenizer, tokenizer_of_dataset, tokenizer_of_folder, tokenizer_of_hub  # noqa: F401
+from core.tokenizers import (  # noqa: F401, some are for those who import them from here
+    Tokenizer,
+    encode_tensor,
+    gpt2_tokenizer,
+    tokenizer_of_folder,
+    tokenizer_of_model,
+)
 from core.weights import read_checkpoint
 from model import GPT
 from opening import attach, load_memory, open_memory  # noqa: F401
@@ -23,6 +30,8 @@ def pick_device(device):
         raise ValueError(f"device is {device!r}, expected 'auto', 'cpu' or 'cuda'")
     if device.startswith('cuda') and not torch.cuda.is_available():
         raise ValueError("device is 'cuda', but torch finds no CUDA here: take --device=cpu, or install a torch with CUDA")
+    if int(device.partition(':')[2] or 0) >= max(1, torch.cuda.device_count()):
+        raise ValueError(f"device is {device!r}, but torch finds {torch.cuda.device_count()} here, numbered from 0")
     return device
 
 
@@ -46,13 +55,13 @@ def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile
     if init_from == 'resume':
         path = os.path.join(out_dir, 'ckpt.pt')
         model = GPT.from_checkpoint(path, device, getattr(torch, dtype))
-        tokenizer = tokenizer_of_dataset(read_checkpoint(path))
+        tokenizer = tokenizer_of_checkpoint(read_checkpoint(path), model.config.vocab_size)
     else:
         model = GPT.from_pretrained(init_from, device, getattr(torch, dtype))
-        tokenizer = tokenizer_of_folder(init_from) if os.path.isdir(init_from) else tokenizer_of_hub(init_from)
+        tokenizer = tokenizer_of_model(init_from, model.config.vocab_size)
     if compile and device == 'cpu':
         print("compile: not on a CPU, where the packed weights are faster as they are", file=sys.stderr)
     elif compile:
         for block in model.transformer.h:
             block.mlp.compile(dynamic=True)
-    return model, tokenizer or gpt2_tokenizer(model.config.vocab_size)
+    return model, tokenizer

@@ -58,7 +58,7 @@ def load_memory(path, text, model, tokenizer, layers=()):
     if os.path.isdir(path):
         return PersistentMemory.from_folder(path, model, tokenizer)
     memory = PersistentMemory.load(path, model, layers)
-    if memory.tokenizer not in ('', tokenizer.name):
+    if memory.tokenizer and not tokenizer.answers_to(memory.tokenizer):
         raise ValueError(f"{path} was written with the tokenizer {memory.tokenizer!r}, "
                          f"the model has {tokenizer.name!r}: build it again with build_memory.py")
     if text and read_text(text).strip() not in [entry['text'] for entry in memory.texts]:

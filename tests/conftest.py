@@ -244,3 +244,10 @@ def changed(script, call, *arguments):
     after = call(*arguments)
     return {name: value for name, value in after.items()
             if (value, type(value)) != (before[name], type(before[name]))}
+
+
+@pytest.fixture(scope='session')
+def defaults():
+    """evaluate.py's settings, as it has them without a config file."""
+    from lab_settings import default_settings
+    return default_settings()
