@@ -64,12 +64,13 @@ from core.atomic import whole_files  # noqa: E402
 from core.batches import Batches, Rows  # noqa: E402
 from core.checkpoints import begun_from, checkpoint_to_resume  # noqa: E402
 from core.datasets import check_dataset, tokenizer_files, vocabulary_of_dataset  # noqa: E402
+from core.places import found  # noqa: E402
 from core.wandb_run import start_wandb  # noqa: E402
 from core.weights import read_checkpoint  # noqa: E402
 from load import pick_device  # noqa: E402
 from model import GPT, GPTConfig  # noqa: E402
 
-DATA = os.path.join('data', dataset)
+DATA = found(os.path.join('data', dataset))
 STATE = 'optimizer', 'iter_num', 'best_val_loss'  # of a checkpoint, what training needs to go on
 
 
