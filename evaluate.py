@@ -74,8 +74,10 @@ compile = False  # torch.compile, on a GPU
 config = configure(globals())
 
 from core.wandb_run import start_wandb  # noqa: E402, settings are checked before the slow imports
-from lab import experiment, finder, report, rows  # noqa: E402
+from lab import finder, report, rows  # noqa: E402
 from lab.figures import FIGURES, cells_read, maps, png  # noqa: E402
+from lab.grid import check_model, check_point, note_on, points_of  # noqa: E402
+from lab.runs import ENGINES, Results, model_of, run_all  # noqa: E402
 from lab.stats import perplexity  # noqa: E402
 
 
@@ -100,7 +102,7 @@ def docs():
 def check_choices():
     """Raises ValueError for a text that is none of those known."""
     figures = ['auto', '', *FIGURES.get(measure, [])]
-    for name, given, known in (('engine', engine, experiment.ENGINES), ('figure', figure, figures),
+    for name, given, known in (('engine', engine, ENGINES), ('figure', figure, figures),
                                ('find', find, ['', *finder.GOALS])):
         if given not in known:
             raise ValueError(f"{name} is {given!r}, expected one of {', '.join(map(repr, known))}"
@@ -108,15 +110,14 @@ def check_choices():
 
 
 def checked_points():
-    """-> the grid's points, none where a search finds its own. Raises ValueError for what cannot run."""
+    """-> the points of the grid. Raises ValueError for settings that cannot run."""
     check_choices()
     settings = {**config, 'memory_layers': memory_layers or (0,)} if find else config
-    experiment.check_point(settings)
+    check_point(settings)
     if find and measure != finder.MEASURE[find]:
         wanted = finder.MEASURE[find]
         raise ValueError(f"find is {find!r}, which goes with measure {wanted!r}, not {measure!r}")
-    points = experiment.points_of(settings)
-    return [] if find else points
+    return points_of(settings)
 
 
 # ---- logging ----
@@ -154,7 +155,7 @@ def log_report(log, table, picture):
 def draw(points, table):
     """The bytes of the figure, or none."""
     if find:
-        sizes = experiment.model_of(config)[0].config
+        sizes = model_of(config)[0].config
         effect, damage = finder.maps(points, find, sizes.n_layer, sizes.n_head)
         chosen = next(point['settings'] for point in points if point.get('chosen'))
         return png(maps(effect, damage, finder.GOALS[find][0], cells_read(chosen, sizes.n_head)))
@@ -206,15 +207,16 @@ def print_report(folder, points, table, more, picture):
 
 def main():
     points, more = checked_points(), ''
+    if note_on(config):
+        print('note:', note_on(config), file=sys.stderr)
     log = start_log()  # before the model: it loads for a while, and a missing key is known at once
     folder = os.path.join(out_dir, experiment_name())
-    # before there is a folder: what cannot run leaves none
-    experiment.check_layers(points, experiment.model_of(config)[0].config)
-    results = experiment.Results(results_file(folder))
+    check_model(points, *model_of(config))  # before there is a folder: what cannot run leaves none
+    results = Results(results_file(folder))
     if find:
         points, more = search(folder, results, log)
     else:
-        experiment.run_all(points, config, results, log_run(log))
+        run_all(points, config, results, log_run(log))
     table = rows.rows_of(points)
     picture = write_report(folder, points, table, more)
     log_report(log, table, picture)
@@ -222,5 +224,5 @@ def main():
 
 
 if __name__ == '__main__':
-    with one_line_errors():
+    with one_line_errors('run again to go on'):
         main()

@@ -11,7 +11,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
-from lab.experiment import brief, label_of  # noqa: E402
+from lab.grid import brief, label_of  # noqa: E402
 
 INK, GREY, BLUE, ORANGE = '#1f2933', '#9aa5b1', '#2b5c8a', '#dc8a1c'
 MOST_DRAWN = 40  # look-ups: more would not be read

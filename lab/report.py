@@ -5,8 +5,8 @@ import json
 import os
 
 from core.atomic import whole_files
-from lab.experiment import APART, SHORT, label_of
-from lab.measures import rounded
+from lab.grid import APART, SHORT, label_of
+from lab.runs import rounded
 
 HOW_TO_READ = {
     'sentiment': "compound: VADER's, of the text without its prompt, median [quartiles] (95 % interval of "

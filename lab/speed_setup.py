@@ -10,7 +10,7 @@ import tempfile
 import torch
 import transformers
 
-from lab.experiment import versions
+from lab.runs import versions
 from load import pick_device
 from memory import PersistentMemory, describe
 from model import GPT

@@ -34,7 +34,7 @@ def commands():
     lines = []
     for name in [*pages, *(f'config/{file}' for file in configs)]:
         with open(os.path.join(ROOT, name), encoding='utf-8') as f:
-            text = f.read().replace('\\\n', ' ')
+            text = re.sub(r'\\\n(?:# +)?', ' ', f.read())  # commands of two lines
         lines += re.findall(r'^(?:# +)?\$ (.*?)(?:  +#.*)?$', text, re.MULTILINE)
     return list(dict.fromkeys(part for line in lines for part in line.split(' && ')))
 
