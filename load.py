@@ -9,7 +9,7 @@ import torch
 
 from core.datasets import tokenizer_of_checkpoint
 from core.sampling import seed_list  # noqa: F401
-from core.texts import read_text
+from core.texts import read_text  # noqa: F401
 from core.tokenizers import (  # noqa: F401, some are for those who import them from here
     Tokenizer,
     encode_tensor,
@@ -18,8 +18,8 @@ from core.tokenizers import (  # noqa: F401, some are for those who import them 
     tokenizer_of_model,
 )
 from core.weights import read_checkpoint
-from memory import PersistentMemory
 from model import GPT
+from opening import attach, load_memory, open_memory  # noqa: F401
 
 
 def pick_device(device):
@@ -36,6 +36,14 @@ def pick_device(device):
         raise ValueError(f"device is {device!r}, but torch finds {count} here: give cuda:0 to "
                          f"cuda:{count - 1}")
     return device
+
+
+def use_threads(threads):
+    """torch computes with so many threads, 0 is its own choice. Raises ValueError."""
+    if threads < 0:
+        raise ValueError(f"threads is {threads}, expected 1 or more, or 0 for torch's own choice")
+    if threads:
+        torch.set_num_threads(threads)
 
 
 def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile=False):
@@ -61,51 +69,3 @@ def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile
         for block in model.transformer.h:
             block.mlp.compile(dynamic=True)
     return model, tokenizer
-
-
-def open_memory(model, tokenizer, config):
-    """The memory that the settings name, attached to the model as they say; None where they name no memory or no layer.
-
-    A memory_file that exists is loaded (a folder in the original project's layout is imported); else it is built from memory_text
-    and saved; a text without a file is remembered for this run. Raises FileNotFoundError that says how to build what is missing.
-    """
-    path, text, layers = config['memory_file'], config['memory_text'], config['memory_layers']
-    if not layers or not path and not text:
-        return None
-    if os.path.exists(path):
-        memory = load_memory(path, text, model, tokenizer, layers)
-        attach(model, memory, config)
-        return memory
-    if not text:
-        raise FileNotFoundError(f"no memory {path!r}: build it with python build_memory.py --text=FILE:your.txt --memory_file={path} "
-                                f"--memory_layers={','.join(map(str, layers))} --init_from={config['init_from']}")
-    source = text if text.startswith('FILE:') else ''
-    memory = PersistentMemory.from_text(model, read_text(text), tokenizer, layers, config['bookkeeping_tokens'], source)
-    attach(model, memory, config)  # before it is saved: a setting that does not fit leaves no file
-    if path:
-        memory.save(path)
-    return memory
-
-
-def load_memory(path, text, model, tokenizer, layers=()):
-    """A memory file (of it these layers, () is all) or old folder.
-
-    Raises ValueError when it is of another tokenizer, or of another text than `text` (not '').
-    """
-    if os.path.isdir(path):
-        return PersistentMemory.from_folder(path, model, tokenizer)
-    memory = PersistentMemory.load(path, model, layers)
-    if memory.tokenizer and not tokenizer.answers_to(memory.tokenizer):
-        raise ValueError(f"{path} was written with the tokenizer {memory.tokenizer!r}, the model has {tokenizer.name!r}: "
-                         "build it again with build_memory.py")
-    if text and read_text(text).strip() not in [entry['text'] for entry in memory.texts]:
-        raise ValueError(f"{path} holds another text than memory_text: remove the file to have it built again, or name another")
-    return memory
-
-
-def attach(model, memory, config):
-    """model.attach_memory with the settings of a script."""
-    model.attach_memory(memory, layers=config['memory_layers'], heads=config['memory_heads'], k=config['memory_k'],
-                        method=config['memory_method'], memory_fraction=config['memory_fraction'],
-                        bookkeeping_fraction=config['bookkeeping_fraction'], softmax_scale=config['softmax_scale'],
-                        residual_fraction=config['residual_fraction'], select=config['memory_select'])

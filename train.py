@@ -299,5 +299,5 @@ def main():
 
 
 if __name__ == '__main__':
-    with one_line_errors():
+    with one_line_errors('--init_from=resume goes on from the last checkpoint'):
         main()

@@ -8,11 +8,11 @@ def start_wandb(project, name, config):
 
     Called before a model is made: nobody waits for minutes of loading to learn that a key is missing.
     """
-    ways_out = "run `wandb login` once, set WANDB_MODE=offline to log without a network, or leave wandb_log False"
+    ways_out = "run `wandb login` once, set WANDB_MODE=offline to log on this disk, or leave wandb_log False"
     try:
         import wandb  # here, for it takes a second that most runs need not wait
     except ImportError:
-        raise ValueError(f"wandb_log is True, but wandb is not installed: pip install wandb, then {ways_out}") from None
+        raise ValueError(f"wandb_log is True, but there is no wandb: install it, then {ways_out}") from None
     try:
         return wandb.init(project=project, name=name, config=config)
     except (wandb.errors.Error, TimeoutError) as error:

@@ -9,7 +9,7 @@ import torch
 from conftest import PROMPT, tiny_model
 from torch.nn import functional as F
 
-from core.sampling import races_are_known, sample
+from core.sampling import races_are_known, sample, seed_list
 from model import GPT, Cache
 
 IDX = torch.tensor([PROMPT, PROMPT[::-1]])
@@ -115,3 +115,12 @@ def test_a_race_draws_what_multinomial_draws_and_leaves_the_generator_where_it_w
     assert [torch.rand(1, generator=g).item() for g in ours] == [torch.rand(1, generator=g).item() for g in theirs]
     with pytest.raises(ValueError, match='not finite'):
         sample(torch.full((1, 5), float('nan')), 1.0, top_k, ours[:1])
+
+
+def test_seeds_are_different_begin_with_the_given_one_and_do_not_depend_on_how_many():
+    for seed in (0, 7, 1337):
+        seeds = seed_list(seed, 500)
+        assert seeds[0] == seed
+        assert len(set(seeds)) == 500
+        assert seed_list(seed, 20) == seeds[:20]
+    assert seed_list(1337, 5) == [1337, 2658, 8932, 2179, 9671]

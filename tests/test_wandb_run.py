@@ -4,26 +4,24 @@ Logging to Weights & Biases starts, or says in one line why not.
 $ python -m pytest tests/test_wandb_run.py
 """
 import os
-import subprocess
-import sys
 
 import pytest
 import wandb
-from conftest import ROOT
 
 from core.wandb_run import start_wandb
 
 
-def test_without_a_key_one_line_names_both_ways_out_before_any_model_is_made(tmp_path):
-    nobody = {**{name: value for name, value in os.environ.items() if not name.startswith('WANDB')}, 'HOME': str(tmp_path)}
-    run = subprocess.run([sys.executable, os.path.join(ROOT, 'evaluate.py'), '--memory_text=Cats.', '--memory_layers=0',
-                          '--wandb_log=True', f'--out_dir={tmp_path}/out', '--init_from=no/such/model'],
-                         cwd=tmp_path, env=nobody, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert run.returncode == 1
-    assert run.stderr.startswith('error: wandb_log is True, but wandb started no run (')
-    assert run.stderr.count('\n') == 1
-    assert 'wandb login' in run.stderr
-    assert 'WANDB_MODE=offline' in run.stderr
+def test_without_a_key_one_line_names_both_ways_out_before_any_model_is_made(run, tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith('WANDB')]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv('HOME', str(tmp_path))  # where keys are kept
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run('evaluate.py', '--memory_text=Cats.', '--memory_layers=0', '--wandb_log=True',
+                         init_from='no/such/model')
+    assert (code, out, err.count('\n')) == (1, '', 1)
+    assert err.startswith('error: wandb_log is True, but wandb started no run (')
+    assert 'wandb login' in err
+    assert 'WANDB_MODE=offline' in err
     assert not {'out', 'wandb'} & set(os.listdir(tmp_path)), 'nothing half written'
 
 
@@ -41,4 +39,5 @@ def test_whatever_wandb_raises_is_a_value_error_of_one_line(monkeypatch, error):
 
 def test_wandb_is_given_the_project_the_name_and_the_settings(monkeypatch):
     monkeypatch.setattr(wandb, 'init', lambda **given: given)
-    assert start_wandb('memory', 'mine', {'k': 5}) == {'project': 'memory', 'name': 'mine', 'config': {'k': 5}}
+    expected = {'project': 'memory', 'name': 'mine', 'config': {'k': 5}}
+    assert start_wandb('memory', 'mine', {'k': 5}) == expected
