@@ -29,9 +29,12 @@ def pick_device(device):
     if not re.fullmatch(r'cpu|cuda(:\d+)?', device):
         raise ValueError(f"device is {device!r}, expected 'auto', 'cpu' or 'cuda'")
     if device.startswith('cuda') and not torch.cuda.is_available():
-        raise ValueError("device is 'cuda', but torch finds no CUDA here: take --device=cpu, or install a torch with CUDA")
-    if int(device.partition(':')[2] or 0) >= max(1, torch.cuda.device_count()):
-        raise ValueError(f"device is {device!r}, but torch finds {torch.cuda.device_count()} here, numbered from 0")
+        raise ValueError("device is 'cuda', but torch finds no CUDA here: take --device=cpu, or install a "
+                         "torch with CUDA")
+    number, count = int(device.partition(':')[2] or 0), torch.cuda.device_count()
+    if device.startswith('cuda') and number >= count:
+        raise ValueError(f"device is {device!r}, but torch finds {count} here: give cuda:0 to "
+                         f"cuda:{count - 1}")
     return device
 
 
@@ -44,10 +47,11 @@ def use_threads(threads):
 
 
 def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile=False):
-    """-> (GPT, Tokenizer). init_from: a hub name, a folder, or 'resume' for out_dir/ckpt.pt. dtype: of the weights, by name.
+    """-> (GPT, Tokenizer). init_from: a hub name, a folder, or 'resume' for out_dir/ckpt.pt. dtype: by name.
 
-    compile: torch.compile of the MLPs, the part that a memory does not touch, on a GPU. On a CPU packed weights are faster than what
-    torch.compile makes of them (README, speed): there it only says so. Raises ValueError or FileNotFoundError.
+    compile: torch.compile of the MLPs, the part that a memory does not touch, on a GPU. On a CPU packed
+    weights are faster than what torch.compile makes of them (README, speed): there it only says so. Where
+    GPT-2's tokenizer is taken for want of another, a line on stderr says so. Raises ValueError, OSError kinds.
     """
     if dtype not in ('float32', 'bfloat16', 'float16'):
         raise ValueError(f"dtype is {dtype!r}, expected 'float32', 'bfloat16' or 'float16'")

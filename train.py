@@ -230,8 +230,11 @@ def export(seconds, tokens):
         f"torch {torch.__version__}; exported step {best['iter_num']}")
     with open(os.path.join(out_dir, 'log.txt')) as f:
         lines = f.readlines()[-12:]
+    tokenizer = tokenizer_files(DATA, begun_from(best, init_from))
+    if not tokenizer:
+        log(f"note: there is no tokenizer to export, put one into {export_dir} unless it is GPT-2's own")
     with whole_files(export_dir) as beside:
-        for file in tokenizer_files(DATA, begun_from(best, init_from)):
+        for file in tokenizer:
             shutil.copy(file, beside)
         with open(os.path.join(beside, 'train_log.txt'), 'w') as f:
             f.writelines(lines)

@@ -81,7 +81,8 @@ def tokenizer_of_model(source, vocab_size):
     own = own_tokenizer(source)
     if own:
         return fitting(own, vocab_size, source)
-    return gpt2_tokenizer(vocab_size, '' if source in OF_OPENAI else f"no tokenizer beside {source!r}")
+    is_openais = source in OF_OPENAI and not os.path.isdir(source)
+    return gpt2_tokenizer(vocab_size, '' if is_openais else f"no tokenizer beside {source!r}")
 
 
 def own_tokenizer(source):

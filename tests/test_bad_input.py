@@ -167,6 +167,14 @@ def test_cuda_where_there_is_none_is_one_line(run):
     assert 'torch finds no CUDA' in err
 
 
+def test_a_gpu_beyond_the_last_is_one_line(run, monkeypatch):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
+    code, _, err = run('sample.py', *ONE, '--device=cuda:2')
+    assert (code, err.count('\n')) == (1, 1)
+    assert "device is 'cuda:2', but torch finds 2 here: give cuda:0 to cuda:1" in err
+
+
 def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path):
     (tmp_path / 'file').write_text('in the way')
     path = f'{tmp_path}/file/m.safetensors'

@@ -173,10 +173,14 @@ def test_that_gpt2s_encoding_is_taken_is_said(gpt2, capsys):
     assert told in capsys.readouterr().err
 
 
-def test_of_openais_own_names_it_is_not_said(gpt2, capsys):
+def test_of_openais_names_it_is_not_said_but_of_a_folder_of_such_a_name(gpt2, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for name in ('gpt2', 'openai-community/gpt2-xl', 'distilgpt2'):
         assert tokenizer_of_model(name, GPT2_SIZE).name == 'gpt2'
     assert capsys.readouterr().err == ''
+    os.makedirs('gpt2')
+    tokenizer_of_model('gpt2', GPT2_SIZE)
+    assert "no tokenizer beside 'gpt2'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('vocab_size', [2048, 50256, 65024, 128000])
