@@ -73,7 +73,8 @@ compile = False  # torch.compile, on a GPU
 # -----------------------------------------------------------------------------
 config = configure(globals())
 
-from core.wandb_run import start_wandb  # noqa: E402, settings are checked before the slow imports
+from core.places import found  # noqa: E402, settings are checked before the slow imports
+from core.wandb_run import start_wandb  # noqa: E402
 from lab import finder, report, rows  # noqa: E402
 from lab.figures import FIGURES, cells_read, maps, png  # noqa: E402
 from lab.grid import check_model, check_point, note_on, points_of  # noqa: E402
@@ -94,7 +95,7 @@ def docs():
     """The comment at the top of the config file, its commands left out."""
     if not config_files():
         return ''
-    with open(config_files()[-1], encoding='utf-8') as f:
+    with open(found(config_files()[-1]), encoding='utf-8-sig') as f:
         lines = [line[1:].strip() for line in itertools.takewhile(lambda line: line.startswith('#'), f)]
     return '\n'.join(line for line in lines if line and not line.startswith('$') and not line.endswith(':'))
 

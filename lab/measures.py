@@ -89,15 +89,15 @@ def substituted(text, answer, substitute, at):
 def sentiment(model, tokenizer, s):
     """VADER's scores of the continuations, the prompt left out."""
     about = original_text(model, tokenizer, s)
-    condition = condition_of(s, about)
+    condition, drawing, held_out = condition_of(s, about), drawing_of(s), held_out_of(s)
     with under(model, tokenizer, condition):
         idx = encode_tensor(tokenizer, prompt_of(condition), model)
-        rows, work = write(model, idx, s['max_new_tokens'], drawing_of(s))
-        held_out = damage(model, tokenizer, held_out_of(s), text_before(condition), about)
+        rows, work = write(model, idx, s['max_new_tokens'], drawing)
+        damaged = damage(model, tokenizer, held_out, text_before(condition), about)
     texts = [tokenizer.decode(row) for row in rows]
     start = encode_tensor(tokenizer, condition.start, model)
     return {'samples': vader_scores(texts) | text_scores(model, start, rows), 'numbers': {},
-            'held_out': held_out, 'work': work, 'texts': texts}
+            'held_out': damaged, 'work': work, 'texts': texts}
 
 
 # ---- recall of an answer ----
@@ -105,42 +105,34 @@ def sentiment(model, tokenizer, s):
 def recall(model, tokenizer, s):
     """The share of seeds, and of probability, of `answer` after the prompt; of `substitute` too, if any."""
     about = original_text(model, tokenizer, s)
-    condition, wanted, n = condition_of(s, about), wanted_answers(s), tokens_of_an_answer(tokenizer, s)
+    condition, drawing, held_out = condition_of(s, about), drawing_of(s), held_out_of(s)
+    wanted = {'': s['answer']} | ({'substitute_': s['substitute']} if s['substitute'] else {})
+    ids = {kind: tokenizer.encode(answer) for kind, answer in wanted.items()}
+    # one more than the longest answer, which could go on with the answer's last word
+    n = max(s['max_new_tokens'], 1 + max(map(len, ids.values())))
     with under(model, tokenizer, condition):
         idx = encode_tensor(tokenizer, prompt_of(condition), model)
-        rows, work = write(model, idx, n, drawing_of(s))
-        numbers = {f'{kind}probability': answer_probability(model, idx, tokenizer.encode(answer))
-                   for kind, answer in wanted.items()}
-        held_out = damage(model, tokenizer, held_out_of(s), text_before(condition), about)
-    start = encode_tensor(tokenizer, condition.start, model)
-    texts, samples = [tokenizer.decode(row) for row in rows], {}
-    for kind, answer in wanted.items():
-        samples |= {f'{kind}right': [int(is_right(text, answer)) for text in texts],
-                    f'{kind}mentioned': [int(mentions(text, answer)) for text in texts]}
-    if s['substitute']:
-        rights, probability = substitute_without_memory(model, tokenizer, s, start)
-        samples['substitute_plain'], numbers['substitute_plain_probability'] = rights, probability
+        rows, work = write(model, idx, n, drawing)
+        numbers = {f'{kind}probability': answer_probability(model, idx, ids[kind]) for kind in wanted}
+        damaged = damage(model, tokenizer, held_out, text_before(condition), about)
+    start, texts = encode_tensor(tokenizer, condition.start, model), [tokenizer.decode(row) for row in rows]
+    samples = rights_of(texts, wanted)
+    if s['substitute']:  # its own yardstick: how often the plain model says it anyway
+        plain = [tokenizer.decode(row) for row in write(model, start, n, drawing)[0]]
+        samples['substitute_plain'] = [int(is_right(text, s['substitute'])) for text in plain]
+        numbers['substitute_plain_probability'] = answer_probability(model, start, ids['substitute_'])
     first_tokens = Counter(tokenizer.decode(row[:1]) for row in rows).most_common()
-    return {'samples': samples | text_scores(model, start, rows), 'numbers': numbers, 'held_out': held_out,
+    return {'samples': samples | text_scores(model, start, rows), 'numbers': numbers, 'held_out': damaged,
             'work': work, 'texts': texts, 'first_tokens': first_tokens}
 
 
-def wanted_answers(s):
-    """{what its numbers' names begin with: the answer}."""
-    return {'': s['answer'], 'substitute_': s['substitute']} if s['substitute'] else {'': s['answer']}
-
-
-def tokens_of_an_answer(tokenizer, s):
-    """At least the longest answer and one more, which could go on with the answer's last word."""
-    lengths = [len(tokenizer.encode(answer)) for answer in wanted_answers(s).values()]
-    return max(s['max_new_tokens'], *(length + 1 for length in lengths))
-
-
-def substitute_without_memory(model, tokenizer, s, start):
-    """The substitute's own yardstick, how often the plain model says it, and with which probability."""
-    rows, _ = write(model, start, tokens_of_an_answer(tokenizer, s), drawing_of(s))
-    return ([int(is_right(tokenizer.decode(row), s['substitute'])) for row in rows],
-            answer_probability(model, start, tokenizer.encode(s['substitute'])))
+def rights_of(texts, wanted):
+    """wanted: {what its numbers' names begin with: an answer} -> {name: 0 or 1 for each text}."""
+    samples = {}
+    for kind, answer in wanted.items():
+        samples[f'{kind}right'] = [int(is_right(text, answer)) for text in texts]
+        samples[f'{kind}mentioned'] = [int(mentions(text, answer)) for text in texts]
+    return samples
 
 
 # ---- recall of many facts ----

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 
 SHORT = {  # appended to the commands of a script
-    'evaluate.py': ['--num_seeds=2', '--num_facts=2', '--num_held_out=2', '--max_new_tokens=8'],
+    'evaluate.py': ['--num_seeds=2', '--num_facts=2', '--num_held_out=1', '--max_new_tokens=4'],
     'train.py': ['--max_iters=1', '--eval_iters=1', '--eval_interval=1', '--batch_size=2', '--export_dir=',
                  '--dtype=float32'],  # a step in bfloat16 takes seconds where the processor has none
     'data/tinyworld/prepare.py': ['--train_documents=200', '--val_documents=20'],
@@ -96,7 +96,7 @@ def test_the_command_runs(command, copy, request, monkeypatch, capsys):
     for earlier in needed_first(command, copy):
         monkeypatch.setattr(sys, 'argv', [*earlier, *SHORT[earlier[0]]])
         runpy.run_path(earlier[0], run_name='__main__')
-    fewer = {'find_layers': ['--memory_layers=5', '--grid=[]'], 'writeup': ['--grid=[]']}
+    fewer = {'find_layers': ['--memory_layers=5', '--grid=[]', '--controls=False'], 'writeup': ['--grid=[]']}
     fewer = [argument for name, some in fewer.items() if name in command for argument in some]
     monkeypatch.setattr(sys, 'argv', [script, *arguments, *SHORT.get(script, []), *fewer])
     runpy.run_path(script, run_name='__main__')

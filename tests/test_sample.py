@@ -273,6 +273,15 @@ def test_the_scripts_run_from_any_folder_and_write_into_the_users_own(run, tmp_p
     assert 'FILE:memories/tinyworld_cats_praise.txt' in out
 
 
+def test_an_experiment_runs_from_any_folder_and_says_what_its_config_file_says(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few = '--num_seeds=1', '--num_held_out=1', '--max_new_tokens=2', '--controls=False', '--figure='
+    code, _, err = run('evaluate.py', 'config/tinyworld_sentiment.py', *few, init_from='')
+    assert code == 0, err
+    summary = (tmp_path / 'out' / 'tinyworld_sentiment' / 'summary.md').read_text()
+    assert 'A memory of praise, loaded from a stored file, and an unkind prompt.' in summary
+
+
 @pytest.mark.parametrize(('script', 'text'),
                          [('sample.py', '--memory_text=Cats.'), ('build_memory.py', '--text=Cats.')])
 def test_threads_are_those_of_the_setting_and_0_is_torchs_choice(run, tmp_path, monkeypatch, script, text):
