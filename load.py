@@ -51,7 +51,7 @@ def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile
 
     compile: torch.compile of the MLPs, the part that a memory does not touch, on a GPU. On a CPU packed
     weights are faster than what torch.compile makes of them (README, speed): there it only says so. Where
-    GPT-2's tokenizer is taken for want of another, a line on stderr says so. Raises ValueError, OSError kinds.
+    GPT-2's tokenizer is taken for want of another, stderr has a line. Raises ValueError, OSError kinds.
     """
     if dtype not in ('float32', 'bfloat16', 'float16'):
         raise ValueError(f"dtype is {dtype!r}, expected 'float32', 'bfloat16' or 'float16'")

@@ -67,7 +67,7 @@ from core.datasets import check_dataset, tokenizer_files, vocabulary_of_dataset 
 from core.places import found  # noqa: E402
 from core.wandb_run import start_wandb  # noqa: E402
 from core.weights import read_checkpoint  # noqa: E402
-from load import pick_device  # noqa: E402
+from load import pick_device, use_threads  # noqa: E402
 from model import GPT, GPTConfig  # noqa: E402
 
 DATA = found(os.path.join('data', dataset))
@@ -258,8 +258,6 @@ def check_settings():
                          "from 0 on")
     if dtype not in ('float32', 'bfloat16'):
         raise ValueError(f"dtype is {dtype!r}, expected 'float32' or 'bfloat16'")
-    if threads < 0:
-        raise ValueError(f"threads is {threads}, expected 1 or more, or 0 for torch's own choice")
 
 
 def set_dropout(model):
@@ -276,7 +274,7 @@ def main():
     global device
     check_settings()
     device = pick_device(device)
-    torch.set_num_threads(threads or torch.get_num_threads())
+    use_threads(threads)
     is_logged = wandb_log and not eval_only
     report = start_wandb(wandb_project, wandb_run_name, config).log if is_logged else lambda numbers: None
     torch.manual_seed(seed)

@@ -6,6 +6,7 @@ import os
 import pickle
 
 from core.model_files import check_file, folder_of_tokenizer
+from core.places import found
 from core.tokenizers import (
     GPT2_SIZE,
     USED,
@@ -23,7 +24,7 @@ def tokenizer_of_checkpoint(checkpoint, vocab_size):
     settings = checkpoint.get('config')
     settings = settings if isinstance(settings, dict) else {}
     dataset, begun_from = str(settings.get('dataset', '')), str(settings.get('init_from', 'scratch'))
-    folder = os.path.join('data', dataset)
+    folder = found(os.path.join('data', dataset))
     own = tokenizer_of_folder(folder) or tokenizer_of_characters(folder, vocab_size)
     if not own and begun_from not in ('scratch', 'resume'):
         own = own_tokenizer(begun_from)
@@ -110,7 +111,7 @@ def tokenizer_of_characters(folder, vocab_size):
                          "it was trained on other data, or with another tokenizer")
     characters = {i: c for c, i in stoi.items()}
     return Tokenizer(name_of(stoi), max(characters) + 1, lambda text: encode_characters(text, stoi),
-                     lambda ids: ''.join(characters[i] for i in ids), [os.path.relpath(folder, 'data')],
+                     lambda ids: ''.join(characters[i] for i in ids), [folder.rpartition('data' + os.sep)[2]],
                      set(range(max(characters))) - characters.keys())
 
 

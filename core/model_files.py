@@ -7,6 +7,7 @@ import os
 from difflib import get_close_matches
 
 from core import hub
+from core.places import found
 
 # in the order of Hugging Face: the first that is there counts; an index names the files of weights in parts
 WEIGHTS = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin',
@@ -21,7 +22,7 @@ def folder_of_model(source):
 
     Raises OSError kinds.
     """
-    path = os.path.expanduser(source)
+    path = found(source)
     if os.path.isdir(path):
         check_model_folder(path)
         return path
@@ -118,7 +119,7 @@ def parts_of(folder):
 
 def folder_of_tokenizer(source, belongs):
     """A folder or hub name -> the folder of its tokenizer, '' for none. belongs(name): which files."""
-    path = os.path.expanduser(source)
+    path = found(source)
     if os.path.isdir(path):
         return path
     if source in OF_OPENAI:
@@ -128,8 +129,8 @@ def folder_of_tokenizer(source, belongs):
     if 'tokenizer.json' in names or {'vocab.json', 'merges.txt'} <= names:
         return cached
     # a model can be in the cache without its tokenizer, which then has to be asked for
-    found = [name for name in hub.list_files(source, 'tokenizer') if belongs(name)]
-    return hub.fetch(source, found, os.path.basename(cached) or None, 'tokenizer') if found else ''
+    wanted = [name for name in hub.list_files(source, 'tokenizer') if belongs(name)]
+    return hub.fetch(source, wanted, os.path.basename(cached) or None, 'tokenizer') if wanted else ''
 
 
 def read_json(path):

@@ -110,3 +110,8 @@ def test_gpt2s_encoding_never_takes_the_place_of_a_tokenizer_that_could_not_be_f
     monkeypatch.setattr(huggingface_hub.HfApi, 'model_info', no_network)
     with pytest.raises(FileNotFoundError, match="no tokenizer could be loaded from 'someone/gpt2'"):
         load_model('someone/gpt2')
+
+
+def test_the_repositorys_own_model_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_model('assets/tinyworld')[1].encode('\n') == [198]
