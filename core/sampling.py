@@ -72,7 +72,7 @@ def check_seeds(seeds):
     """Raises ValueError for a seed that torch's generator on a CPU, of 32 bits, would take for another."""
     for seed in seeds:
         if not 0 <= seed < 2**32:
-            raise ValueError(f"a seed is {seed}, expected a whole number from 0 to 2**32 - 1: "
+            raise ValueError(f"seed {seed} is out of range: give whole numbers from 0 to 2**32 - 1, "
                              "seeds that are equal mod 2**32 draw the same text")
 
 
