@@ -6,7 +6,7 @@ import itertools
 import re
 from difflib import get_close_matches
 
-from configurator import fitted
+from core.kinds import fitted
 from core.sampling import check_seeds
 from core.texts import read_text
 from lab.conditions import CONDITIONS, READING
