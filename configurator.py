@@ -3,136 +3,211 @@ Settings from config files and the command line, for every script of this reposi
 
     $ python sample.py config/cats.py --temperature=0.9 --memory_layers=9,10 --start="\\nCats are"
 
-A script's settings are the globals of its block between two dashed rulers. Config files (Python, only the lines that
-differ) and --key=value override them in the order given, the later wins. Globals as settings are the idea of nanoGPT's
-configurator (Andrej Karpathy, MIT). On the command line a text needs no quotes: it is taken as it stands, with
-backslash-n read as a new line; one wholly in quotes is read as Python would. Other values are Python literals.
+A script's settings are the globals of its block between two dashed rulers. Config files (Python, only the
+lines that differ) and --key=value override them in the order given, the later wins. Globals as settings
+are the idea of nanoGPT's configurator (Andrej Karpathy, MIT). On the command line a text needs no quotes:
+it is taken as it stands, with backslash-n read as a new line, but not in paths; one wholly in quotes is
+read as Python would. Other values are Python literals. In paths ~ is the home folder, and what the
+repository brings along is found from any folder (core/places.py).
 """
 import ast
 import errno
+import os
 import re
+import signal
 import sys
 import traceback
 from contextlib import contextmanager
 from difflib import get_close_matches
-from itertools import groupby
 from pathlib import Path
 from types import ModuleType
 
-# the types a setting can have: how an error names it, and an example that is right in a shell and in a config file
-KINDS = {bool: ('a bool', 'True'), int: ('an int', '5'), float: ('a float', '0.5'), str: ('a str', "'Cats'"),
-         tuple: ('a tuple of ints', '9,10'), list: ('a list of dictionaries', "[{'memory_k': [1, 5]}]")}
+from core.kinds import KINDS, fitted
+from core.other_names import OLD_HELPERS, OLD_NAMES, check_store, is_old, refusal, translate
+from core.places import REPOSITORY, found
 
-# names of the original MTMTransformer project: those that are only renamed, and for each the settings it decides
-RENAMED = {'mem_frac': 'memory_fraction', 'bookkeeping_frac': 'bookkeeping_fraction', 'resid_frac': 'residual_fraction',
-           'knn_softmax_influence': 'softmax_scale', 'remove_bookkeeping_token_mem_size': 'bookkeeping_tokens',
-           'memory': 'memory_text', 'unadulterated_gpt': 'compare_plain'}
-OLD_NAMES = {old: {new} for old, new in RENAMED.items()} | {
-    'resid_frac': {'residual_fraction', 'memory_method'}, 'resid_only': {'memory_method'},
-    'knn_num': {'memory_layers', 'memory_k'}, 'mem_store': {'memory_file'}, 'store_mem': {'memory_file'},
-    'load_mem_store': {'memory_file', 'memory_text'}}
+READ_PATHS = {'init_from', 'memory_file', 'tokenizer_file', 'models'}  # settings that name what is read,
+WRITTEN_PATHS = {'out_dir', 'export_dir', 'publish_dir', 'out'}  # and what is written
+LITERAL = READ_PATHS | WRITTEN_PATHS | {'mem_store', 'dataset'}  # where backslash-n is part of a name
 
 
-def configure(settings):
-    """Overrides a script's settings with sys.argv, in place; called as configure(globals()) right after the block.
+def configure(settings, written=()):
+    """Overrides a script's settings with sys.argv, in place; called as configure(globals()) after the block.
 
-    settings: a module's globals, of which those without a leading _ that hold a bool, int, float, str, tuple or list count.
-    Returns a dict of the final settings alone, for a log. Reads the config files named. --help prints the script's
-    docstring and settings block and exits 0; an error prints one line and exits 1, and `settings` stays as it was.
+    settings: a module's globals, of which those without a leading _ that hold a bool, int, float, str,
+    tuple or list count. written: names of paths that this script writes where others read. Returns a dict
+    of the final settings alone, for a log. Reads the config files named. --help prints the script's
+    docstring and settings block and exits 0; an error prints one line and exits 1, and `settings` stays as
+    it was.
     """
+    show_what_cannot_be_encoded()
     with one_line_errors():
         arguments = sys.argv[1:]
         if '-h' in arguments or '--help' in arguments:
-            print(help_text(settings))
+            print(help_text(settings), flush=True)
             raise SystemExit(0)
-        values = {name: value for name, value in settings.items() if name[:1] != '_' and type(value) in KINDS}
-        # options side by side are one source, as a file is: an old --resid_only and --resid_frac decide together
-        for are_options, group in groupby(arguments, lambda argument: argument.startswith('--')):
-            if are_options:
-                apply(values, read_options(group, values), '')
-            else:
-                for path in group:
-                    apply(values, read_config(path, values), f'{path}: ')
+        defaults = {name: value for name, value in settings.items()
+                    if name[:1] != '_' and type(value) in KINDS}
+        values = read_sources(arguments, defaults, os.path.basename(settings.get('__file__', '')))
+        values = {name: placed(name, value, written) for name, value in values.items()}
         settings.update(values)
-        return values
+    is_script = settings.get('__name__') == '__main__'
+    if is_script and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # nohup has it ignored
+        signal.signal(signal.SIGINT, stop_at_once)
+    return values
+
+# --- how a script ends
+
+
+def show_what_cannot_be_encoded():
+    """Backslash escapes for what a terminal or file that is not UTF-8 lacks, where Python gives up."""
+    for stream in sys.stdout, sys.stderr:
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
+
+
+def stop_at_once(*_):
+    """Ctrl-C until the job begins, while a script imports for seconds. An exception could be lost or
+    wrapped on its way through the imports of C libraries, and there is nothing yet to clean up."""
+    os.write(2, b'error: interrupted\n')
+    os._exit(130)
 
 
 @contextmanager
-def one_line_errors():
-    """Around a script's job: what a user can cause ends as one line `error: ...` on stderr, without a traceback.
+def one_line_errors(again=''):
+    """Around a script's job: what a user can cause ends as one line `error: ...` on stderr, no traceback.
 
-    ValueError and OSError (a missing file, no permission, a full disk) exit with code 1, Ctrl-C with 130. Any other
-    exception is a bug of ours and keeps its traceback.
+    ValueError, OSError (a missing file, no permission, a full disk) and want of memory exit with code 1,
+    Ctrl-C with 130 and the words `again` on how to go on. A closed pipe ends quietly, with the 141 that a
+    shell gives other tools. Any other exception is a bug of ours and keeps its traceback.
     """
+    if signal.getsignal(signal.SIGINT) is stop_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
-    except (ValueError, OSError, KeyboardInterrupt) as e:
-        lines = (line.strip() for line in describe(e).splitlines())
+        sys.stdout.flush()  # a closed pipe shows here, not at Python's own end, where nobody can catch it
+    except (ValueError, OSError, KeyboardInterrupt, MemoryError, RuntimeError) as e:
+        if isinstance(e, BrokenPipeError) or not takes_more(sys.stdout):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more
+        if isinstance(e, BrokenPipeError):
+            raise SystemExit(128 + signal.SIGPIPE) from None
+        if isinstance(e, RuntimeError) and not is_want_of_memory(e):
+            raise
+        traceback.clear_frames(e.__traceback__)  # a progress bar ends before the line, not behind it
+        lines = (line.strip() for line in describe(e, again).splitlines())
         print('error:', ' '.join(line for line in lines if line), file=sys.stderr)
         raise SystemExit(130 if isinstance(e, KeyboardInterrupt) else 1) from None
 
 
-def describe(e):
+def takes_more(stream):
+    try:
+        stream.flush()
+    except OSError:  # a full disk
+        return False
+    return True
+
+
+def is_want_of_memory(e):
+    # torch raises a RuntimeError for it, on a CPU without a type of its own
+    name = type(e).__name__
+    return name in ('MemoryError', 'OutOfMemoryError') or "can't allocate memory" in str(e)
+
+
+def describe(e, again=''):
     if isinstance(e, KeyboardInterrupt):
-        return 'interrupted'
+        return f'interrupted: {again}' if again else 'interrupted'
+    if is_want_of_memory(e):
+        return 'there is not enough memory for this: ask for fewer texts at once, or take a smaller model'
     if getattr(e, 'errno', None) == errno.ENOSPC:
-        return f'the disk is full, {e.filename or "a file"} could not be written: free some space and run this again'
+        file = e.filename or 'a file'
+        return f'the disk is full, {file} could not be written: free some space and run this again'
     return str(e) or type(e).__name__
 
 
 def help_text(settings):
     # the source itself, so that help cannot drift from the defaults and their comments
-    parts = re.split(r'^# ----.*\n?', Path(settings['__file__']).read_text(encoding='utf-8'), flags=re.MULTILINE)
+    source = Path(settings['__file__']).read_text(encoding='utf-8')
+    parts = re.split(r'^# ----.*\n?', source, flags=re.MULTILINE)
     if len(parts) < 3:
-        raise ValueError(f"{settings['__file__']} has no settings block, expected one between two lines '# -----'")
+        raise ValueError(f"{settings['__file__']} has no settings block, "
+                         "expected one between two lines '# -----'")
     return f"{(settings.get('__doc__') or '').strip()}\n\n{parts[1]}".strip()
 
 
-def read_options(options, settings):
-    given = {}
-    for option in options:
-        name, equals, text = option[2:].partition('=')
-        if name not in settings and not is_old(name, settings):
-            close = get_close_matches(name, settings, n=1)
-            raise ValueError(f'unknown setting --{name}, ' + (f'did you mean --{close[0]}?' if close else 'see --help'))
-        kind = type(settings[name]) if name in settings else str if name in ('memory', 'mem_store') else bool
-        if not equals:
-            raise ValueError(f'--{name} has no value: write --{name}=VALUE, for example --{name}={KINDS[kind][1]}')
-        given.pop(name, None)  # a name given twice counts where it stands last
-        given[name] = read_value(text, kind)
-    return given
+# --- what the sources say
 
 
-def read_value(text, kind):
+def read_sources(arguments, defaults, script):
+    """Config files and options, in order -> the settings."""
+    values, given = defaults, []  # given: (name, value, source)
+    for argument in arguments:
+        read = read_option if argument.startswith('--') else read_config
+        given += read(argument, values, script)
+        values = decided(defaults, given)  # after each source: a config file sees what came before it
+    say_what_is_not_read(values, given)
+    return values
+
+
+def read_option(option, settings, script):
+    """--name=value -> [(name, value, '')]."""
+    name, equals, text = option[2:].partition('=')
+    if name not in settings and not is_old(name, settings):
+        advice = refusal(name, True, settings, script)
+        close = get_close_matches(name, settings, n=1)
+        raise ValueError(f'unknown setting --{name}' + (
+            f': {advice}' if advice else f', did you mean --{close[0]}?' if close else ', see --help'))
+    kind = type(settings[name]) if name in settings else str if name in ('memory', 'mem_store') else bool
+    if not equals:
+        example = KINDS[kind][1]
+        raise ValueError(f'--{name} has no value: write --{name}=VALUE, for example --{name}={example}')
+    return [checked(name, read_value(name, text, kind), settings, '')]
+
+
+def read_value(name, text, kind):
     if kind is str and not re.fullmatch(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""", text):
-        return text.replace('\\n', '\n')
+        return text if name in LITERAL or text.startswith('FILE:') else text.replace('\\n', '\n')
     try:
         return ast.literal_eval({'true': 'True', 'false': 'False'}.get(text, text))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text  # not a literal: whether a text will do is for the type check to say
 
 
-def read_config(path, settings):
+def read_config(path, settings, script):
+    """A config file -> [(name, value, 'path: ')]. Of an old name and a setting the setting comes last, and
+    wins."""
     text = read_file(path, settings)
     names = run_config(path, text, settings)
     # an assignment counts even where it repeats the value in force
-    assigned = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    given = {name: value for name, value in names.items() if name[:1] != '_' and not callable(value)
-             and not isinstance(value, ModuleType) and (name in assigned or value is not settings.get(name))}
-    for name in sorted(given.keys() - settings.keys() - OLD_NAMES.keys()):
-        # other names are free for helpers, but one this near to a setting is a typo that would silently do nothing
+    assigned = {node.id for node in ast.walk(ast.parse(text))
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    given = {name: value for name, value in names.items()
+             if name[:1] != '_' and not callable(value) and not isinstance(value, ModuleType)
+             and (name in assigned or value is not settings.get(name))}
+    check_helpers(path, given, settings, script)
+    old = [name for name in given if is_old(name, settings)]
+    new = [name for name in given if name in settings]
+    return [checked(name, given[name], settings, f'{path}: ') for name in old + new]
+
+
+def check_helpers(path, given, settings, script):
+    """Other names are free for helpers, but not those that say what would not be done."""
+    for name in sorted(given.keys() - settings.keys() - OLD_NAMES.keys() - OLD_HELPERS):
+        advice = refusal(name, given[name], settings, script)
+        if advice:
+            raise ValueError(f'{path}: {advice}')
+        # one this near to a setting is a typo that would silently do nothing
         for close in get_close_matches(name, settings, n=1, cutoff=0.8):
-            raise ValueError(f'{path}: {name} is not a setting, did you mean {close}? (a helper may be called _{name})')
-    # where a file gives both an old name and a setting, the setting comes last and wins
-    return {name: given[name] for name in sorted(given, key=lambda name: name in settings)}
+            raise ValueError(f'{path}: {name} is not a setting, did you mean {close}? '
+                             f'(a helper may be called _{name})')
 
 
 def run_config(path, text, settings):
     names = dict(settings)
     try:
-        exec(compile(text, path, 'exec'), names)  # noqa: S102, a config file is a program, and its author the user
+        exec(compile(text, path, 'exec'), names)  # noqa: S102, a program whose author is the user
     except (Exception, SystemExit) as e:  # noqa: BLE001, whatever it raises is the file's error
-        lines = [line for frame, line in traceback.walk_tb(e.__traceback__) if frame.f_code.co_filename == path]
+        lines = [line for frame, line in traceback.walk_tb(e.__traceback__)
+                 if frame.f_code.co_filename == path]
         # a file that does not compile has no frame: the error itself knows the line
         line, message = (lines[-1], e) if lines else (getattr(e, 'lineno', '?'), getattr(e, 'msg', e))
         raise ValueError(f'{path}, line {line}: {type(e).__name__}: {message}') from None
@@ -141,102 +216,91 @@ def run_config(path, text, settings):
 
 def read_file(path, settings):
     try:
-        return Path(path).read_text(encoding='utf-8-sig')
+        return Path(found(path)).read_text(encoding='utf-8-sig')
     except FileNotFoundError:
         raise FileNotFoundError(f'no config file {path}, {advice(path, settings)}') from None
     except (OSError, UnicodeDecodeError) as e:
         what = e.strerror if isinstance(e, OSError) else f'byte {e.start} is not UTF-8'
-        raise ValueError(f'config file {path!r} cannot be read ({what}), expected a Python file in UTF-8') from None
+        raise ValueError(f'config file {path!r} cannot be read ({what}), '
+                         'expected a Python file in UTF-8') from None
 
 
 def advice(path, settings):
     name = path.lstrip('-').partition('=')[0]
     if name in settings:
         return f'did you mean --{name}=VALUE?'
-    files = [file for folder in ('config', Path(path).parent) for file in sorted(Path(folder).glob('*.py'))]
-    by_name = {file.name: file for file in files}
+    folders = Path(REPOSITORY, 'config'), Path('config'), Path(path).parent
+    by_name = {file.name: file for folder in folders for file in sorted(folder.glob('*.py'))}
     close = get_close_matches(Path(path).name, by_name, n=1)
-    return f'did you mean {by_name[close[0]]}?' if close else 'expected the path of a Python file, or --key=value'
+    if not close:
+        return 'expected the path of a Python file, or --key=value'
+    file = by_name[close[0]]
+    return f'did you mean {file.relative_to(REPOSITORY) if file.is_relative_to(REPOSITORY) else file}?'
 
 
-def apply(settings, given, source):
-    old = {name: given[name] for name in given if is_old(name, settings)}
+# --- what is decided
+
+
+def checked(name, value, settings, source):
+    """(name, value, source) of a value that fits its setting, or the settings that an old name decides."""
     try:
-        translated = translate_old_names(old)
-        for name, value in given.items():
-            origin = f' (from {name})' if name in old else ''
-            new = {key: translated[key] for key in OLD_NAMES[name] & translated.keys()} if origin else {name: value}
-            for key in sorted(new.keys() & settings.keys()):
-                settings[key] = fitted(key, new[key], settings[key], origin)
+        if name in settings:
+            return name, fitted(name, value, settings[name]), source
+        for key, new in translate({name: value}).items():
+            if key in settings:
+                fitted(key, new, settings[key], f' (from {name})')
     except ValueError as e:
         raise ValueError(f'{source}{e}') from None
+    return name, value, source
 
 
-def fitted(name, value, default, origin=''):
-    what, example = KINDS[type(default)]
-    try:
-        return as_kind(value, type(default))
-    except (TypeError, OverflowError):
-        raise ValueError(f'{name}{origin} was given {value!r} ({type(value).__name__}), expected {what}, '
-                         f'for example {name}={example}') from None
+def decided(defaults, given):
+    """The settings after these sources: each is decided by what was said last about it.
 
-
-def as_kind(value, kind):
-    if kind is tuple:
-        return tuple(as_kind(item, int) for item in (value if isinstance(value, (tuple, list, range)) else (value,)))
-    if kind is list:
-        if not isinstance(value, (list, tuple)) or not all(isinstance(item, dict) for item in value):
-            raise TypeError
-        return list(value)
-    accepted = {bool: int, float: (int, float)}.get(kind, kind)
-    # True is an int to Python, but nobody means memory_k = True
-    if not isinstance(value, accepted) or (value not in (0, 1) if kind is bool else isinstance(value, bool)):
-        raise TypeError
-    return kind(value)
-
-# --- config files of the original project run unchanged
-
-
-def is_old(name, settings):
-    # only in a script that has what the name turned into; elsewhere it is a helper like any other
-    return name not in settings and not OLD_NAMES.get(name, set()).isdisjoint(settings)
-
-
-def translate_old_names(given):
-    """The old names of one source, {name: value} -> the settings that they decide, {name: value}; touches no disk.
-
-    An absent name counts as off (False, 0, ''), but of a group of which none is given nothing is decided. ValueError
-    for a knn_num that is not one k in whole layers, and for a store that is to be read or made but has no folder.
+    Old names of all sources are translated together, since they decide together: resid_only in a file and
+    --resid_frac make one method.
     """
-    new = {RENAMED[name]: value for name, value in given.items() if name in RENAMED}
-    off = {'resid_only': False, 'resid_frac': 0.0, 'mem_store': '', 'load_mem_store': False, 'store_mem': False}
-    old = {name: fitted(name, given.get(name, off[name]), off[name]) for name in off}
-    if 'knn_num' in given:
-        new |= layers_and_k(given['knn_num'])
-    if 'resid_only' in given or 'resid_frac' in given:
-        new['memory_method'] = 2 if old['resid_only'] else 3 if old['resid_frac'] > 0 else 1
-    if given.keys() & {'mem_store', 'load_mem_store', 'store_mem'}:
-        new |= file_of_store(old['mem_store'], old['load_mem_store'], old['store_mem'])
-    return new
+    values, places = dict(defaults), {}
+    old = old_names(defaults, given)
+    for place, (name, value, _) in enumerate(given):
+        if name in defaults:
+            values[name], places[name] = value, place
+    together = translate({name: value for name, (_, value, _) in old.items()})
+    for name, (place, value, _) in old.items():
+        for key in translate({name: value}).keys() & defaults.keys():
+            if place > places.get(key, -1):
+                values[key] = fitted(key, together[key], defaults[key], f' (from {name})')
+    return values
 
 
-def layers_and_k(knn_num):
+def old_names(settings, given):
+    """{old name: (place, value, source)} of where each was given last."""
+    return {name: (place, value, source) for place, (name, value, source) in enumerate(given)
+            if name not in settings}
+
+
+def say_what_is_not_read(values, given):
+    """A line on stderr for an old store that is named but not read; ValueError where it lacks its folder."""
+    old = old_names(values, given)
+    # a file may name a store and read a text, but who types its name, or reads nothing else, means the store
+    is_typed = 'mem_store' in old and not old['mem_store'][2]
+    is_wanted = is_typed or not values.get('memory_file') and not values.get('memory_text')
     try:
-        # one int a layer, or {layer: int}; for the int of a layer also a list with one int a head
-        rows = knn_num.items() if isinstance(knn_num, dict) else enumerate(knn_num)
-        ks = {as_kind(layer, int): set(as_kind(row, tuple)) for layer, row in rows}
-    except TypeError:
-        raise ValueError(f'knn_num was given {knn_num!r}, expected an int a layer, for example knn_num=[0,5]') from None
-    layers = tuple(sorted(layer for layer in ks if ks[layer] - {0}))
-    found = set().union(*(ks[layer] for layer in layers))
-    if len(found) > 1:
-        raise ValueError(f'knn_num was given {knn_num!r}, but one k for all layers and heads is supported')
-    return {'memory_layers': layers, 'memory_k': found.pop()} if found else {'memory_layers': ()}
+        unread = check_store({name: value for name, (_, value, _) in old.items()}, is_wanted)
+    except ValueError as e:
+        source = max(old[name] for name in ('load_mem_store', 'store_mem') if name in old)[2]
+        raise ValueError(f'{source}{e}') from None
+    if unread:
+        print(unread, file=sys.stderr)
 
 
-def file_of_store(mem_store, load_mem_store, store_mem):
-    if (load_mem_store or store_mem) and not mem_store:
-        raise ValueError('load_mem_store and store_mem need a folder, for example mem_store=stores/cats beside them')
-    if load_mem_store:  # what was stored is read, so no text is remembered in its place
-        return {'memory_file': mem_store, 'memory_text': ''}
-    return {'memory_file': mem_store.rstrip('/') + '.safetensors' if store_mem else ''}
+def placed(name, value, written):
+    """The value with its paths as they are opened; of a grid, those of its points."""
+    if isinstance(value, list):
+        return [{key: [placed(key, one, written) for one in options] if type(options) is list else options
+                 for key, options in item.items()} for item in value]
+    if not isinstance(value, str) or name not in READ_PATHS | WRITTEN_PATHS:
+        return value
+    if name == 'models':  # of bench.py, several
+        return ','.join(map(found, value.split(',')))
+    return os.path.expanduser(value) if name in {*WRITTEN_PATHS, *written} else found(value)

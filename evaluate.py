@@ -1,15 +1,15 @@
 """
-Runs an experiment: settings, a grid of what is varied, a measure, over many seeds; with controls, intervals, damage and figures.
+Runs an experiment: settings, a grid of what is varied, a measure, over many seeds; with controls, figures.
 
 $ python evaluate.py config/tinyworld_sentiment.py
 $ python evaluate.py config/writeup/tinyworld_figure06.py
 $ python evaluate.py config/find_layers.py
 
-Each run is one line of out/<name of the config>/results.jsonl; a second start skips what is there. Beside it, summary.md, summary.json
-and figure.png. Prints the table, and as its last line one JSON object.
+Each run is one line of out/<name of the config>/results.jsonl; a second start skips what is there. Beside
+it, summary.md, summary.json and figure.png. Prints five columns of the table and where the rest lies; with
+--json=True, as its last line, one JSON object.
 """
 import itertools
-import json
 import os
 import shlex
 import sys
@@ -17,13 +17,13 @@ import sys
 from configurator import configure, one_line_errors
 
 # -----------------------------------------------------------------------------
-measure = 'sentiment'  # 'sentiment': VADER's scores; 'recall': of `answer`; 'facts': of data/tinyworld's grammar; 'look_ups' of one step
-grid = []  # what is varied: [{setting: [values], ...}, ...], of each dictionary all combinations; of one, a panel of the figure
-controls = True  # also plain model, text in the prompt, memories of the unrelated and the opposite text, and steering
+measure = 'sentiment'  # VADER's; 'recall' of `answer`; 'facts' of tinyworld's grammar; 'look_ups' of a step
+grid = []  # what is varied: [{setting: [values], ...}, ...], all combinations of each, a panel of the figure
+controls = True  # also plain model, text in the prompt, memories of unrelated and opposite text, steering
 condition = 'memory'  # or one of 'plain', 'prompt', 'unrelated', 'opposite', 'steering' in its place
 num_seeds = 100  # texts of each run; facts: draws a question
 num_held_out = 60  # documents on other subjects, to measure perplexity on
-held_out_text = ''  # those documents, 'FILE:path' with blank lines between; '' is documents of data/tinyworld's grammar
+held_out_text = ''  # those, 'FILE:path' with blank lines between; '' is texts of data/tinyworld's grammar
 unrelated_text = ''  # a control remembers this
 opposite_text = ''  # another control remembers this; steering goes from it to the remembered text
 steering_layer = 3  # after this layer the steering vector is added
@@ -35,12 +35,13 @@ num_facts = 100  # facts: paragraphs, each with one question
 texts_together = 1  # facts: paragraphs in one memory
 sentence_only = False  # facts: only the sentence with the answer is remembered
 distance = 0  # facts: tokens of other text between the fact and its question
-figure = 'auto'  # 'boxes', 'bars', 'lines', 'scatter', 'shares', 'look_ups', 'first_tokens'; 'auto' suits the measure, '' is none
+figure = 'auto'  # 'boxes', 'bars', 'lines', 'scatter', 'shares', 'look_ups', 'first_tokens'; '' is none
 show_texts = 0  # so many texts of each row in the summary
-publish_dir = ''  # a folder that gets a copy of the figure, the numbers and the summary, named like the config
+publish_dir = ''  # a folder that gets a copy of figure, numbers and summary, named like the config
+json = False  # the last line printed is a JSON object
 engine = 'process'  # or 'ray', a task a run: of this machine, or of the cluster at RAY_ADDRESS
 threads = 0  # of torch in a run, 0 is torch's own choice; the same number gives the same numbers
-find = ''  # search for layers, heads and strengths in place of a grid: 'positive', 'negative' (sentiment) or 'answer' (recall)
+find = ''  # in place of a grid, search for 'positive' or 'negative' (sentiment), or 'answer' (recall)
 max_damage = 1.1  # find: the largest held-out perplexity, relative to the plain model's
 wandb_log = False
 wandb_project = 'memory'
@@ -72,9 +73,12 @@ compile = False  # torch.compile, on a GPU
 # -----------------------------------------------------------------------------
 config = configure(globals())
 
-from lab import finder, report  # noqa: E402, settings are checked before the slow imports
-from lab.experiment import ENGINES, Results, check_layers, check_point, model_of, points_of, run_all  # noqa: E402
-from lab.figures import FIGURES, maps, png  # noqa: E402
+from core.places import found  # noqa: E402, settings are checked before the slow imports
+from core.wandb_run import start_wandb  # noqa: E402
+from lab import finder, report, rows  # noqa: E402
+from lab.figures import FIGURES, cells_read, maps, png  # noqa: E402
+from lab.grid import check_model, check_point, note_on, points_of  # noqa: E402
+from lab.runs import ENGINES, Results, model_of, run_all  # noqa: E402
 from lab.stats import perplexity  # noqa: E402
 
 
@@ -91,32 +95,39 @@ def docs():
     """The comment at the top of the config file, its commands left out."""
     if not config_files():
         return ''
-    with open(config_files()[-1], encoding='utf-8') as f:
+    with open(found(config_files()[-1]), encoding='utf-8-sig') as f:
         lines = [line[1:].strip() for line in itertools.takewhile(lambda line: line.startswith('#'), f)]
     return '\n'.join(line for line in lines if line and not line.startswith('$') and not line.endswith(':'))
 
 
-def checked_points():
-    """-> the points of the grid, none where a search finds its own. Raises ValueError for settings that cannot run."""
-    known_figures = ['auto', '', *FIGURES.get(measure, [])]
-    for name, given, known in (('engine', engine, ENGINES), ('figure', figure, known_figures), ('find', find, ['', *finder.GOALS])):
+def check_choices():
+    """Raises ValueError for a text that is none of those known."""
+    figures = ['auto', '', *FIGURES.get(measure, [])]
+    for name, given, known in (('engine', engine, ENGINES), ('figure', figure, figures),
+                               ('find', find, ['', *finder.GOALS])):
         if given not in known:
             raise ValueError(f"{name} is {given!r}, expected one of {', '.join(map(repr, known))}"
                              + (f" for measure {measure!r}" if name == 'figure' else ''))
+
+
+def checked_points():
+    """-> the points of the grid. Raises ValueError for settings that cannot run."""
+    check_choices()
     settings = {**config, 'memory_layers': memory_layers or (0,)} if find else config
     check_point(settings)
     if find and measure != finder.MEASURE[find]:
-        raise ValueError(f"find is {find!r}, which goes with measure {finder.MEASURE[find]!r}, not {measure!r}")
-    points = points_of(settings)
-    return [] if find else points
+        wanted = finder.MEASURE[find]
+        raise ValueError(f"find is {find!r}, which goes with measure {wanted!r}, not {measure!r}")
+    return points_of(settings)
 
 
-def start_wandb():
+# ---- logging ----
+
+def start_log():
     """-> a function that logs; one that does nothing where wandb_log is off."""
     if not wandb_log:
         return lambda values: None
-    import wandb
-    return wandb.init(project=wandb_project, name=wandb_run_name or experiment_name(), config=config).log
+    return start_wandb(wandb_project, wandb_run_name or experiment_name(), config).log
 
 
 def log_run(log):
@@ -128,63 +139,91 @@ def log_run(log):
     return done
 
 
-def log_report(log, rows, picture):
-    """The table and the figure."""
+def log_report(log, table, picture):
+    """The table, every column of it, and the figure."""
     if not wandb_log:
         return
     import wandb
     columns = report.COLUMNS.get(measure, {})
-    table = wandb.Table(columns=['row', *columns], data=[[row['label'], *(cell(row) for cell in columns.values())] for row in rows])
-    log({'table': table} | ({'figure': wandb.Image(picture)} if picture else {}))
+    cells = [[row['label'], *(cell(row) for cell in columns.values())] for row in table]
+    logged = {'table': wandb.Table(columns=['row', *columns], data=cells)}
+    log(logged | ({'figure': wandb.Image(picture)} if picture else {}))
     wandb.finish()
 
 
-def draw(points, rows):
+# ---- files and screen ----
+
+def draw(points, table):
     """The bytes of the figure, or none."""
     if find:
         sizes = model_of(config)[0].config
-        return png(maps(*finder.maps(points, find, sizes.n_layer, sizes.n_head), finder.GOALS[find][0]))
+        effect, damage = finder.maps(points, find, sizes.n_layer, sizes.n_head)
+        chosen = next(point['settings'] for point in points if point.get('chosen'))
+        return png(maps(effect, damage, finder.GOALS[find][0], cells_read(chosen, sizes.n_head)))
     kind = next(iter(FIGURES[measure])) if figure == 'auto' else figure
-    return png(FIGURES[measure][kind](points, rows, measure)) if kind else b''
+    return png(FIGURES[measure][kind](points, table, measure)) if kind else b''
 
 
-def write_report(folder, name, points, rows, more=''):
-    """summary.md, summary.json and figure.png into the folder, and as name.* into publish_dir. -> path of the figure, or ''."""
-    command = 'python evaluate.py ' + shlex.join(a for a in sys.argv[1:] if not a.startswith('--publish_dir='))
-    picture = draw(points, rows)
-    numbers = report.as_json(rows, config, command, points)
+def command():
+    """The one that makes this again, without what only says where to put a copy or what to print."""
+    kept = [argument for argument in sys.argv[1:] if not argument.startswith(('--publish_dir=', '--json='))]
+    return f'python evaluate.py {shlex.join(kept)}'
+
+
+def write_report(folder, points, table, more=''):
+    """summary.md, summary.json, figure.png into the folder, as name.* into publish_dir. -> its path."""
+    picture, name = draw(points, table), experiment_name()
+    numbers = report.as_json(table, config, command(), points)
     for place, text, stem in ((folder, 'summary', 'figure'), (publish_dir, name, name)):
         if place:
-            head = report.heading(name, command, points, docs(), f'{stem}.png' if picture else '')
-            files = {f'{text}.md': report.summary(points, rows, config, head) + more, f'{text}.json': numbers, f'{stem}.png': picture}
+            head = report.heading(name, command(), points, docs(), f'{stem}.png' if picture else '')
+            files = {f'{text}.md': report.summary(points, table, config, head) + more,
+                     f'{text}.json': numbers, f'{stem}.png': picture}
             report.write_files(place, {file: content for file, content in files.items() if content})
     return os.path.join(folder, 'figure.png') if picture else ''
 
 
-def main():
-    points = checked_points()
-    name = experiment_name()
-    folder = os.path.join(out_dir, name)
-    check_layers(points, model_of(config)[0].config)  # what cannot run leaves no folder
-    results = Results(os.path.join(folder, 'results.jsonl'))
-    log, more = start_wandb(), ''
-    if find:
-        points, more = finder.search(config, results, log_run(log))
-        report.write_files(folder, {'best.py': more})
-        more = f"\n## The best, as a config file\n\n```python\n{more}```\n"
-    else:
-        run_all(points, config, results, log_run(log))
-    rows = report.rows_of(points)
-    picture = write_report(folder, name, points, rows, more)
-    log_report(log, rows, picture)
-    print(report.main_table(rows, measure) if measure != 'look_ups' else '\n\n'.join(map(report.look_ups_table, points)))
+def search(folder, results, log):
+    """-> the points that the finder tried, and its choice as Markdown, which stands in best.py too."""
+    points, best = finder.search(config, results, log_run(log))
+    report.write_files(folder, {'best.py': best})
+    return points, f"\n## The best, as a config file\n\n```python\n{best}```\n"
+
+
+def results_file(folder):
+    return os.path.join(folder, 'results.jsonl')
+
+
+def print_report(folder, points, table, more, picture):
+    """Five columns, the finder's choice, and where everything else is."""
+    print(report.screen(points, table, measure))
     print(more)
     runs = len({point['record']['id'] for point in points})
-    print(f"{runs} runs: {', '.join(os.path.join(folder, file) for file in ('summary.md', 'summary.json', 'results.jsonl'))}"
-          + (f", {picture}" if picture else ''))
-    print(json.dumps({'name': name, 'measure': measure, 'rows': {row['label']: report.brief(row) for row in rows}}))
+    print(f"{runs} run{'s' * (runs > 1)}. Every column: {os.path.join(folder, 'summary.md')}\n"
+          f"The same as numbers: {os.path.join(folder, 'summary.json')}, and by run: {results_file(folder)}"
+          + (f"\nFigure: {picture}" if picture else ''))
+    if json:
+        print(report.json_line(experiment_name(), measure, table))
+
+
+def main():
+    points, more = checked_points(), ''
+    if note_on(config):
+        print('note:', note_on(config), file=sys.stderr)
+    log = start_log()  # before the model: it loads for a while, and a missing key is known at once
+    folder = os.path.join(out_dir, experiment_name())
+    check_model(points, *model_of(config))  # before there is a folder: what cannot run leaves none
+    results = Results(results_file(folder))
+    if find:
+        points, more = search(folder, results, log)
+    else:
+        run_all(points, config, results, log_run(log))
+    table = rows.rows_of(points)
+    picture = write_report(folder, points, table, more)
+    log_report(log, table, picture)
+    print_report(folder, points, table, more, picture)
 
 
 if __name__ == '__main__':
-    with one_line_errors():
+    with one_line_errors('run again to go on'):
         main()

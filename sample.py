@@ -3,11 +3,8 @@ Writes text with GPT-2, plain and with a memory, side by side.
 
 $ python sample.py config/tinyworld_recall.py
 $ python sample.py config/sample_gpt2.py --num_samples=3
-$ python sample.py --init_from=gpt2 --start="Cats are horrible" --memory_text=FILE:memories/cats_praise.txt --memory_layers=6,7,8
+$ python sample.py --start="Cats are" --memory_text=FILE:memories/cats_praise.txt --memory_layers=6,7,8
 """
-import textwrap
-import time
-
 from configurator import configure, one_line_errors
 
 # -----------------------------------------------------------------------------
@@ -21,6 +18,7 @@ top_k = 200  # draw from the k likeliest tokens only, 0 is all
 seed = 1337  # of the first sample; the others' follow from it, see seed_list in load.py
 seeds = ()  # one seed per sample, in place of seed and num_samples
 compare_plain = True  # also write without the memory
+compare_prompt = False  # also write without it, but with the remembered text in front of the prompt
 method_text = 'memory'  # label of the texts with memory
 memory_file = ''  # the memory to read; built from memory_text when it is missing
 memory_text = ''  # a text to remember, or 'FILE:path'; without memory_file for this run only
@@ -32,19 +30,29 @@ memory_fraction = 0.0  # MF, how many ordinary tokens look up, 0 is none
 bookkeeping_fraction = 0.9  # BF, attention above which the first token looks up, 1 is never
 softmax_scale = 1000.0  # TS, sharpness of the ranking: 1000 takes the best, 0.01 the average
 residual_fraction = 0.1  # RF, share of its own value that a token keeps (methods 2 and 3)
-memory_select = 'last'  # who picks: 'last', the newest token for all (the write-up), or 'each' token for itself (fast)
+memory_select = 'last'  # who picks: 'last', the newest for all (the write-up), or 'each' for itself (fast)
 bookkeeping_tokens = 1  # positions of each text that a new memory leaves out
 trace = False  # list the look-ups of the first step: the write-up's Table 2
 device = 'auto'  # 'auto', 'cpu', 'cuda'
 dtype = 'float32'  # or 'bfloat16'
 compile = False  # torch.compile, on a GPU
+threads = 0  # of torch, 0 is its own choice
 # -----------------------------------------------------------------------------
 config = configure(globals())
+
+import sys  # noqa: E402, settings are checked before the slow imports
+import textwrap  # noqa: E402
+import time  # noqa: E402
+
+from core.cache import Cache  # noqa: E402
+from core.texts import in_front, read_text  # noqa: E402
+from load import encode_tensor, load_model, open_memory, seed_list, use_threads  # noqa: E402
 
 
 def check_settings():
     if num_samples < 1 or max_new_tokens < 1:
-        raise ValueError(f"num_samples is {num_samples}, max_new_tokens is {max_new_tokens}: both must be 1 or more")
+        raise ValueError(f"num_samples is {num_samples}, max_new_tokens is {max_new_tokens}: "
+                         "both must be 1 or more")
     if top_k < 0:
         raise ValueError(f"top_k is {top_k}, expected 1 or more, or 0 for the whole vocabulary")
 
@@ -56,19 +64,54 @@ def write(model, tokenizer, idx, seeds):
     return [tokenizer.decode(row.tolist()) for row in rows], time.perf_counter() - started
 
 
+def write_behind_text(model, tokenizer, memory, prompt, seeds):
+    """-> [(label, texts)] of the plain model with the remembered text in front of the prompt, which is not
+    shown.
+
+    It tells a bad memory from a weak model: what this does not recall, no memory will. [] where the text
+    is unknown or does not fit, with the reason on stderr.
+    """
+    texts = [entry['text'] for entry in memory.texts]
+    longer = in_front('\n'.join(texts), prompt)
+    needed, context = len(tokenizer.encode(longer)) + max_new_tokens, model.config.block_size
+    if not all(texts) or needed > context:  # beyond its context the model would lose the text from the left
+        why = (f"text, prompt and max_new_tokens take {needed} tokens, the model's context is {context}"
+               if all(texts) else "the memory does not hold its text")
+        print(f"no text in the prompt beside the memory: {why}", file=sys.stderr)
+        return []
+    idx = encode_tensor(tokenizer, longer, model)
+    hidden = len(tokenizer.decode(idx[0].tolist()))
+    return [('in prompt', [prompt + text[hidden:] for text in write(model, tokenizer, idx, seeds)[0]])]
+
+
+def write_with_memory(model, tokenizer, memory, idx, seeds):
+    """-> the texts and a line on the work."""
+    first, records = first_step(model, idx)
+    if trace and first:
+        show_trace(records, memory, tokenizer, idx)
+    texts, seconds = write(model, tokenizer, idx, seeds)
+    if first == 0:
+        when = "in the first step" if sum(model.searches.values()) else "at all, the memory was not read"
+        print(f"no token-head looked up {when}: lower bookkeeping_fraction, or raise memory_fraction",
+              file=sys.stderr)
+    return texts, describe_work(model, first, idx.size(1), len(seeds), seconds)
+
+
 def describe_run(model, memory):
-    c = model.config
+    c, wte = model.config, model.transformer.wte.weight
     print(f"model   {c.name}: {c.n_layer} layers, {c.n_head} heads, {model.get_num_params():,} parameters, "
-          f"{model.transformer.wte.weight.dtype} on {model.transformer.wte.weight.device}".replace('torch.', ''))
+          f"{wte.dtype} on {wte.device}".replace('torch.', ''))
     if memory is None:
         print("memory  none (give memory_file or memory_text)")
         return
     size = sum(2 * keys.numel() * 4 for keys in memory.keys.values())
-    print(f"memory  {memory_file or 'of this run'}: {len(memory)} tokens of {len(memory.texts)} text{'s' * (len(memory.texts) > 1)}, "
+    texts = f"{len(memory.texts)} text{'s' * (len(memory.texts) > 1)}"
+    print(f"memory  {memory_file or 'of this run'}: {len(memory)} tokens of {texts}, "
           f"layers {', '.join(map(str, memory.layers))}, {size / 1e6:.2f} MB")
-    picks = f", MF {memory_fraction:g}, BF {bookkeeping_fraction:g}, RF {residual_fraction:g}, select {memory_select!r}"
-    print(f"reading in layers {', '.join(map(str, memory_layers))}: method {memory_method}, k {memory_k}, TS {softmax_scale:g}"
-          + picks * (memory_method != 4))
+    picks = (f", MF {memory_fraction:g}, BF {bookkeeping_fraction:g}, RF {residual_fraction:g}, "
+             f"select {memory_select!r}")
+    print(f"reading in layers {', '.join(map(str, memory_layers))}: method {memory_method}, k {memory_k}, "
+          f"TS {softmax_scale:g}" + picks * (memory_method != 4))
     if memory_method == 4 and softmax_scale > 10:
         print("note: under method 4 softmax_scale multiplies attention scores themselves, 1 is neutral")
 
@@ -79,7 +122,8 @@ def show(seeds, columns):
     for i, seed in enumerate(seeds):
         print(f"\nseed {seed}")
         for label, texts in columns:
-            print(textwrap.indent(texts[i].strip('\n'), ' ' * (width + 4)).replace(' ' * width, f'{label:>{width}}', 1))
+            text = textwrap.indent(texts[i].strip('\n'), ' ' * (width + 4))
+            print(text.replace(' ' * width, f'{label:>{width}}', 1))
 
 
 def describe_work(model, first, T, n, seconds):
@@ -88,60 +132,59 @@ def describe_work(model, first, T, n, seconds):
     lengths = [min(T + i, c.block_size) for i in range(max_new_tokens)]
     heads = c.n_layer * c.n_head
     found = sum(model.searches.values()) / (n * max_new_tokens)
-    return (f"{n * max_new_tokens / seconds:.0f} tokens/s with memory, searched {first} of {heads * T} token-heads in the first step, "
-            f"{found:.3g} of {heads * sum(lengths) / max_new_tokens:.0f} token-heads per step over all")
+    mean = heads * sum(lengths) / max_new_tokens
+    return (f"{n * max_new_tokens / seconds:.0f} tokens/s with memory, searched {first} of {heads * T} "
+            f"token-heads in the first step, {found:.3g} of {mean:.0f} token-heads per step over all")
 
 
 def first_step(model, idx):
-    """-> the records of all look-ups that the prompt (1, T) makes."""
-    for reader in model.readers.values():
-        reader.trace = []
-    model(idx)
-    records = [record for reader in model.readers.values() for record in reader.trace]
-    for reader in model.readers.values():
-        reader.trace = None
-    return records
+    """-> how many look-ups the prompt (1, T) makes, and the records of them where they are to be listed."""
+    cache = Cache(idx.size(1), trace=trace)
+    model(idx, cache=cache)
+    return sum(cache.searches.values()), cache.trace or []
 
 
 def show_trace(records, memory, tokenizer, idx):
-    """The write-up's Table 2: who looked up, with which attention (Eq. 1), and the five best of what it found (Eq. 5)."""
-    if not records:
-        print("\nno token-head looked up in the first step: lower bookkeeping_fraction, or raise memory_fraction")
-        return
+    """The write-up's Table 2: who looked up, its attention (Eq. 1), and the five best of what it found."""
+    if memory_method == 4:  # every token looks up, but the newest decides what comes next
+        records = [record for record in records if record['j'] == idx.size(1) - 1]
 
     def name(i):
         return repr(tokenizer.decode([i])) if i >= 0 else '?'
 
     metric = 'TS q.k / sqrt(hs)' if memory_method == 4 else 'squared distances'
-    print(f"\n{'layer':>5} {'head':>4} {'index':>5} {'token':<14} {'Eq. 1':>6}  {'memory rows':<24} {metric:<30} {'Eq. 5':<30} tokens")
+    print(f"\n{'layer':>5} {'head':>4} {'index':>5} {'token':<14} {'Eq. 1':>6}  {'memory rows':<24} "
+          f"{metric:<30} {'Eq. 5':<30} tokens")
     for r in records:
         best = [(i, d, s) for i, d, s in zip(r['ids'], r['distances'], r['ranks']) if i >= 0][:5]
-        rows, distances, ranks = (' '.join(f'{x:{f}}' for x in column) for column, f in zip(zip(*best), ('d', '.1f', '.3f')))
-        print(f"{r['layer']:5} {r['h']:4} {r['j']:5} {name(idx[0, r['j']].item()):<14} {r['attention']:6.4f}  {rows:<24} "
-              f"{distances:<30} {ranks:<30} {' '.join(name(memory.tokens[i].item()) for i, *_ in best)}")
+        columns = zip(zip(*best), ('d', '.1f', '.3f'))
+        rows, distances, ranks = (' '.join(f'{x:{kind}}' for x in column) for column, kind in columns)
+        token = name(idx[0, r['j']].item())
+        tokens = ' '.join(name(memory.tokens[i].item()) for i, *_ in best)
+        print(f"{r['layer']:5} {r['h']:4} {r['j']:5} {token:<14} {r['attention']:6.4f}  {rows:<24} "
+              f"{distances:<30} {ranks:<30} {tokens}")
 
 
 def main():
-    from load import encode_tensor, load_model, open_memory, read_text, seed_list
     check_settings()
-    all_seeds = list(seeds) or seed_list(seed, num_samples)
+    use_threads(threads)
+    all_seeds, prompt = list(seeds) or seed_list(seed, num_samples), read_text(start)
     model, tokenizer = load_model(init_from, out_dir, device, dtype, compile)
-    idx = encode_tensor(tokenizer, read_text(start), model)
+    idx = encode_tensor(tokenizer, prompt, model)
     memory = open_memory(model, tokenizer, config)
     describe_run(model, memory)
     columns, work = [], []
-    if compare_plain or memory is None:
-        with model.plain():
+    with model.plain():
+        if compare_plain or memory is None:
             texts, seconds = write(model, tokenizer, idx, all_seeds)
-        columns.append(('plain', texts))
-        work.append(f"{len(all_seeds) * max_new_tokens / seconds:.0f} tokens/s plain")
+            columns.append(('plain', texts))
+            work.append(f"{len(all_seeds) * max_new_tokens / seconds:.0f} tokens/s plain")
+        if compare_prompt and memory is not None:
+            columns += write_behind_text(model, tokenizer, memory, prompt, all_seeds)
     if memory is not None:
-        records = first_step(model, idx)
-        if trace:
-            show_trace(records, memory, tokenizer, idx)
-        texts, seconds = write(model, tokenizer, idx, all_seeds)
+        texts, line = write_with_memory(model, tokenizer, memory, idx, all_seeds)
         columns.append((method_text, texts))
-        work.append(describe_work(model, len(records), idx.size(1), len(all_seeds), seconds))
+        work.append(line)
     show(all_seeds, columns)
     print(f"\n{', '.join(work)}")
 

@@ -3,8 +3,9 @@
 # $ python evaluate.py config/find_layers.py
 # $ python evaluate.py config/find_layers_recall.py     # the same for an answer
 #
-# Expect minutes (fewer of num_seeds and num_held_out are faster); out/find_layers/best.py is the setting found, ready for sample.py, and
-# figure.png the map. For GPT-2 give --init_from=gpt2, a prompt and a text; its held-out text is config/writeup/held_out.txt.
+# Expect minutes (fewer of num_seeds and num_held_out are faster); out/find_layers/best.py is the setting
+# found, ready for sample.py, and figure.png the map. For GPT-2 give --init_from=gpt2, a prompt and a text;
+# its held-out text is config/writeup/held_out.txt.
 init_from = 'assets/tinyworld'
 find = 'positive'
 max_damage = 1.1

@@ -1,10 +1,11 @@
 # Finetunes the embedded model on more text: its second run, on documents whose lines alternate.
 #
-# $ python data/tinyworld/prepare.py --train_documents=30000 --tokenizer_file=assets/tinyworld/tokenizer.json --out=data/tinyworld_more
+# $ python data/tinyworld/prepare.py --train_documents=30000 --out=data/tinyworld_more \
+#     --tokenizer_file=assets/tinyworld/tokenizer.json
 # $ python train.py config/finetune_tinyworld.py
 #
-# Expect minutes on two cores, and the losses that stand at the end of assets/tinyworld/train_log.txt where init_from is the
-# first run's model.
+# Expect minutes on two cores, and the losses that stand at the end of assets/tinyworld/train_log.txt where
+# init_from is the first run's model.
 init_from = 'assets/tinyworld'
 out_dir = 'out-finetune'
 export_dir = 'out-finetune/model'

@@ -17,7 +17,7 @@ steering_scale = 6.0
 figure = 'boxes'
 
 memory_layers = (5,)
-memory_heads = (2, 5)  # head 2 carries the sentiment, with head 5 surely; the others add perplexity, see config/find_layers.py
+memory_heads = (2, 5)  # 2 carries the sentiment, with 5 surely; others add perplexity, see find_layers.py
 memory_k = 5
 memory_method = 3
 memory_fraction = 5.0

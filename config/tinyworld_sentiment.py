@@ -1,11 +1,13 @@
-# A memory of praise, loaded from a stored file, and an unkind prompt. The twin of sample_gpt2_type_3_method.py.
+# A memory of praise, loaded from a stored file, and an unkind prompt. The twin of
+# sample_gpt2_type_3_method.py.
 #
 # $ python sample.py config/tinyworld_sentiment.py
 # $ python evaluate.py config/tinyworld_sentiment.py     # VADER's scores over 100 seeds
 #
 # Expect: the plain model goes on as unkindly as the prompt begins; with the memory it turns kind.
 # Built by:
-#   $ python build_memory.py config/tinyworld_sentiment.py --overwrite=True --text=FILE:memories/tinyworld_cats_praise.txt
+#   $ python build_memory.py config/tinyworld_sentiment.py --overwrite=True \
+#       --text=FILE:memories/tinyworld_cats_praise.txt
 init_from = 'assets/tinyworld'
 start = '\nCats are horrible'
 memory_file = 'memories/tinyworld_praise.safetensors'
@@ -19,7 +21,7 @@ steering_scale = 6.0
 figure = 'boxes'
 
 memory_layers = (5,)
-memory_heads = (2, 5)  # head 2 carries the sentiment, with head 5 surely; the others add perplexity, see config/find_layers.py
+memory_heads = (2, 5)  # 2 carries the sentiment, with 5 surely; others add perplexity, see find_layers.py
 memory_k = 5
 memory_method = 3
 memory_fraction = 5.0

@@ -6,8 +6,8 @@
 out_dir = 'out-tinyworld'
 export_dir = 'out-tinyworld/model'  # assets/tinyworld holds a copy
 dataset = 'tinyworld'
-start_tokens = (198, 198)  # rows begin where a document begins, with "\n": position 0 is always the bookkeeping token
-restart_positions = 0.2  # at some of these places the positions begin again, so that keys can be read whatever theirs
+start_tokens = (198, 198)  # rows begin where a document does, with "\n": position 0 is the bookkeeping token
+restart_positions = 0.2  # at some of these places positions begin again: keys can be read whatever theirs
 restart_after = 2000  # first the model learns to look things up
 
 n_layer = 6

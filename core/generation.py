@@ -8,7 +8,7 @@ import operator
 
 import torch
 
-from core.sampling import sample
+from core.sampling import check_seeds, sample
 
 
 def generators_of(seeds, idx):
@@ -18,8 +18,7 @@ def generators_of(seeds, idx):
     seeds = [operator.index(seed) for seed in seeds]
     if len(seeds) != len(idx):
         raise ValueError(f"{len(seeds)} seeds were given for {len(idx)} rows: give one per row, or None")
-    if not all(0 <= seed < 2**32 for seed in seeds):  # torch's generator takes 32 bits, so that two seeds could be one
-        raise ValueError(f"a seed of {seeds} is out of range: give whole numbers from 0 to 2**32 - 1")
+    check_seeds(seeds)
     return [torch.Generator(idx.device).manual_seed(seed) for seed in seeds]
 
 

@@ -68,10 +68,22 @@ def races_are_known():
     return drawn == [torch.multinomial(F.softmax(logits[0], -1), 1, generator=generators[1]).item() for _ in range(8)]
 
 
+def check_seeds(seeds):
+    """Raises ValueError for a seed that torch's generator on a CPU, of 32 bits, would take for another."""
+    for seed in seeds:
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed {seed} is out of range: give whole numbers from 0 to 2**32 - 1, "
+                             "seeds that are equal mod 2**32 draw the same text")
+
+
 def seed_list(seed, n):
-    """n different seeds: `seed`, then those that random.Random(seed) draws below 100,000. 1337 begins with the write-up's five."""
+    """n different seeds: `seed`, then those that random.Random(seed) draws below 100,000.
+
+    1337 begins with the write-up's five. Raises ValueError for a seed from 2**32 on.
+    """
     if not 1 <= n <= 50_000:
         raise ValueError(f"{n} seeds were asked for, expected 1 to 50,000")
+    check_seeds([seed])
     seeds = dict.fromkeys([1337, 2658, 8932, 2179, 9671] if seed == 1337 else [seed])  # keeps their order
     rng = random.Random(seed)
     while len(seeds) < n:

@@ -1,22 +1,44 @@
 """
-Text to token ids and back: OpenAI's byte-pair encoding, a folder's own tokenizer.json, a data set's characters.
+Text to token ids and back: OpenAI's byte-pair encoding, and the tokenizer that a model's folder brings.
+
+A vocabulary that a model or a data set brings is used, or refused by name; that GPT-2's takes the place of
+one that is missing is said on stderr.
 """
+import fnmatch
 import hashlib
-import io
+import json
 import os
-import pickle
+import sys
 
 import torch
 
+from core.model_files import OF_OPENAI, check_file, folder_of_tokenizer, read_json
+
+# the sha256 of GPT-2's 50257 tokens, see name_of
+GPT2_VOCABULARY = '140f02bb05c0d82c'
+GPT2_SIZE = 50257
+LARGEST_PADDED = 51200  # as trainers pad GPT-2's vocabulary, or add tokens; a larger one is another
+USED = ('tokenizer.json', 'vocab.json', 'merges.txt', 'tokenizer_config.json', 'special_tokens_map.json',
+        'added_tokens.json')
+# files of tokenizers that are not read here; one of them alone says that the vocabulary is not GPT-2's
+FOREIGN = ('vocab.json', 'vocab.txt', 'merges.txt', '*.model', '*.tiktoken', '*.bpe', 'encoder.json',
+           'tekken.json', 'tokenizer*.json', 'added_tokens.json', 'special_tokens_map.json')
+
 
 class Tokenizer:
-    """encode(text) -> list of ids, decode(ids) -> text; `name` is kept in memory files, `n_vocab` is how many ids it knows."""
+    """
+    encode(text) -> list of ids, decode(ids) -> text.
 
-    def __init__(self, name, n_vocab, encode, decode):
+    `name` is kept in memory files, see name_of; `old_names` are those that earlier versions kept for it.
+    `n_vocab`: its ids are those below, but for `gaps`.
+    """
+
+    def __init__(self, name, n_vocab, encode, decode, old_names=(), gaps=()):
         self.name, self.n_vocab, self._encode, self._decode = name, n_vocab, encode, decode
+        self.old_names, self.gaps = old_names, frozenset(gaps)
 
     def encode(self, text):
-        """Raises ValueError for an empty text, or one that is not Unicode."""
+        """Raises ValueError for an empty text, one that is not Unicode, or one that has no tokens."""
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -27,100 +49,217 @@ class Tokenizer:
         return ids
 
     def decode(self, ids):
-        """Ids that the tokenizer does not know (a padded vocabulary has some) come out as the replacement character."""
+        """Ids that it does not know (a padded vocabulary has some) come out as the replacement character."""
         text, known = [], []
         for i in ids:
-            if 0 <= i < self.n_vocab:
+            if 0 <= i < self.n_vocab and i not in self.gaps:
                 known.append(i)
             else:
                 text += [self._decode(known), '\ufffd']
                 known = []
         return ''.join([*text, self._decode(known)])
 
+    def answers_to(self, name):
+        """Whether what was written with the tokenizer of this name was written with this one."""
+        return name == self.name or name in self.old_names
 
-def gpt2_tokenizer(vocab_size):
-    """OpenAI's byte-pair encoding, for a vocabulary of 50257 or padded beyond."""
+
+def name_of(vocabulary):
+    """{token: id} -> a name that depends on nothing else: not on the file it is in, nor its settings."""
+    tokens = json.dumps(sorted(vocabulary.items(), key=lambda item: item[1])).encode()
+    digest = hashlib.sha256(tokens).hexdigest()[:16]
+    return 'gpt2' if digest == GPT2_VOCABULARY else f'vocabulary {digest}'
+
+
+# ---- which tokenizer a model has ----
+
+def tokenizer_of_model(source, vocab_size):
+    """A folder or hub name, and the vocabulary of its model -> Tokenizer.
+
+    Raises ValueError, OSError kinds.
+    """
+    own = own_tokenizer(source)
+    if own:
+        return fitting(own, vocab_size, source)
+    is_openais = source in OF_OPENAI and not os.path.isdir(source)
+    return gpt2_tokenizer(vocab_size, '' if is_openais else f"no tokenizer beside {source!r}")
+
+
+def own_tokenizer(source):
+    """The Tokenizer that a folder or hub name brings, None for OpenAI's models and where it brings none."""
+    folder = folder_of_tokenizer(source, lambda name: name in USED or is_foreign(name))
+    return tokenizer_of_folder(folder) if folder else None
+
+
+def fitting(tokenizer, vocab_size, source):
+    if tokenizer.n_vocab > vocab_size:
+        raise ValueError(f"the tokenizer of {source!r} has ids up to {tokenizer.n_vocab - 1}, the model "
+                         f"embeds {vocab_size} of them: it is another model's, or tokens were added to it "
+                         "alone")
+    return tokenizer
+
+
+def gpt2_tokenizer(vocab_size, why=''):
+    """OpenAI's byte-pair encoding, for a vocabulary of 50257 or padded. why: is told on stderr."""
     import tiktoken
-    if vocab_size < 50257:
-        raise ValueError(f"the model has a vocabulary of {vocab_size} and no tokenizer.json beside it: GPT-2's needs 50257, "
-                         "so put the tokenizer.json it was trained with into its folder")
+    if not GPT2_SIZE <= vocab_size <= LARGEST_PADDED:
+        raise ValueError(f"the model has a vocabulary of {vocab_size} and no tokenizer.json beside it, nor "
+                         f"its data set: GPT-2's has {GPT2_SIZE}, so put the tokenizer.json it was trained "
+                         "with into its folder")
     try:
         encoding = tiktoken.get_encoding('gpt2')
     except Exception as error:  # the client raises many types, all for want of a network
-        raise FileNotFoundError("GPT-2's vocabulary could not be fetched: connect to the network once, or set TIKTOKEN_CACHE_DIR "
-                                f"to a folder that holds it [{type(error).__name__}]") from None
-    return Tokenizer('gpt2', encoding.n_vocab, lambda text: encoding.encode(text, allowed_special={'<|endoftext|>'}), encoding.decode)
+        raise FileNotFoundError("GPT-2's vocabulary could not be fetched: connect to the network once, or "
+                                "set TIKTOKEN_CACHE_DIR to a folder that holds it "
+                                f"[{type(error).__name__}]") from None
+    if why:
+        print(f"note: {why}, GPT-2's own byte-pair encoding is taken", file=sys.stderr)
+    special = {'<|endoftext|>'}
+    return Tokenizer('gpt2', encoding.n_vocab, lambda text: encoding.encode(text, allowed_special=special),
+                     encoding.decode)
 
+
+# ---- files of Hugging Face ----
 
 def tokenizer_of_folder(folder):
-    """The folder's own tokenizer.json, or None."""
-    path = os.path.join(folder, 'tokenizer.json')
-    if not os.path.isfile(path):
-        return None
+    """The folder's own Tokenizer, of tokenizer.json or vocab.json and merges.txt; None for no sign of one.
+
+    Raises ValueError for a damaged one, and for one of another format, by name.
+    """
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    if 'tokenizer.json' in names:
+        path = os.path.join(folder, 'tokenizer.json')
+        with open(path, 'rb') as f:
+            old_name = f'tokenizer.json {hashlib.sha256(f.read()).hexdigest()[:16]}'
+        return from_library(with_added_tokens(read_tokenizer(path), folder, names), [old_name])
+    if {'vocab.json', 'merges.txt'} <= set(names):
+        return from_library(with_added_tokens(byte_level_bpe(folder, names), folder, names), [])
+    foreign = sorted(name for name in names if is_foreign(name))
+    if foreign:
+        raise ValueError(f"{folder} has a tokenizer of its own in a format that is not read here "
+                         f"({foreign[0]}): save it as tokenizer.json "
+                         "(AutoTokenizer.from_pretrained(...).save_pretrained), or with vocab.json and "
+                         "merges.txt")
+    return None
+
+
+def is_foreign(name):
+    return any(fnmatch.fnmatch(name, pattern) for pattern in FOREIGN)
+
+
+def read_tokenizer(path):
+    """A tokenizer.json -> tokenizers.Tokenizer that neither cuts nor fills up.
+
+    Raises ValueError, OSError kinds.
+    """
     import tokenizers
-    with open(path, 'rb') as f:
-        file = f.read()
+    check_file(path)
     try:
-        own = tokenizers.Tokenizer.from_buffer(file)
+        own = tokenizers.Tokenizer.from_file(path)
     except Exception as error:  # the library raises plain Exception
         raise ValueError(f"{path} is no tokenizer ({error}): fetch or save it again") from None
-    name = f'tokenizer.json {hashlib.sha256(file).hexdigest()[:16]}'
-    return Tokenizer(name, own.get_vocab_size(), lambda text: own.encode(text, add_special_tokens=False).ids, own.decode)
+    own.no_truncation()  # training scripts save theirs with the file
+    own.no_padding()
+    return own
 
 
-def tokenizer_of_hub(name):
-    """The tokenizer.json that a hub model brings, or None: for OpenAI's own models, or where there is none."""
-    if name.split('/')[-1] in ('gpt2', 'gpt2-medium', 'gpt2-large', 'gpt2-xl', 'distilgpt2'):
-        return None
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    path = try_to_load_from_cache(name, 'tokenizer.json')
-    if not isinstance(path, str):
+def byte_level_bpe(folder, names):
+    """vocab.json and merges.txt, as GPT2Tokenizer reads them -> tokenizers.Tokenizer.
+
+    Raises ValueError, OSError kinds.
+    """
+    import tokenizers
+    from tokenizers import decoders, models, pre_tokenizers
+    has_settings = 'tokenizer_config.json' in names
+    settings = read_json(os.path.join(folder, 'tokenizer_config.json')) if has_settings else {}
+    kind = settings.get('tokenizer_class') or 'GPT2Tokenizer'
+    if kind not in ('GPT2Tokenizer', 'GPT2TokenizerFast'):
+        raise ValueError(f"{folder} has a {kind} in vocab.json and merges.txt, only GPT2Tokenizer is read "
+                         "from those: save it as tokenizer.json")
+    paths = [os.path.join(folder, name) for name in ('vocab.json', 'merges.txt')]
+    for path in paths:
+        check_file(path)
+    try:
+        vocabulary, merges = models.BPE.read_file(*paths)
+        unknown = '<|endoftext|>' if '<|endoftext|>' in vocabulary else None
+        own = tokenizers.Tokenizer(models.BPE(vocabulary, merges, unk_token=unknown))
+    except Exception as error:  # the library raises plain Exception
+        raise ValueError(f"vocab.json and merges.txt in {folder} are no tokenizer ({error}): fetch or save "
+                         "them again") from None
+    own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(settings.get('add_prefix_space')))
+    own.decoder = decoders.ByteLevel()
+    own.add_special_tokens(['<|endoftext|>'] if unknown else [])
+    return own
+
+
+def with_added_tokens(own, folder, names):
+    """Adds the tokens that the files beside a vocabulary name, each with the id they give.
+
+    Raises ValueError for another id.
+    """
+    from tokenizers import AddedToken
+    parts = [read_json(os.path.join(folder, name)) if name in names else {} for name in USED[3:]]
+    try:
+        wanted, specials = added_tokens(*parts)
+        known = {token.content for token in own.get_added_tokens_decoder().values()}
+        without_id_last = sorted(wanted.items(), key=lambda item: (item[1][0] is None, item[1][0] or 0))
+        for text, (i, options) in without_id_last:
+            if text in known and i in (None, own.token_to_id(text)):
+                continue
+            options = {'normalized': False, **options, 'special': text in specials}
+            own.add_tokens([AddedToken(text, **options)])
+            if i not in (None, own.token_to_id(text)):
+                raise ValueError(f"{folder} gives the added token {text!r} the id {i}, where its vocabulary "
+                                 f"leads to {own.token_to_id(text)}: one of its files is another "
+                                 "tokenizer's")
+    except (TypeError, AttributeError, KeyError) as error:
+        raise ValueError(f"the added tokens in {folder} are not as transformers saves them ({error}): save "
+                         "them again") from None
+    return own
+
+
+def added_tokens(settings, special, added):
+    """The contents of three files -> {token: (id or None, options)}, and which of them are special."""
+    wanted, specials = {text: (i, {}) for text, i in added.items()}, set()
+    options = 'lstrip', 'rstrip', 'normalized', 'single_word'
+    for i, token in (settings.get('added_tokens_decoder') or {}).items():
+        wanted[token['content']] = int(i), {name: token[name] for name in options if name in token}
+        specials |= {token['content']} if token.get('special') else set()
+    for name, value in [*settings.items(), *special.items()]:
+        is_list = name in ('additional_special_tokens', 'extra_special_tokens')
+        if name.endswith('_token') and value or is_list:
+            for token in value if isinstance(value, list) else [value]:
+                text = token['content'] if isinstance(token, dict) else token
+                if isinstance(text, str):  # add_bos_token and the like are settings
+                    wanted.setdefault(text, (None, {}))
+                    specials.add(text)
+    return wanted, specials
+
+
+def from_library(own, old_names):
+    """tokenizers.Tokenizer -> Tokenizer: no tokens are put around a text, special ones are shown."""
+    vocabulary = own.get_vocab(with_added_tokens=True)
+    n_vocab = max(vocabulary.values(), default=-1) + 1
+
+    def encode(text):
         try:
-            path = hf_hub_download(name, 'tokenizer.json')
-        except Exception:  # the hub's client raises a dozen types for a file that is not there
-            return None
-    return tokenizer_of_folder(os.path.dirname(path))
+            return own.encode(text, add_special_tokens=False).ids
+        except Exception as error:  # the library raises plain Exception
+            raise ValueError(f"the tokenizer cannot encode the text ({error}): leave out what it does not "
+                             "know") from None
 
-
-def tokenizer_of_dataset(checkpoint):
-    """What data/<dataset> of a nanoGPT checkpoint was encoded with: its tokenizer.json, its meta.pkl, or None for GPT-2's."""
-    settings = checkpoint.get('config')
-    dataset = str(settings.get('dataset', '')) if isinstance(settings, dict) else ''
-    folder = os.path.join('data', dataset)
-    path = os.path.join(folder, 'meta.pkl')
-    if os.path.isfile(os.path.join(folder, 'tokenizer.json')) or not os.path.isfile(path):
-        return tokenizer_of_folder(folder)
-    meta = plain_pickle(path)
-    if not isinstance(meta, dict) or not {'stoi', 'itos'} <= meta.keys():
-        raise ValueError(f"{path} holds no 'stoi' and 'itos': it is not nanoGPT's, make it again with its prepare.py")
-    return Tokenizer(dataset, len(meta['itos']), lambda text: encode_characters(text, meta['stoi']),
-                     lambda ids: ''.join(meta['itos'][i] for i in ids))
-
-
-def encode_characters(text, stoi):
-    for c in text:
-        if c not in stoi:
-            raise ValueError(f"the character {c!r} is not in the vocabulary of the data set: use only {''.join(stoi)!r}")
-    return [stoi[c] for c in text]
-
-
-def plain_pickle(path):
-    """A pickle of plain containers, strings and numbers. One that asks for anything to be imported is refused unread."""
-
-    class Unpickler(pickle.Unpickler):
-        def find_class(self, module, name):
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-
-    with open(path, 'rb') as f:
-        try:
-            return Unpickler(io.BytesIO(f.read())).load()
-        except Exception as error:  # a damaged pickle can raise nearly anything
-            raise ValueError(f"{path} is no plain dictionary of characters ({error}): make it again with nanoGPT's prepare.py") from None
+    return Tokenizer(name_of(vocabulary), n_vocab, encode,
+                     lambda ids: own.decode(ids, skip_special_tokens=False), old_names,
+                     set(range(n_vocab)) - set(vocabulary.values()))
 
 
 def encode_tensor(tokenizer, text, model):
-    """A prompt -> ids (1, T) int64 on the model's device. Raises ValueError when it is empty or longer than the context."""
+    """A prompt -> ids (1, T) int64 on the model's device.
+
+    Raises ValueError when it is empty or longer than the context.
+    """
     ids = tokenizer.encode(text)
     if len(ids) > model.config.block_size:
-        raise ValueError(f"the prompt has {len(ids)} tokens, the model's context is {model.config.block_size}: shorten it")
+        raise ValueError(f"the prompt has {len(ids)} tokens, the model's context is "
+                         f"{model.config.block_size}: shorten it")
     return torch.tensor([ids], device=model.transformer.wte.weight.device)

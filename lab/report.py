@@ -1,89 +1,44 @@
 """
-From the runs of an experiment to what a person reads: a row of numbers with intervals for each point, summary.md, summary.json.
+What a person reads of an experiment: five columns on the screen, everything in summary.md and summary.json.
 """
 import json
 import os
 
-import numpy as np
-
 from core.atomic import whole_files
-from lab import stats
-from lab.experiment import APART, SHORT, label_of
-from lab.measures import rounded
+from lab.grid import APART, SHORT, label_of
+from lab.runs import rounded
 
 HOW_TO_READ = {
-    'sentiment': "compound: VADER's, of the text without its prompt, median [quartiles] (95 % interval of the median). It is a squashed "
-                 "sum that nears 1 with length alone; per sentence is the mean compound of single sentences. effect: median difference of "
-                 "the compound from the plain model's text of the same seed (95 % interval); real: whether that interval leaves out 0.",
-    'recall': "right: texts that begin with the answer (95 % Wilson interval). p: the share of probability that it gets; mentioned: "
-              "texts that name it anywhere. effect: difference of the share of right texts from the plain model, paired by seed (95 % "
-              "interval); real: whether that interval leaves out 0.",
-    'facts': "right: share of drawn answers that are right, greedy: of likeliest answers, p: the share of probability that the answer "
-             "gets; each with its 95 % interval over facts. effect: difference of right from the plain model, paired by fact; real: "
-             "whether its interval leaves out 0. wrong: share of answers that are the one put into the opposite text.",
-    'look_ups': "S: attention that the token got (Eq. 1); distances: squared; ranks: Eq. 5. Rows count from 0."}
-OF_TEXTS = ("text: median perplexity of what was written, under the plain model. repetition: median share of 4-grams that stood in the "
-            "text before. ")
-OF_ALL = ("held-out: perplexity of documents on other subjects, relative to the plain model's (95 % interval over documents), each "
-          "token picking for itself whatever memory_select is. searches: token-heads looked up, a step, over all layers. Of twenty rows "
-          "without any effect one is expected to look real, and real is not large; below six texts nothing is called real or not.")
-RATES = ('right', 'mentioned', 'greedy', 'substitute_right', 'substitute_mentioned', 'substitute_plain')
-TASK = ('start', 'max_new_tokens', 'temperature', 'top_k', 'distance', 'num_facts', 'seed', 'answer')
-FEWEST = 6  # texts, below which an interval says nothing
+    'sentiment': "compound: VADER's, of the text without its prompt, median [quartiles] (95 % interval of "
+                 "the median). It is a squashed sum that nears 1 with length alone; per sentence is the "
+                 "mean compound of single sentences. effect: median difference of the compound from the "
+                 "plain model's text of the same seed (95 % interval). p: of the mean of these "
+                 "differences, by flipping their signs.",
+    'recall': "right: texts that begin with the answer (95 % Wilson interval). effect: difference of the "
+              "share of right texts from the plain model, paired by seed (95 % interval). p: the exact "
+              "McNemar test of these pairs. p(answer): the share of probability that the answer gets; "
+              "mentioned: texts that name it anywhere.",
+    'facts': "right: share of drawn answers that are right, greedy: of likeliest answers, p(answer): the "
+             "share of probability that the answer gets; each with its 95 % interval over facts. effect: "
+             "difference of right from the plain model, paired by fact (95 % interval). p: the exact "
+             "McNemar test of these pairs; with several draws a fact, of the mean difference, by flipping "
+             "signs. wrong: share of answers that are the one put into the opposite text.",
+    'look_ups': "S: attention that the token got (Eq. 1); distances: squared; ranks: Eq. 5. Rows: from 0."}
+OF_TEXTS = ("text: median perplexity of what was written, under the plain model. repetition: median share "
+            "of 4-grams that stood in the text before. ")
+OF_ALL = ("p is two-sided, and Holm's correction is for all rows of its column: where nothing has an "
+          "effect, at most one table in twenty shows a p of 0.05 or less. A small p says that there is an "
+          "effect, not that it is large. held-out: perplexity of documents on other subjects, relative to "
+          "the plain model's (95 % interval over documents), each token picking for itself whatever "
+          "memory_select is. searches: token-heads looked up, a step, over all layers.")
+CHOSEN = ("Bold is chosen: of the settings that do as much as the best but for chance, the one that "
+          "damages least. Its row is the best of many, which is partly luck: the config below has what it "
+          "does on fresh seeds.")
+MOST_LOOK_UPS = 60  # in a table; all are in results.jsonl
+MOST_TRIED = 12  # settings of a search on the screen; all are in summary.md
 
 
-# ---- rows of numbers ----
-
-def rows_of(points):
-    """Points with their records -> a row of statistics for each, compared with the plain model's at the same task where there is one."""
-    return [row_of(point, plain_of(point, points)) for point in points]
-
-
-def plain_of(point, points):
-    """The record of the plain model that was given what this point was, or None."""
-    def task(one):
-        return [one['settings'][name] for name in TASK] + [one['record']['seeds']]
-
-    return next((one['record'] for one in points if one['settings']['condition'] == 'plain' and task(one) == task(point)), None)
-
-
-def row_of(point, plain):
-    record, measure = point['record'], point['settings']['measure']
-    row = {'label': point['label'], 'panel': point['panel'], 'varied': point['varied'], 'condition': point['settings']['condition'],
-           'id': record['id'], **record['numbers']}
-    row |= {name: statistics_of(name, values, measure) for name, values in record['samples'].items()}
-    if plain is not None and record['samples']:
-        row |= compared(record, plain, *({'sentiment': ('compound', np.median)}.get(measure, ('right', np.mean))))
-    if 'substitute_plain' in row:
-        row['substitute_effect'] = stats.difference(record['samples']['substitute_right'], record['samples']['substitute_plain'], np.mean)
-    if 'work' in record:
-        row['searches'] = sum(record['work']['searches_per_step'].values())
-        row['picks'] = sum(record['work']['picks_per_step'].values())
-        row['work'] = record['work']
-    return row | {name: record[name] for name in ('first_tokens', 'shares') if name in record}
-
-
-def statistics_of(name, values, measure):
-    """A median with quartiles and its interval; of zeros and ones a rate with Wilson's; of shares over facts a mean."""
-    if name in RATES and set(values) <= {0, 1}:
-        count, n = sum(values), len(values)
-        return {'value': count / n, 'count': count, 'n': n, 'interval': stats.wilson(count, n)}
-    if measure == 'facts':
-        return {'value': float(np.mean(values)), 'n': len(values), 'interval': stats.bootstrap(values, statistic=np.mean)}
-    return {**stats.quartiles(values), 'n': len(values), 'interval': stats.bootstrap(values)}
-
-
-def compared(record, plain, name, of):
-    """The effect, and the damage, against the plain model."""
-    found, ours, theirs = {}, record['samples'][name], plain['samples'][name]
-    found['effect'] = stats.difference(ours, theirs, of)
-    held_out, before = record['held_out'], plain['held_out']
-    if held_out['tokens'] == before['tokens']:
-        found['held_out'] = stats.perplexity_ratio(held_out['nats'], before['nats'], held_out['tokens'])
-    return found
-
-
-# ---- the table ----
+# ---- cells ----
 
 def number(x, digits=2, sign=False):
     text = f"{x:{'+' if sign else ''}.{digits}f}"
@@ -97,19 +52,17 @@ def with_interval(entry, digits=2, sign=False):
     return f"{number(entry['value'], digits, sign)} ({number(low, digits)}, {number(high, digits)})"
 
 
-def real(row, name='effect'):
-    """Whether an effect's interval leaves out 0; '' where there is none, or too few texts to say."""
-    if name not in row or row['right' if 'right' in row else 'compound']['n'] < FEWEST:
-        return ''
-    low, high = row[name]['interval']
-    return 'yes' if low > 0 or high < 0 else 'no'
+def p_value(row, name='effect'):
+    """Of an effect, corrected within the table; '' where nothing was tested."""
+    p = row.get(name, {}).get('p_holm')
+    return '' if p is None else '< 0.001' if p < 0.001 else f'{p:.3f}'
 
 
 def percent(entry):
     if entry is None:
         return ''
-    low, high = (100 * (end - 1) for end in entry['interval'])
-    return f"{number(100 * (entry['value'] - 1), 1, True)} % ({number(low, 1, True)}, {number(high, 1, True)})"
+    value, low, high = (number(100 * (x - 1), 1, True) for x in (entry['value'], *entry['interval']))
+    return f"{value} % ({low}, {high})"
 
 
 def median(row, name, digits=2):
@@ -117,8 +70,8 @@ def median(row, name, digits=2):
 
 
 def compound(row):
-    c = row['compound']
-    return (f"{c['median']:+.2f} [{c['q1']:.2f}, {c['q3']:.2f}] ({c['interval'][0]:.2f}, {c['interval'][1]:.2f})")
+    c, (low, high) = row['compound'], row['compound']['interval']
+    return f"{c['median']:+.2f} [{c['q1']:.2f}, {c['q3']:.2f}] ({low:.2f}, {high:.2f})"
 
 
 def share(row, name):
@@ -126,66 +79,103 @@ def share(row, name):
     return f"{entry['count']}/{entry['n']} ({entry['interval'][0]:.2f}, {entry['interval'][1]:.2f})"
 
 
-EFFECT = {'effect': lambda row: with_interval(row.get('effect'), 3, sign=True), 'real': real}
-DAMAGE_COLUMNS = {'text': lambda row: median(row, 'perplexity', 1), 'repetition': lambda row: median(row, 'repetition'),
-                  'distinct-2': lambda row: median(row, 'distinct_2')}
-HELD_OUT = {'held-out': lambda row: percent(row.get('held_out')), 'searches': lambda row: number(row['searches'], 1)}
-COLUMNS = {
-    'sentiment': {'compound': compound, **EFFECT, 'per sentence': lambda row: f"{row['sentence_compound']['median']:+.2f}",
-                  **{name: lambda row, name=name: median(row, name) for name in ('pos', 'neu', 'neg')}, **DAMAGE_COLUMNS, **HELD_OUT},
-    'recall': {'right': lambda row: share(row, 'right'), **EFFECT, 'p': lambda row: number(row['probability'], 3),
-               'mentioned': lambda row: share(row, 'mentioned'), **DAMAGE_COLUMNS, **HELD_OUT},
-    'facts': {'right': lambda row: with_interval(row['right']), **EFFECT, 'greedy': lambda row: with_interval(row['greedy']),
-              'p': lambda row: with_interval(row['probability'], 3), 'wrong': lambda row: number(row['other_right']['value']),
-              'stored tokens': lambda row: number(row['stored_tokens'], 0), **HELD_OUT}}
-SUBSTITUTE = {'substitute': lambda row: share(row, 'substitute_right'), 'plain says it': lambda row: share(row, 'substitute_plain'),
+def told(row):
+    """A row's label; the finder's choice stands out."""
+    return f"**{row['label']}**" if row.get('chosen') else row['label']
+
+
+# ---- tables ----
+
+SCORES = {'sentiment': {'compound': compound}, 'recall': {'right': lambda row: share(row, 'right')},
+          'facts': {'right': lambda row: with_interval(row['right'])}}
+EFFECT = {'effect': lambda row: with_interval(row.get('effect'), 3, sign=True), 'p': p_value}
+HELD_OUT = {'held-out': lambda row: percent(row.get('held_out'))}
+OF_WRITTEN = {'text': lambda row: median(row, 'perplexity', 1),
+              'repetition': lambda row: median(row, 'repetition'),
+              'distinct-2': lambda row: median(row, 'distinct_2')}
+OF_MEASURE = {
+    'sentiment': {'per sentence': lambda row: f"{row['sentence_compound']['median']:+.2f}",
+                  **{name: lambda row, name=name: median(row, name) for name in ('pos', 'neu', 'neg')},
+                  **OF_WRITTEN},
+    'recall': {'p(answer)': lambda row: number(row['probability'], 3),
+               'mentioned': lambda row: share(row, 'mentioned'), **OF_WRITTEN},
+    'facts': {'greedy': lambda row: with_interval(row['greedy']),
+              'p(answer)': lambda row: with_interval(row['probability'], 3),
+              'wrong': lambda row: number(row['other_right']['value']),
+              'stored tokens': lambda row: number(row['stored_tokens'], 0)}}
+SEARCHES = {'searches': lambda row: number(row['searches'], 1)}
+FIVE = {measure: {**score, **EFFECT, **HELD_OUT} for measure, score in SCORES.items()}  # beside the label
+COLUMNS = {measure: {**score, **EFFECT, **OF_MEASURE[measure], **HELD_OUT, **SEARCHES}
+           for measure, score in SCORES.items()}
+SUBSTITUTE = {'substitute': lambda row: share(row, 'substitute_right'),
+              'plain says it': lambda row: share(row, 'substitute_plain'),
               'its effect': lambda row: with_interval(row['substitute_effect'], sign=True),
-              'real ': lambda row: real(row, 'substitute_effect'), 'its p': lambda row: number(row['substitute_probability'], 3),
-              'plain p': lambda row: number(row['substitute_plain_probability'], 3)}
+              'its p': lambda row: p_value(row, 'substitute_effect'),
+              'p(substitute)': lambda row: number(row['substitute_probability'], 3),
+              'plain p(substitute)': lambda row: number(row['substitute_plain_probability'], 3)}
 
 
 def table(head, lines):
     return '\n'.join(f"| {' | '.join(cells)} |" for cells in [head, ['---'] * len(head), *lines])
 
 
+def table_of(rows, columns):
+    return table(['', *columns], [[told(row), *(cell(row) for cell in columns.values())] for row in rows])
+
+
 def main_table(rows, measure):
+    """Every column."""
     columns = COLUMNS[measure]
     if any('substitute_right' in row for row in rows):
         columns = {**columns, **{name: lambda row, cell=cell: cell(row) if 'substitute_right' in row else ''
                                  for name, cell in SUBSTITUTE.items()}}
-    return table(['', *columns], [[row['label'], *(cell(row) for cell in columns.values())] for row in rows])
+    return table_of(rows, columns)
 
 
 def layers_table(rows):
     """Work by layer, of the rows that look something up."""
     rows = [row for row in rows if row.get('work', {}).get('searches_per_step')]
     layers = sorted({int(layer) for row in rows for layer in row['work']['searches_per_step']})
-
-    def cells(row):
-        work = {name: {int(k): v for k, v in row['work'][name].items()} for name in ('searches_per_step', 'picks_per_step')}
-        return [f"{work['searches_per_step'][layer]:.1f} / {work['picks_per_step'][layer]:.1f}" if layer in work['searches_per_step']
-                else '' for layer in layers]
-
-    speed = [f"{row['work']['tokens_per_second']:.0f}" for row in rows]
-    return table(['', *(f'layer {layer}' for layer in layers), 'tokens/s'],
-                 [[row['label'], *cells(row), s] for row, s in zip(rows, speed)]) if rows else ''
+    lines = [[told(row), *(work_cell(row['work'], layer) for layer in layers),
+              f"{row['work']['tokens_per_second']:.0f}"] for row in rows]
+    return table(['', *(f'layer {layer}' for layer in layers), 'tokens/s'], lines) if rows else ''
 
 
-def look_ups_table(point):
+def work_cell(work, layer):
+    by_layer = ({int(k): v for k, v in work[f'{name}_per_step'].items()} for name in ('searches', 'picks'))
+    searches, picks = by_layer  # the keys of JSON are texts
+    return f"{searches[layer]:.1f} / {picks[layer]:.1f}" if layer in searches else ''
+
+
+LOOK_UP = {
+    'layer': lambda r: str(r['layer']), 'head': lambda r: str(r['h']),
+    'context token': lambda r: f"{r['j']} {r['token']!r}",
+    'S': lambda r: number(r['attention'], 4), 'memory rows': lambda r: ' '.join(map(str, r['ids'])),
+    'distances': lambda r: ' '.join(number(d, 0 if max(r['distances']) > 10 else 2) for d in r['distances']),
+    'memory tokens': lambda r: ' '.join(map(repr, r['tokens'])),
+    'ranks': lambda r: ' '.join(number(rank, 3) for rank in r['ranks'])}
+FIVE_OF_A_LOOK_UP = ('layer', 'head', 'context token', 'memory tokens', 'ranks')
+
+
+def look_ups_table(point, names=tuple(LOOK_UP)):
     """The write-up's Tables 2 and 3: a line for each look-up of a step."""
-    lines = [[str(r['layer']), str(r['h']), f"{r['j']} {r['token']!r}", number(r['attention'], 4), ' '.join(map(str, r['ids'])),
-              ' '.join(number(d, 0 if max(r['distances']) > 10 else 2) for d in r['distances']), ' '.join(map(repr, r['tokens'])),
-              ' '.join(number(rank, 3) for rank in r['ranks'])] for r in point['record']['look_ups']]
-    return table(['layer', 'head', 'context token', 'S', 'memory rows', 'distances', 'memory tokens', 'ranks'], lines)
+    found = point['record']['look_ups'][:MOST_LOOK_UPS]
+    return table(names, [[LOOK_UP[name](r) for name in names] for r in found])
+
+
+def first_tokens_table(rows):
+    lines = [[told(row), ', '.join(f'{token!r} {count}' for token, count in row['first_tokens'][:12])]
+             for row in rows]
+    return table(['', 'first tokens, and how often'], lines)
 
 
 def texts_of(points, count):
     """The first texts of each point, seed by seed."""
     parts = []
     for n in range(count):
-        known = [point for point in points if n < len(point['record'].get('texts', []))]
-        parts += [f"seed {point['record']['seeds'][n]}, {point['label']}:\n\n> {one_line(point['record']['texts'][n])}\n"
-                  for point in known]
+        for label, record in ((point['label'], point['record']) for point in points):
+            if n < len(record.get('texts', [])):
+                parts.append(f"seed {record['seeds'][n]}, {label}:\n\n> {one_line(record['texts'][n])}\n")
     return '\n'.join(parts)
 
 
@@ -193,17 +183,43 @@ def one_line(text):
     return ' '.join(text.split()) or '(nothing)'
 
 
-def first_tokens_table(rows):
-    return table(['', 'first tokens, and how often'],
-                 [[row['label'], ', '.join(f'{token!r} {count}' for token, count in row['first_tokens'][:12])] for row in rows])
+# ---- the screen ----
+
+def screen(points, rows, measure):
+    """Five columns; the rest is in the files."""
+    if measure == 'look_ups':
+        return '\n\n'.join(look_ups_on_screen(point) for point in points)
+    shown = rows_on_screen(rows)
+    left = len(rows) - len(shown)
+    return table_of(shown, FIVE[measure]) + (f"\n{left} more settings were tried" if left else '')
+
+
+def look_ups_on_screen(point):
+    more = len(point['record']['look_ups']) - MOST_LOOK_UPS
+    return (f"{point['label']}:\n{look_ups_table(point, FIVE_OF_A_LOOK_UP)}"
+            + (f"\n{more} more look-ups are in results.jsonl" if more > 0 else ''))
+
+
+def rows_on_screen(rows):
+    """All; of a search, which ranks what it tried, the controls, the first few and the chosen one."""
+    if not any(row.get('chosen') for row in rows):
+        return rows
+    first = [row for row in rows if row['panel'] >= 0][:MOST_TRIED]
+    return [row for row in rows if row['panel'] < 0 or row.get('chosen') or row in first]
 
 
 def brief(row):
-    """What the script's last line says of a row: its score, and effect and damage with their intervals."""
+    """What the line of JSON says of a row: its score, and effect and damage with their intervals."""
     score = row.get('compound', row.get('right', {}))
-    found = {'score': score.get('median', score.get('value')), 'shares': row.get('shares')}
-    found |= {name: [row[name]['value'], *row[name]['interval']] for name in ('effect', 'held_out') if name in row}
+    found = {'score': score.get('median', score.get('value')), 'shares': row.get('shares'),
+             'chosen': row.get('chosen'), 'p_holm': row.get('effect', {}).get('p_holm')}
+    told_with_interval = [name for name in ('effect', 'held_out') if name in row]
+    found |= {name: [row[name]['value'], *row[name]['interval']] for name in told_with_interval}
     return rounded({name: value for name, value in found.items() if value is not None})
+
+
+def json_line(name, measure, rows):
+    return json.dumps({'name': name, 'measure': measure, 'rows': {row['label']: brief(row) for row in rows}})
 
 
 # ---- the files ----
@@ -211,37 +227,53 @@ def brief(row):
 def summary(points, rows, config, heading):
     """The Markdown of an experiment."""
     measure = config['measure']
-    parts = [heading]
-    if measure == 'look_ups':
-        parts += [HOW_TO_READ[measure]]
-        for point in points:
-            shares = ', '.join(f'layer {layer} {100 * share:.1f} %' for layer, share in point['record']['shares'].items())
-            many = len(point['record']['look_ups']) > 60
-            parts += [f"## {point['label']}",
-                      f"Looked up, of {point['record']['numbers']['context_tokens']} context tokens in all heads: {shares}.",
-                      *([] if many else [look_ups_table(point)])]
-        return '\n\n'.join(parts) + '\n'
-    parts += [main_table(rows, measure), HOW_TO_READ[measure], ('' if measure == 'facts' else OF_TEXTS) + OF_ALL]
+    parts = look_ups_parts(points) if measure == 'look_ups' else rows_parts(rows, measure)
+    if config['show_texts'] and measure in ('sentiment', 'recall'):
+        parts += ['## Texts', texts_of(points, config['show_texts'])]
+    return '\n\n'.join([heading, *parts]) + '\n'
+
+
+def look_ups_parts(points):
+    parts = [HOW_TO_READ['look_ups']]
+    for point in points:
+        record = point['record']
+        shares = ', '.join(f'layer {layer} {100 * share:.1f} %' for layer, share in record['shares'].items())
+        many = len(record['look_ups']) > MOST_LOOK_UPS
+        tokens = record['numbers']['context_tokens']
+        parts += [f"## {point['label']}", f"Looked up, of {tokens} context tokens in all heads: {shares}.",
+                  *([] if many else [look_ups_table(point)])]
+    return parts
+
+
+def rows_parts(rows, measure):
+    of_texts = '' if measure == 'facts' else OF_TEXTS
+    parts = [main_table(rows, measure), HOW_TO_READ[measure], of_texts + OF_ALL]
+    if any(row.get('chosen') for row in rows):
+        parts += [CHOSEN]
     if any('first_tokens' in row for row in rows):
         parts += ['## First tokens', first_tokens_table(rows)]
     if any(row.get('work', {}).get('searches_per_step') for row in rows):
         parts += ['## Work: token-heads searched / picked in a step, by layer', layers_table(rows)]
-    if config['show_texts'] and measure != 'facts':
-        parts += ['## Texts', texts_of(points, config['show_texts'])]
-    return '\n\n'.join(parts) + '\n'
+    return parts
 
 
 def heading(name, command, points, docs, figure):
-    """Title, what the config file says of itself, the figure, the command, and where the numbers come from."""
-    record = points[0]['record']
-    versions = ', '.join(f'{k} {v}' for k, v in record['versions'].items())
-    s, records = points[0]['settings'], {point['record']['id']: point['record'] for point in points}.values()
-    seeds = record['seeds'][:1] if s['measure'] == 'look_ups' else record['seeds']
+    """Title, what the config file says of itself, the figure, the command, where the numbers come from."""
     lines = [f'# {name}', docs, f'![{name}]({figure})' if figure else '', f'```\n$ {command}\n```',
-             f"Model {s['init_from']} (weights {record['fingerprint'][:8]}), {len(seeds)} seed{'s' * (len(seeds) > 1)} from {seeds[0]}, "
-             f"commit {', '.join(commits(points))}, {versions}, {record['time']['device']}, "
-             f"{len(records)} runs in {sum(one['time']['seconds'] for one in records):.0f} s.", controls_line(points)]
+             origin(points), controls_line(points)]
     return '\n\n'.join(line for line in lines if line)
+
+
+def origin(points):
+    """Model, seeds, commit, versions, device and time."""
+    record, settings = points[0]['record'], points[0]['settings']
+    records = {point['record']['id']: point['record'] for point in points}.values()
+    seeds = record['seeds'][:1] if settings['measure'] == 'look_ups' else record['seeds']
+    versions = ', '.join(f'{k} {v}' for k, v in record['versions'].items())
+    return (f"Model {settings['init_from']} (weights {record['fingerprint'][:8]}), {len(seeds)} "
+            f"seed{'s' * (len(seeds) > 1)} from {seeds[0]}, commit {', '.join(commits(points))}, "
+            f"{versions}, {record['time']['device']}, {len(records)} runs in "
+            f"{sum(one['time']['seconds'] for one in records):.0f} s.")
 
 
 def commits(points):
@@ -251,9 +283,10 @@ def commits(points):
 
 def controls_line(points):
     """How the memories of other texts are read."""
-    controls = [point['settings'] for point in points if point['panel'] < 0 and point['settings']['condition'] in ('unrelated', 'opposite')]
-    told = label_of({name: controls[0][name] for name in SHORT}) if controls else ''
-    return f"The controls' memories are read with {told}." if told else ''
+    controls = [point['settings'] for point in points
+                if point['panel'] < 0 and point['settings']['condition'] in ('unrelated', 'opposite')]
+    how = label_of({name: controls[0][name] for name in SHORT}) if controls else ''
+    return f"The controls' memories are read with {how}." if how else ''
 
 
 def write_files(folder, files):
@@ -267,7 +300,8 @@ def write_files(folder, files):
 def as_json(rows, config, command, points):
     """The numbers behind the figure."""
     record = points[0]['record']
-    config = {name: value for name, value in config.items() if name not in {*APART, 'out_dir'} or name == 'grid'}
-    kept = {'command': command, 'commits': commits(points), 'versions': record['versions'], 'time': record['time'],
-            'fingerprint': record['fingerprint'], 'seeds': record['seeds'], 'config': config, 'rows': rows}
+    left_out = {*APART, 'out_dir'} - {'grid'}
+    kept = {'command': command, 'commits': commits(points)}
+    kept |= {name: record[name] for name in ('versions', 'time', 'fingerprint', 'seeds')}
+    kept |= {'config': {name: value for name, value in config.items() if name not in left_out}, 'rows': rows}
     return json.dumps(rounded(kept), separators=(',', ':')).replace('{"label"', '\n{"label"') + '\n'

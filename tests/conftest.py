@@ -4,6 +4,8 @@ import os
 import runpy
 import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ import torch
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
+from configurator import configure  # noqa: E402
 from load import tokenizer_of_folder  # noqa: E402
 from memory import PersistentMemory  # noqa: E402
 from model import GPT, GPTConfig  # noqa: E402
@@ -142,3 +145,109 @@ def slow_extended_row(q, k, v, keys, values, K, TS):
     best = (keys @ q).argsort(descending=True)[:K]
     scores = torch.cat((TS * (keys[best] @ q), k @ q)) / math.sqrt(len(q))
     return torch.softmax(scores, dim=0) @ torch.cat((values[best], v))
+
+
+# ---- a script with settings, for the tests of the configurator ----
+
+SCRIPT = '''"""
+Writes about cats.
+
+    $ python fake.py config/cats.py
+"""
+import os
+from pathlib import Path
+
+# -----------------------------------------------------------------------------
+# what to write
+init_from = 'gpt2'    # which model
+out_dir = 'out'       # where to
+start = '\\n'          # the prompt, or FILE:path
+temperature = 0.8     # 1 is the model's own
+top_k = 200           # 0 is all
+verbose = False       # print every step
+memory_text = ''      # a text to remember
+memory_file = 'memories/cats.safetensors'
+memory_layers = (9,)  # 0-based
+memory_k = 5
+memory_method = 2
+memory_fraction = 0.0
+bookkeeping_fraction = 0.9
+bookkeeping_tokens = 1
+softmax_scale = 1000.0
+residual_fraction = 0.1
+compare_plain = True
+method_text = ''
+# -----------------------------------------------------------------------------
+
+after_the_block = 'not help'
+'''
+
+
+class Script:
+    """A script's globals right after its settings block; run() is the command line that a person types."""
+
+    def __init__(self, settings, folder, monkeypatch):
+        self.settings, self.folder, self.monkeypatch = dict(settings), folder, monkeypatch
+
+    def without(self, *names):
+        for name in names:
+            del self.settings[name]
+        return self
+
+    def write(self, text, name='cats.py'):
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return name
+
+    def run(self, *arguments):
+        self.monkeypatch.setattr(sys, 'argv', ['fake.py', *arguments])
+        return configure(self.settings)
+
+    def config(self, text, *arguments):
+        return self.run(self.write(text), *arguments)
+
+
+@pytest.fixture(scope='module')
+def fake(tmp_path_factory):
+    path = tmp_path_factory.mktemp('scripts') / 'fake.py'
+    path.write_text(SCRIPT)
+    settings = runpy.run_path(str(path), {'_hidden': 1})
+    del settings['after_the_block']
+    return settings
+
+
+@pytest.fixture
+def script(fake, monkeypatch):
+    # a fresh folder each, but beside the one fake.py: files are what three hundred tests spend their time on
+    folder = Path(tempfile.mkdtemp(dir=Path(fake['__file__']).parent))
+    monkeypatch.chdir(folder)
+    return Script(fake, folder, monkeypatch)
+
+
+@pytest.fixture
+def error_of(capsys):
+    """error_of(call, ...) -> the one line on stderr that the call ends with, exit code and form checked."""
+    def error_of(call, *arguments, code=1):
+        with pytest.raises(SystemExit) as exit:
+            call(*arguments)
+        out, err = capsys.readouterr()
+        assert exit.value.code == code
+        assert out == '' and err.startswith('error: ') and err.endswith('\n') and err.count('\n') == 1
+        return err.removeprefix('error: ').removesuffix('\n')
+    return error_of
+
+
+def changed(script, call, *arguments):
+    """The settings that a call changes, so that a test sees the ones it did not mean as well."""
+    before = dict(script.settings)
+    after = call(*arguments)
+    return {name: value for name, value in after.items()
+            if (value, type(value)) != (before[name], type(before[name]))}
+
+
+@pytest.fixture(scope='session')
+def defaults():
+    """evaluate.py's settings, as it has them without a config file."""
+    from lab_settings import default_settings
+    return default_settings()

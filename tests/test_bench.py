@@ -3,57 +3,130 @@ bench.py measures what it says; how fast is not tested.
 
 $ python -m pytest tests/test_bench.py
 """
+import contextlib
+import io
 import json
 import os
+import runpy
+import sys
+import types
 
 import pytest
-from conftest import ROOT
+import torch
+from conftest import PROMPT, ROOT
 
-SMALL = ['--stored_tokens=20,30', '--contexts=16,40', '--curve_tokens=10,30', '--repeats=2', '--memory_fraction=5.0',
-         "--workloads=[{'rows': 1, 'prompt': 16, 'new': 3}, {'rows': 3, 'prompt': 20, 'new': 2}, {'rows': 1, 'prompt': 900, 'new': 1}]"]
+from lab import speed_curves, speed_writing
+from reader import Reading
+
+# one process for a peak, and small squares: without bfloat16 in the processor large ones take minutes
+SMALL = ['--stored_tokens=20,30', '--contexts=16,40', '--curve_tokens=10,30', '--repeats=2',
+         '--memory_fraction=5.0', '--peaks=plain', '--floor_size=64',
+         "--workloads=[{'rows': 1, 'prompt': 16, 'new': 3}, {'rows': 3, 'prompt': 20, 'new': 2}, "
+         "{'rows': 1, 'prompt': 900, 'new': 1}]"]
 
 
-def test_every_part_is_measured_printed_and_published(run, folder, tmp_path):
-    code, out, err = run('bench.py', f'--models={folder}', f'--publish_dir={tmp_path}', *SMALL, init_from=None)
-    assert code == 0, err
-    result = json.loads(out.splitlines()[-1])
+@pytest.fixture(scope='module')
+def measured(folder, tmp_path_factory):
+    """A whole run: what it printed last, and the folder that it published to."""
+    published = tmp_path_factory.mktemp('published')
+    out, argv = io.StringIO(), sys.argv
+    sys.argv = ['bench.py', f'--models={folder}', f'--publish_dir={published}', *SMALL]
+    try:
+        with contextlib.redirect_stdout(out):
+            runpy.run_path(os.path.join(ROOT, 'bench.py'), run_name='__main__')
+    finally:
+        sys.argv = argv
+    return json.loads(out.getvalue().splitlines()[-1]), published
+
+
+def test_what_is_measured_is_published_with_its_figures_and_the_machine(measured, folder):
+    result, published = measured
     name = os.path.basename(folder)
-    with open(tmp_path / f'{name}.json') as f:
+    with open(published / f'{name}.json') as f:
         assert json.load(f) == result
-    assert sorted(os.listdir(tmp_path)) == [f'{name}.json', f'{name}_curves.png', f'{name}_write.png']
+    assert sorted(os.listdir(published)) == [f'{name}.json', f'{name}_curves.png', f'{name}_write.png']
     assert {'device', 'torch_threads', 'torch', 'faiss', 'transformers'} < result['machine'].keys()
-    model = result['models'][0]
-    assert model['layers'] == [0, 1]
-    assert [work['prompt'] for work in model['write']] == [16, 20], 'a prompt that is longer than the context is left out'
+    assert result['models'][0]['layers'] == [0, 1]
+
+
+def test_writing_has_all_contenders_and_their_ratios_are_to_the_right_ones(measured):
+    model = measured[0]['models'][0]
+    assert [work['prompt'] for work in model['write']] == [16, 20], 'longer ones are left out'
     names = {row['name']: row for row in model['write'][0]['table']}
-    assert {'Hugging Face', 'everything again', 'plain', 'plain, bfloat16', 'each, method 1, 20', 'each, method 3, 30',
-            'last, method 3, 20', 'last, method 2, one layer, 30', 'method 4, 20', 'each, method 3, 20, bfloat16'} < names.keys()
+    assert {'Hugging Face', 'everything again', 'plain', 'plain, bfloat16', 'each, method 1, 20',
+            'each, method 3, 30', 'last, method 3, 20', 'last, method 2, one layer, 30', 'method 4, 20',
+            'each, method 3, 20, bfloat16'} < names.keys()
     assert all(0 < row['ms'][1] <= row['ms'][0] <= row['ms'][2] for row in names.values())
     assert names['plain']['of_plain'] == names['Hugging Face']['of_hugging_face'] == 1
+    assert names['everything again']['of_again'] == 1
     assert names['plain']['searches'] == 0 < names['each, method 3, 20']['searches']
     assert 'Hugging Face' not in {row['name'] for row in model['write'][1]['table']}
-    for rows in model['curves'].values():
-        assert all(row['searches']['method 4'] == model['n_head'] for row in rows)
-        assert all(0 < row['searches']['each, method 3'] <= 2 * model['n_head'] for row in rows)
+
+
+def test_curves_count_the_look_ups_of_one_token_alone(measured):
+    model = measured[0]['models'][0]
+    points = [(row['context'], row['stored_tokens']) for row in model['curves']['context']]
+    assert points == [(16, 20), (40, 20)]
+    assert [row['stored_tokens'] for row in model['curves']['memory']] == [10, 30]
+    for row in (row for rows in model['curves'].values() for row in rows):
+        assert row['searches']['plain'] == 0
+        assert row['searches']['method 4'] == model['n_head'], 'every head of the newest row, and no other'
+        assert 0 < row['searches']['each, method 3'] <= 2 * model['n_head']
+
+
+def test_files_floors_and_searches_are_measured(measured):
+    model = measured[0]['models'][0]
     assert [row['stored_tokens'] for row in model['load']['table']] == [90, 20, 30]
+    assert model['load']['peak_mb'].keys() == {'plain'}
     assert model['load']['peak_mb']['plain'] > 100
     assert model['build']['plain forward']['of_plain'] == 1
-    assert [(row['stored_tokens'], row['rows']) for row in model['search']] == [(20, 1), (20, 3), (30, 1), (30, 3)]
+    searched = [(row['stored_tokens'], row['rows']) for row in model['search']]
+    assert searched == [(20, 1), (20, 3), (30, 1), (30, 3)]
+    assert all(row[way][0] > 0 for row in model['search'] for way in ('faiss', 'stacked', 'chosen'))
+    assert model['floors']['float32']['weights_mb'] == 2 * model['floors']['bfloat16']['weights_mb']
+
+
+@pytest.mark.parametrize(('work', 'expected'), [
+    ({'rows': 1, 'prompt': 16, 'new': 3}, 8 + 2 * 4), ({'rows': 1, 'prompt': 256, 'new': 3}, 3 + 2),
+    ({'rows': 9, 'prompt': 16, 'new': 3}, 1), ({'rows': 9, 'prompt': 256, 'new': 3}, 1 + 1),
+    ({'rows': 9, 'prompt': 16, 'new': 3, 'only': 'last'}, 2)])
+def test_a_workload_has_the_readings_that_tell_most_of_it(work, expected):
+    ways = dict.fromkeys([*speed_writing.MAIN, *'abcd'])
+    first = {'rows': 1, 'prompt': 16, 'new': 3}
+    setup = types.SimpleNamespace(stored_tokens=(20, 30, 40), workloads=[first])
+    found = speed_writing.readings_of(work, ways, setup)
+    assert len(found) == len(set(found)) == expected
+    assert ('each, method 3', 20) in found
+
+
+def test_a_walker_reads_its_own_memory_and_leaves_the_model_as_it_was(model, memory):
+    idx = torch.tensor([PROMPT])
+    before = model(idx)[0]
+    reading = Reading(layers=(0,), method=4, k=3, softmax_scale=1.0)
+    plain = speed_curves.walker(model, idx, 2, 1)
+    reads = speed_curves.walker(model, idx, 2, 1, memory, reading)
+    for one in (plain, reads, plain, reads):
+        assert one.walk() > 0
+    assert (plain.searched, reads.searched) == ([0, 0], [2, 2])
+    assert not model.readers
+    assert torch.equal(model(idx)[0], before)
 
 
 @pytest.mark.parametrize(('wrong', 'message'), [
     ('--parts=write,nothing', 'parts names nothing, expected some of build,load,search,curves,write'),
     ("--workloads=[{'rows': 1}]", 'is not like'),
     ("--workloads=[{'rows': 0, 'prompt': 16, 'new': 1}]", 'with numbers from 1 on'),
-    ('--workloads=[]', 'no workload or no context fits'),
+    ('--workloads=[]', 'workloads is []'),
     ("--workloads=[{'rows': 'a', 'prompt': 16, 'new': 1}]", 'with numbers from 1 on'),
     ('--repeats=0', 'must be 1 or more'),
     ('--memory_layers=()', 'at least one layer'),
     ('--threads=-1', 'nothing below 0'),
+    ('--peaks=nobody', 'peaks names nobody, expected some of Hugging Face,plain,each'),
     ('--models=assets/tinyworld;--contexts=5000', 'no context fits the model'),
     ('--models=nowhere', 'nowhere')])
 def test_wrong_settings_are_one_line(run, wrong, message):
-    code, _, err = run('bench.py', *wrong.replace('assets', os.path.join(ROOT, 'assets')).split(';'), init_from=None)
+    arguments = wrong.replace('assets', os.path.join(ROOT, 'assets')).split(';')
+    code, _, err = run('bench.py', *arguments, init_from=None)
     assert code == 1
     assert message in err
     assert len(err.strip().splitlines()) == 1

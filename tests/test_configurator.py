@@ -1,118 +1,19 @@
 """
-Settings from config files and the command line: types, order, help, one-line errors, and the original project's names.
+Settings from config files and the command line: types, order, paths, help, and which names are refused.
 
     $ pytest tests/test_configurator.py
 """
 import errno
 import os
-import runpy
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
+from conftest import ROOT, SCRIPT, changed
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from configurator import KINDS, OLD_NAMES, configure, one_line_errors, translate_old_names
-
-ROOT = Path(__file__).resolve().parent.parent
-
-SCRIPT = '''"""
-Writes about cats.
-
-    $ python fake.py config/cats.py
-"""
-import os
-from pathlib import Path
-
-# -----------------------------------------------------------------------------
-# what to write
-start = '\\n'          # the prompt, or FILE:path
-temperature = 0.8     # 1 is the model's own
-top_k = 200           # 0 is all
-verbose = False       # print every step
-memory_text = ''      # a text to remember
-memory_file = 'memories/cats.safetensors'
-memory_layers = (9,)  # 0-based
-memory_k = 5
-memory_method = 2
-memory_fraction = 0.0
-bookkeeping_fraction = 0.9
-bookkeeping_tokens = 1
-softmax_scale = 1000.0
-residual_fraction = 0.1
-compare_plain = True
-method_text = ''
-# -----------------------------------------------------------------------------
-
-after_the_block = 'not help'
-'''
-NEW_NAMES_OF_MEMORY = {name for names in OLD_NAMES.values() for name in names}
-
-
-class Script:
-    """A script's globals right after its settings block; run() is the command line that a person types."""
-
-    def __init__(self, settings, folder, monkeypatch):
-        self.settings, self.folder, self.monkeypatch = dict(settings), folder, monkeypatch
-
-    def without(self, *names):
-        for name in names:
-            del self.settings[name]
-        return self
-
-    def write(self, text, name='cats.py'):
-        path = self.folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return name
-
-    def run(self, *arguments):
-        self.monkeypatch.setattr(sys, 'argv', ['fake.py', *arguments])
-        return configure(self.settings)
-
-    def config(self, text, *arguments):
-        return self.run(self.write(text), *arguments)
-
-
-@pytest.fixture(scope='module')
-def fake(tmp_path_factory):
-    path = tmp_path_factory.mktemp('scripts') / 'fake.py'
-    path.write_text(SCRIPT)
-    settings = runpy.run_path(str(path), {'_hidden': 1})
-    del settings['after_the_block']
-    return settings
-
-
-@pytest.fixture
-def script(fake, monkeypatch):
-    # a fresh folder each, but beside the one fake.py: files are what three hundred tests spend their time on
-    folder = Path(tempfile.mkdtemp(dir=Path(fake['__file__']).parent))
-    monkeypatch.chdir(folder)
-    return Script(fake, folder, monkeypatch)
-
-
-@pytest.fixture
-def error_of(capsys):
-    """The one line on stderr that a call ends with, after a check that it is one line, with this exit code."""
-    def error_of(call, *arguments, code=1):
-        with pytest.raises(SystemExit) as exit:
-            call(*arguments)
-        out, err = capsys.readouterr()
-        assert exit.value.code == code
-        assert out == '' and err.startswith('error: ') and err.endswith('\n') and err.count('\n') == 1
-        return err.removeprefix('error: ').removesuffix('\n')
-    return error_of
-
-
-def changed(script, call, *arguments):
-    """The settings that a call changes, so that a test sees the ones it did not mean as well."""
-    before = dict(script.settings)
-    after = call(*arguments)
-    return {name: value for name, value in after.items() if (value, type(value)) != (before[name], type(before[name]))}
-
+from configurator import configure
+from core.kinds import KINDS
 
 # --- what comes back, and in which order
 
@@ -136,7 +37,8 @@ def test_after_an_error_no_setting_has_changed(script, error_of):
 
 
 @pytest.mark.parametrize('arguments, expected', [
-    (['one.py', 'two.py'], 2), (['two.py', 'one.py'], 1), (['one.py', '--top_k=3'], 3), (['--top_k=3', 'one.py'], 1),
+    (['one.py', 'two.py'], 2), (['two.py', 'one.py'], 1), (['one.py', '--top_k=3'], 3),
+    (['--top_k=3', 'one.py'], 1),
     (['--top_k=3', '--top_k=4'], 4), (['--top_k=3', 'one.py', '--top_k=4', 'two.py'], 2)])
 def test_the_later_of_two_arguments_wins(script, arguments, expected):
     script.write('top_k = 1', 'one.py')
@@ -147,13 +49,15 @@ def test_the_later_of_two_arguments_wins(script, arguments, expected):
 # --- values on the command line
 
 @pytest.mark.parametrize('text, expected', [
-    ('a=b=c', 'a=b=c'), ('', ''), ('5', '5'), ('True', 'True'), ('None', 'None'), ('Cats, cats', 'Cats, cats'),
+    ('a=b=c', 'a=b=c'), ('', ''), ('5', '5'), ('True', 'True'), ('None', 'None'),
+    ('Cats, cats', 'Cats, cats'),
     ('--x', '--x'), (r'\nCats\nare', '\nCats\nare'), ('\nCats', '\nCats'), (r'a\tb', r'a\tb'),
-    ("'Cats'", 'Cats'), ('"Cats"', 'Cats'), (r"'\nCats\t'", '\nCats\t'), (r"'a\\nb'", r'a\nb'), ("'It\\'s'", "It's"),
+    ("'Cats'", 'Cats'), ('"Cats"', 'Cats'), (r"'\nCats\t'", '\nCats\t'), (r"'a\\nb'", r'a\nb'),
+    ("'It\\'s'", "It's"),
     ("It's", "It's"), ("'", "'"), ("''", ''), ("'a' or 'b'", "'a' or 'b'"), ("'a' 'b'", "'a' 'b'"),
     ("'Cats\"", "'Cats\""),
     ('"Hi," she said', '"Hi," she said'), ('Katzen über Mäuse', 'Katzen über Mäuse')])
-def test_a_text_is_taken_as_it_stands_except_for_backslash_n_and_quotes_around_all_of_it(script, text, expected):
+def test_a_text_is_taken_as_it_stands_but_for_backslash_n_and_quotes_around_it(script, text, expected):
     assert changed(script, script.run, f'--memory_text={text}', '--start=x') == {'start': 'x'} | (
         {'memory_text': expected} if expected else {})
 
@@ -164,7 +68,8 @@ def test_a_value_may_contain_equals_signs(script):
 
 @pytest.mark.parametrize('argument, expected', [
     ('--temperature=1', 1.0), ('--temperature=1e-3', 0.001), ('--temperature=-0.5', -0.5), ('--top_k=0', 0),
-    ('--top_k=-1', -1), ('--memory_layers=5', (5,)), ('--memory_layers=(5,)', (5,)), ('--memory_layers=5,6', (5, 6)),
+    ('--top_k=-1', -1), ('--memory_layers=5', (5,)), ('--memory_layers=(5,)', (5,)),
+    ('--memory_layers=5,6', (5, 6)),
     ('--memory_layers=[5, 6]', (5, 6)), ('--memory_layers=()', ()), ('--memory_layers=[]', ()),
     *[(f'--verbose={text}', True) for text in ('True', 'true', '1')],
     *[(f'--compare_plain={text}', False) for text in ('False', 'false', '0')]])
@@ -173,28 +78,34 @@ def test_a_value_gets_the_type_of_its_setting(script, argument, expected):
     assert changed(script, script.run, argument) == {name: expected}
 
 
-WRONG = [('temperature', 'hot'), ('temperature', True), ('temperature', None), ('temperature', (1.0,)), ('top_k', 5.0),
+WRONG = [('temperature', 'hot'), ('temperature', True), ('temperature', None), ('temperature', (1.0,)),
+         ('top_k', 5.0),
          ('top_k', True), ('bookkeeping_tokens', True), ('top_k', '5'), ('top_k', (5,)),
          ('verbose', 2), ('verbose', 1.0), ('verbose', 'yes'),
-         ('memory_layers', 5.0), ('memory_layers', True), ('memory_layers', (5, 6.0)), ('memory_layers', (True,)),
+         ('memory_layers', 5.0), ('memory_layers', True), ('memory_layers', (5, 6.0)),
+         ('memory_layers', (True,)),
          ('memory_layers', ((5,),)), ('memory_layers', {'a': 5}), ('temperature', 10**400)]
 
 
-@pytest.mark.parametrize('name, value', [*WRONG, ('start', 5), ('start', True), ('start', ('a',)), ('start', b'a')])
+@pytest.mark.parametrize('name, value', [
+    *WRONG, ('start', 5), ('start', True), ('start', ('a',)), ('start', b'a')])
 def test_a_wrong_type_in_a_file_names_setting_value_type_and_an_example(script, error_of, name, value):
     what, example = KINDS[type(script.settings[name])]
     assert error_of(script.config, f'{name} = {value!r}') == (
-        f'cats.py: {name} was given {value!r} ({type(value).__name__}), expected {what}, for example {name}={example}')
+        f'cats.py: {name} was given {value!r} ({type(value).__name__}), expected {what}, '
+        f'for example {name}={example}')
 
 
 @pytest.mark.parametrize('name, value', WRONG)
-def test_a_wrong_type_on_the_command_line_names_setting_value_type_and_an_example(script, error_of, name, value):
+def test_a_wrong_type_on_the_command_line_names_what_was_given_and_an_example(script, error_of, name, value):
     what, example = KINDS[type(script.settings[name])]
     assert error_of(script.run, f'--{name}={value!r}') == (
-        f'{name} was given {value!r} ({type(value).__name__}), expected {what}, for example {name}={example}')
+        f'{name} was given {value!r} ({type(value).__name__}), expected {what}, '
+        f'for example {name}={example}')
 
 
-@pytest.mark.parametrize('text', ['', 'abc', '1 2', '(', '[1', 'a.b', '__import__("os")', '{[]: 1}', '(' * 300,
+@pytest.mark.parametrize('text', ['', 'abc', '1 2', '(', '[1', 'a.b', '__import__("os")', '{[]: 1}',
+                                  '(' * 300,
                                   pytest.param('-' * 9999 + '1', id='too deep')])
 @pytest.mark.parametrize('name', ['top_k', 'temperature', 'verbose', 'memory_layers'])
 def test_text_that_is_no_literal_is_refused_where_no_text_is_expected(script, error_of, name, text):
@@ -218,7 +129,7 @@ def test_the_example_of_an_error_is_accepted_on_the_command_line_and_in_a_file(s
     ('--__file__=x', 'unknown setting --__file__, see --help'),
     ('--os=x', 'unknown setting --os, see --help'), ('--Path=x', 'unknown setting --Path, see --help'),
     ('--=5', 'unknown setting --, see --help'), ('--', 'unknown setting --, see --help')])
-def test_an_unknown_name_on_the_command_line_is_an_error_with_the_nearest_setting(script, error_of, argument, message):
+def test_an_unknown_option_is_an_error_with_the_nearest_setting(script, error_of, argument, message):
     assert error_of(script.run, argument) == message
 
 
@@ -228,12 +139,114 @@ def test_a_flag_without_a_value_is_told_how_to_be_written(script, error_of):
 
 
 def test_a_value_after_a_space_is_told_to_stand_behind_an_equals_sign(script, error_of):
-    assert error_of(script.run, '--top_k', '5') == '--top_k has no value: write --top_k=VALUE, for example --top_k=5'
+    error = error_of(script.run, '--top_k', '5')
+    assert error == '--top_k has no value: write --top_k=VALUE, for example --top_k=5'
 
 
 @pytest.mark.parametrize('argument', ['top_k=5', '-top_k=5'])
 def test_a_setting_without_its_two_dashes_is_told_how_to_be_written(script, error_of, argument):
     assert error_of(script.run, argument) == f'no config file {argument}, did you mean --top_k=VALUE?'
+
+
+# --- paths
+
+@pytest.mark.parametrize('argument', [r'--memory_file=mems\new.safetensors', r'--out_dir=a\nb',
+                                      r'--start=FILE:notes\new.txt',
+                                      r'--mem_store=a\nb'])
+def test_backslash_n_in_a_path_is_part_of_its_name(script, argument):
+    name, _, path = argument[2:].partition('=')
+    if name == 'mem_store':
+        assert script.run(argument, '--load_mem_store=True')['memory_file'] == path
+    else:
+        assert script.run(argument)[name] == path
+
+
+@pytest.mark.parametrize('how', ['option', 'file'])
+@pytest.mark.parametrize('name', ['init_from', 'out_dir', 'memory_file'])
+def test_the_home_folder_may_be_written_as_a_tilde_in_a_path(script, monkeypatch, name, how):
+    monkeypatch.setenv('HOME', '/home/cat')
+    given = (f'--{name}=~/m',) if how == 'option' else (script.write(f'{name} = "~/m"'),)
+    assert script.run(*given)[name] == '/home/cat/m'
+    assert script.run('--memory_text=~/m')['memory_text'] == '~/m'
+
+
+def test_the_repositorys_own_files_are_found_from_any_folder_unless_the_user_has_such_a_file(script):
+    assert script.run('--init_from=assets/tinyworld')['init_from'] == os.path.join(ROOT, 'assets/tinyworld')
+    script.write('', 'assets/tinyworld')
+    assert script.run('--init_from=assets/tinyworld')['init_from'] == 'assets/tinyworld'
+    assert script.run('--init_from=core')['init_from'] == 'core', 'code is not brought along to be read'
+    assert script.run('--init_from=assets/none')['init_from'] == 'assets/none'
+
+
+def test_a_config_file_of_the_repository_is_found_from_any_folder(script):
+    assert script.run('config/tinyworld.py')['memory_text'] == 'FILE:memories/taldun.txt'
+    script.write('memory_text = "mine"', 'config/tinyworld.py')
+    assert script.run('config/tinyworld.py')['memory_text'] == 'mine'
+
+
+def test_what_is_written_stays_with_the_user(script):
+    asset = 'memories/tinyworld_praise.safetensors'
+    assert script.run(f'--memory_file={asset}')['memory_file'] == os.path.join(ROOT, asset)
+    assert script.run('--out_dir=assets/tinyworld')['out_dir'] == 'assets/tinyworld'
+    settings = script.settings | {'memory_file': asset}
+    assert configure(settings, written=('memory_file',))['memory_file'] == asset
+
+
+def test_the_paths_of_a_grid_are_found_too(script, monkeypatch):
+    monkeypatch.setenv('HOME', '/home/cat')
+    script.settings['grid'] = []
+    grid = script.config("grid = [{'memory_file': ['~/a', 'b'], 'memory_k': [1], 'name': 'x'}]")['grid']
+    assert grid == [{'memory_file': ['/home/cat/a', 'b'], 'memory_k': [1], 'name': 'x'}]
+
+
+# --- names of nanoGPT
+
+@pytest.mark.parametrize('line, advice', [
+    ('eval_only = True', 'does not train'), ('backend = "gloo"', 'leave it out'),
+    ('learning_rate = 1e-3', 'fake.py does not train: leave it out, or run train.py'),
+    ('always_save_checkpoint = True', 'does not train'),
+    ('gradient_accumulation_steps = 40', 'does not train'),
+    ('dataset = "openwebtext"', 'does not train'), ('wandb_log = True', 'fake.py logs nothing'),
+    ('n_layer = 6', 'does not train'), ('real_data = 1', 'leave it out')])
+def test_a_name_of_nanogpt_that_would_be_ignored_is_refused_with_what_to_do(script, error_of, line, advice):
+    name = line.split(' = ')[0]
+    error = error_of(script.config, line)
+    assert error.startswith(f'cats.py: {name} is a setting of ') and advice in error
+    error = error_of(script.run, f'--{name}=1')
+    assert error.startswith(f'unknown setting --{name}: {name} is a setting of ')
+
+
+@pytest.mark.parametrize('line', ['eval_only = False', 'wandb_log = False', 'dropout = 0.0',
+                                  'decay_lr = False',
+                                  'num_samples = 3', 'max_new_tokens = 9', 'batch_size = 20',
+                                  'wandb_project = "x"'])
+def test_a_name_of_nanogpt_that_changes_nothing_may_stand_in_a_file(script, line):
+    assert changed(script, script.config, line) == {}
+
+
+@pytest.mark.parametrize('name', ['num_samples', 'max_new_tokens', 'start', 'temperature', 'top_k'])
+def test_a_file_for_sampling_is_refused_where_nothing_is_sampled(script, error_of, name):
+    script.without('memory_text', 'start', 'temperature', 'top_k')
+    assert error_of(script.config, f'{name} = 3').startswith(f'cats.py: {name} is a setting of sample.py')
+
+
+def test_every_config_file_of_the_repository_is_taken_by_the_scripts_that_share_files(monkeypatch, capsys):
+    blocks = {name: settings_of(name) for name in ('sample.py', 'evaluate.py', 'build_memory.py')}
+    monkeypatch.chdir(ROOT)
+    for path in sorted(Path('config').rglob('*.py')):
+        is_for_training = path.name.startswith(('train_', 'finetune_'))
+        for settings in [settings_of('train.py')] if is_for_training else blocks.values():
+            monkeypatch.setattr(sys, 'argv', ['x.py', str(path)])
+            configure(dict(settings))
+    assert capsys.readouterr() == ('', '')
+
+
+def settings_of(script):
+    """The globals of a script's settings block, without running the script."""
+    source = Path(ROOT, script).read_text()
+    settings = {'__file__': script, '__name__': script}
+    exec(source.split('# ---')[1].partition('\n')[2], settings)  # noqa: S102, our own scripts
+    return settings
 
 
 # --- config files
@@ -250,23 +263,29 @@ def test_a_setting_without_its_two_dashes_is_told_how_to_be_written(script, erro
     ('class Mean: pass\n_top_k = 3\ntop_k = _top_k', {'top_k': 3}), (r'start = "a\nb"', {'start': 'a\nb'}),
     ('start = "\'Cats\'"', {'start': "'Cats'"}), ('start = "über"', {'start': 'über'}), ('', {}),
     ('\ufefftop_k = 3', {'top_k': 3}),
+    ('import numpy as np\ntop_k = np.int64(3)\nmemory_layers = np.arange(2)\ntemperature = np.float32(0.5)',
+     {'top_k': 3, 'memory_layers': (0, 1), 'temperature': 0.5}),
+    ('from numpy import arange\nknn_num = 5 * (arange(3) > 1)', {'memory_layers': (2,)}),
     ('top_k = 3\r\nverbose = True\r\n', {'top_k': 3, 'verbose': True}), ('del top_k', {}),
     ('def memory_layer(): pass', {}),
-    ('import os as memory_layer', {}), ('class temperatur: pass', {}), ('_memory_layer = 5', {}), ('zebra = [5]', {})])
+    ('import os as memory_layer', {}), ('class temperatur: pass', {}), ('_memory_layer = 5', {}),
+    ('zebra = [5]', {})])
 def test_a_config_file_is_python_that_starts_from_the_current_settings(script, text, expected):
     assert changed(script, script.config, text) == expected
 
 
 def test_a_config_file_sees_what_came_before_it_and_nothing_else_of_the_script(script):
     assert script.run('--top_k=3', script.write('top_k = top_k + 1'))['top_k'] == 4
-    names = script.config("start = ' '.join(sorted(name for name in globals() if name != '__builtins__'))")['start']
+    code = "start = ' '.join(sorted(name for name in globals() if name != '__builtins__'))"
+    names = script.config(code)['start']
     assert names.split() == sorted(script.run())
 
 
 def test_a_helper_of_one_config_file_is_not_seen_by_the_next(script, error_of):
     script.write('zebra = 5', 'one.py')
     script.write('top_k = zebra', 'two.py')
-    assert error_of(script.run, 'one.py', 'two.py') == "two.py, line 1: NameError: name 'zebra' is not defined"
+    error = error_of(script.run, 'one.py', 'two.py')
+    assert error == "two.py, line 1: NameError: name 'zebra' is not defined"
 
 
 @pytest.mark.parametrize('text, name, close', [
@@ -287,7 +306,8 @@ def test_a_name_near_a_setting_in_a_config_file_is_an_error(script, error_of, te
     ('raise ValueError("one\\n  two")', 'cats.py, line 1: ValueError: one two'),
     ('import sys\nsys.exit(3)', 'cats.py, line 2: SystemExit: 3'),
     ('exec("a = = b")', 'cats.py, line 1: SyntaxError: invalid syntax (<string>, line 1)'),
-    ('open("none.txt")', "cats.py, line 1: FileNotFoundError: [Errno 2] No such file or directory: 'none.txt'")])
+    ('open("none.txt")',
+     "cats.py, line 1: FileNotFoundError: [Errno 2] No such file or directory: 'none.txt'")])
 def test_a_config_file_that_fails_is_named_with_its_line_and_error(script, error_of, text, message):
     assert error_of(script.config, text) == message
 
@@ -311,7 +331,8 @@ def test_a_folder_is_not_a_config_file(script, error_of, path):
 def test_a_config_file_that_cannot_be_opened_says_why(script, error_of):
     os.symlink('loop.py', 'loop.py')
     assert error_of(script.run, 'loop.py') == (
-        "config file 'loop.py' cannot be read (Too many levels of symbolic links), expected a Python file in UTF-8")
+        "config file 'loop.py' cannot be read (Too many levels of symbolic links), "
+        'expected a Python file in UTF-8')
 
 
 def test_a_config_file_without_read_permission_says_so(script, error_of, monkeypatch):
@@ -335,8 +356,9 @@ def test_a_missing_config_file_is_answered_with_the_nearest_one(script, error_of
 
 # --- help
 
-@pytest.mark.parametrize('arguments', [['--help'], ['-h'], ['none.py', '--zebra=1', '--help'], ['--top_k=5', '-h']])
-def test_help_prints_the_docstring_and_the_settings_block_as_it_stands_in_the_source(script, capsys, arguments):
+@pytest.mark.parametrize('arguments', [
+    ['--help'], ['-h'], ['none.py', '--zebra=1', '--help'], ['--top_k=5', '-h']])
+def test_help_prints_the_docstring_and_the_settings_block_as_they_stand(script, capsys, arguments):
     with pytest.raises(SystemExit) as exit:
         script.run(*arguments)
     ruler = '# -----------------------------------------------------------------------------\n'
@@ -349,7 +371,7 @@ def test_help_of_a_script_without_a_docstring_is_its_settings_block(script, caps
     script.settings['__doc__'] = None
     with pytest.raises(SystemExit):
         script.run('--help')
-    assert capsys.readouterr().out.startswith('# what to write\nstart = ')
+    assert capsys.readouterr().out.startswith('# what to write\ninit_from = ')
 
 
 def test_help_of_a_script_without_rulers_is_an_error(script, error_of):
@@ -358,173 +380,12 @@ def test_help_of_a_script_without_rulers_is_an_error(script, error_of):
         "bare.py has no settings block, expected one between two lines '# -----'")
 
 
-# --- errors in one line
-
-def fail(error):
-    with one_line_errors():
-        raise error
-
-
-@pytest.mark.parametrize('error, message, code', [
-    (ValueError('memory holds 12 heads'), 'memory holds 12 heads', 1),
-    (ValueError('one\n  two\r\n\nthree\n'), 'one two three', 1),
-    (ValueError(), 'ValueError', 1), (FileNotFoundError('no memory file cats'), 'no memory file cats', 1),
-    (FileNotFoundError(errno.ENOENT, 'No such file', 'cats.txt'), "[Errno 2] No such file: 'cats.txt'", 1),
-    (PermissionError(errno.EACCES, 'Permission denied', 'x'), "[Errno 13] Permission denied: 'x'", 1),
-    (OSError(errno.ENOSPC, 'No space left on device', 'cats.bin'),
-     'the disk is full, cats.bin could not be written: free some space and run this again', 1),
-    (OSError(errno.ENOSPC, 'No space left on device'),
-     'the disk is full, a file could not be written: free some space and run this again', 1),
-    (KeyboardInterrupt(), 'interrupted', 130)])
-def test_what_a_user_can_cause_ends_in_one_line_and_its_exit_code(error_of, error, message, code):
-    assert error_of(fail, error, code=code) == message
-
-
-@pytest.mark.parametrize('error', [TypeError('a bug'), KeyError('a'), RuntimeError(), AssertionError(), SystemExit(7)])
-def test_a_bug_keeps_its_traceback_and_an_exit_its_code(error):
-    with pytest.raises(type(error)) as raised:
-        fail(error)
-    assert raised.value is error
-
-
-def test_a_job_without_errors_prints_nothing_and_goes_on(capsys):
-    with one_line_errors():
-        done = True
-    assert done and capsys.readouterr() == ('', '')
-
-
-# --- names of the original project
-
-@pytest.mark.parametrize('text, expected', [
-    ('mem_frac = 0.5', {'memory_fraction': 0.5}), ('bookkeeping_frac = 1', {'bookkeeping_fraction': 1.0}),
-    ('knn_softmax_influence = 10', {'softmax_scale': 10.0}),
-    ('remove_bookkeeping_token_mem_size = 3', {'bookkeeping_tokens': 3}),
-    ('memory = "Cats."', {'memory_text': 'Cats.'}),
-    ('unadulterated_gpt = False', {'compare_plain': False}), ('method_text = "x"', {'method_text': 'x'}),
-    # which layers read, and how many neighbours
-    ('knn_num = [0, 7, 0, 7]', {'memory_layers': (1, 3), 'memory_k': 7}),
-    ('knn_num = (7,)', {'memory_layers': (0,), 'memory_k': 7}),
-    ('knn_num = [0, 0]', {'memory_layers': ()}), ('knn_num = []', {'memory_layers': ()}),
-    ('knn_num = 12 * [0]\nknn_num[9] = 3', {'memory_k': 3}),
-    ('knn_num = {3: 7, 1: 7}', {'memory_layers': (1, 3), 'memory_k': 7}),
-    ('knn_num = {3: 7, 1: 0}', {'memory_layers': (3,), 'memory_k': 7}),
-    ('knn_num = [[0, 0], [7, 7]]', {'memory_layers': (1,), 'memory_k': 7}),
-    ('knn_num = {2: [7, 7]}', {'memory_layers': (2,), 'memory_k': 7}),
-    ('knn_num = [0, [7, 7]]', {'memory_layers': (1,), 'memory_k': 7}),
-    # how the found values are blended; 2 is the default of the script
-    ('resid_only = True', {}), ('resid_only = True\nresid_frac = 0.3', {'residual_fraction': 0.3}),
-    ('resid_only = False\nresid_frac = 0.3', {'memory_method': 3, 'residual_fraction': 0.3}),
-    ('resid_only = False\nresid_frac = 0.0', {'memory_method': 1, 'residual_fraction': 0.0}),
-    ('resid_only = False', {'memory_method': 1}), ('resid_frac = 0.3', {'memory_method': 3, 'residual_fraction': 0.3}),
-    ('resid_frac = 0', {'memory_method': 1, 'residual_fraction': 0.0}),
-    # where the memory is kept
-    ('load_mem_store = True\nmem_store = "stores/cats"', {'memory_file': 'stores/cats'}),
-    ('store_mem = True\nmem_store = "stores/cats"', {'memory_file': 'stores/cats.safetensors'}),
-    ('store_mem = True\nmem_store = "stores/cats/"\nmemory = "Cats."',
-     {'memory_file': 'stores/cats.safetensors', 'memory_text': 'Cats.'}),
-    ('load_mem_store = True\nmem_store = "stores/cats"\nmemory = "Cats."', {'memory_file': 'stores/cats'}),
-    ('load_mem_store = store_mem = True\nmem_store = "stores/cats"', {'memory_file': 'stores/cats'}),
-    ('load_mem_store = False\nstore_mem = False\nmem_store = "stores/cats"', {'memory_file': ''}),
-    ('load_mem_store = False', {'memory_file': ''}), ('mem_store = "stores/cats"', {'memory_file': ''})])
-def test_an_old_name_in_a_config_file_becomes_its_setting(script, text, expected):
-    assert changed(script, script.config, text) == expected
-
-
-def test_a_setting_wins_over_an_old_name_in_its_file_even_where_it_repeats_the_default(script):
-    assert script.config('knn_num = [0, 7]\nmemory_k = 5')['memory_k'] == 5
-
-
-def test_loading_an_old_store_forgets_the_text_that_an_earlier_source_gave(script):
-    config = script.run('--memory_text=Cats.', '--load_mem_store=True', '--mem_store=stores/cats')
-    assert (config['memory_file'], config['memory_text']) == ('stores/cats', '')
-
-
-@pytest.mark.parametrize('arguments, expected', [
-    (['--mem_frac=1'], {'memory_fraction': 1.0}), ([r'--memory=\nCats=fun'], {'memory_text': '\nCats=fun'}),
-    (['--memory=5'], {'memory_text': '5'}), (['--unadulterated_gpt=false'], {'compare_plain': False}),
-    (['--knn_num=[0,7]'], {'memory_layers': (1,), 'memory_k': 7}),
-    (['--knn_num={3:7}'], {'memory_layers': (3,), 'memory_k': 7}),
-    (['--resid_frac=0.3', '--top_k=1', '--resid_only=false'],
-     {'residual_fraction': 0.3, 'top_k': 1, 'memory_method': 3}),
-    (['--mem_store=5', '--store_mem=1'], {'memory_file': '5.safetensors'})])
-def test_an_old_name_on_the_command_line_becomes_its_setting(script, arguments, expected):
-    assert changed(script, script.run, *arguments) == expected
-
-
-@pytest.mark.parametrize('arguments, fraction', [
-    (['old.py', '--memory_fraction=0.2'], 0.2), (['--memory_fraction=0.2', 'old.py'], 0.5), (['old.py', 'new.py'], 0.3),
-    (['--mem_frac=0.1', '--memory_fraction=0.2'], 0.2), (['--memory_fraction=0.2', '--mem_frac=0.1'], 0.1),
-    (['both.py'], 0.3),
-    (['--mem_frac=0.1', '--memory_fraction=0.2', '--mem_frac=0.3'], 0.3)])
-def test_old_and_new_names_keep_the_order_in_which_they_are_given(script, arguments, fraction):
-    script.write('mem_frac = 0.5', 'old.py')
-    script.write('memory_fraction = 0.3', 'new.py')
-    script.write('memory_fraction = 0.3\nmem_frac = 0.5', 'both.py')
-    assert script.run(*arguments)['memory_fraction'] == fraction
-
-
-def test_an_old_name_in_one_source_decides_without_those_of_another(script):
-    script.write('resid_only = True', 'old.py')
-    assert script.run('old.py', '--resid_frac=0.3')['memory_method'] == 3
-    assert script.run('--resid_frac=0.3', 'old.py')['memory_method'] == 2
-
-
-EXAMPLES = {'mem_frac': 0.5, 'bookkeeping_frac': 0.5, 'knn_softmax_influence': 0.5, 'resid_frac': 0.5, 'memory': 'x',
-            'remove_bookkeeping_token_mem_size': 3, 'unadulterated_gpt': True, 'resid_only': True, 'knn_num': [1],
-            'mem_store': 'x', 'load_mem_store': False, 'store_mem': False}
-
-
-@pytest.mark.parametrize('name', OLD_NAMES)
-def test_an_old_name_translates_into_no_other_settings_than_the_table_says(name):
-    decided = translate_old_names({name: EXAMPLES[name]}).keys()
-    assert decided and decided <= OLD_NAMES[name]
-
-
-@pytest.mark.parametrize('name', OLD_NAMES)
-def test_an_old_name_is_a_helper_in_a_script_without_the_new_setting(script, name):
-    script.without(*NEW_NAMES_OF_MEMORY)
-    assert changed(script, script.config, f'{name} = None') == {}
-
-
-@pytest.mark.parametrize('name', OLD_NAMES)
-def test_an_old_name_on_the_command_line_of_a_script_without_the_new_setting_is_unknown(script, error_of, name):
-    script.without(*NEW_NAMES_OF_MEMORY)
-    assert error_of(script.run, f'--{name}=1').startswith(f'unknown setting --{name}, ')
-
-
-def test_a_setting_that_is_called_like_an_old_name_is_not_translated(script):
-    script.settings['memory'] = 1
-    assert changed(script, script.config, 'memory = 2') == {'memory': 2}
-
-
-@pytest.mark.parametrize('text, start', [
-    ('mem_frac = "half"', "memory_fraction (from mem_frac) was given 'half' (str), expected a float"),
-    ('memory = 5', 'memory_text (from memory) was given 5 (int), expected a str'),
-    ('unadulterated_gpt = 2', 'compare_plain (from unadulterated_gpt) was given 2 (int), expected a bool'),
-    ('remove_bookkeeping_token_mem_size = 1.0',
-     'bookkeeping_tokens (from remove_bookkeeping_token_mem_size) was given 1.0'),
-    ('resid_only = "False"', "resid_only was given 'False' (str), expected a bool"),
-    ('resid_frac = "x"', "resid_frac was given 'x' (str), expected a float"),
-    ('mem_store = 5', 'mem_store was given 5 (int), expected a str'),
-    ('store_mem = 5', 'store_mem was given 5 (int), expected a bool'),
-    ('load_mem_store = "yes"', "load_mem_store was given 'yes' (str), expected a bool"),
-    ('load_mem_store = True',
-     'load_mem_store and store_mem need a folder, for example mem_store=stores/cats beside them'),
-    ('store_mem = True\nmem_store = ""', 'load_mem_store and store_mem need a folder'),
-    ('knn_num = [5, 6]', 'knn_num was given [5, 6], but one k for all layers and heads is supported'),
-    ('knn_num = {1: 5, 2: 6}', 'knn_num was given {1: 5, 2: 6}, but one k for all layers'),
-    ('knn_num = [[5, 0], [0, 0]]', 'knn_num was given [[5, 0], [0, 0]], but one k for all layers'),
-    *[(f'knn_num = {value}', f'knn_num was given {value}, expected an int a layer, for example knn_num=[0,5]')
-      for value in ('5', 'None', "'5'", '[5.0]', '[True]', "{'a': 5}", '[[[5]]]', '[None]')]])
-def test_an_old_name_with_a_value_that_has_no_translation_is_an_error(script, error_of, text, start):
-    assert error_of(script.config, text).startswith(f'cats.py: {start}')
-
-
 # --- cost
 
 def test_importing_the_configurator_is_cheap_and_needs_the_standard_library_alone():
     code = ('import sys; before = set(sys.modules); import configurator; '
             'new = {name.partition(".")[0] for name in set(sys.modules) - before}; '
             'print(sorted(new - set(sys.stdlib_module_names)))')
-    result = subprocess.run([sys.executable, '-S', '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert result.stdout == "['configurator']\n"
+    result = subprocess.run([sys.executable, '-S', '-c', code], cwd=ROOT, capture_output=True, text=True,
+                            check=True)
+    assert result.stdout == "['configurator', 'core']\n"

@@ -14,25 +14,27 @@ import pytest
 from conftest import ROOT
 
 SHORT = {  # appended to the commands of a script
-    'evaluate.py': ['--num_seeds=2', '--num_facts=2', '--num_held_out=2'],
-    'train.py': ['--max_iters=1', '--eval_iters=1', '--eval_interval=1', '--batch_size=2', '--export_dir='],
+    'evaluate.py': ['--num_seeds=2', '--num_facts=2', '--num_held_out=1', '--max_new_tokens=4'],
+    'train.py': ['--max_iters=1', '--eval_iters=1', '--eval_interval=1', '--batch_size=2', '--export_dir=',
+                 '--dtype=float32'],  # a step in bfloat16 takes seconds where the processor has none
     'data/tinyworld/prepare.py': ['--train_documents=200', '--val_documents=20'],
     'build_memory.py': [],
-    'bench.py': ['--models=assets/tinyworld', '--stored_tokens=20', '--contexts=16', '--curve_tokens=20', '--repeats=1',
+    'bench.py': ['--models=assets/tinyworld', '--stored_tokens=20', '--contexts=16', '--curve_tokens=20',
+                 '--repeats=1', '--parts=search,curves', '--floor_size=64',  # test_bench.py runs every part
                  "--workloads=[{'rows': 1, 'prompt': 16, 'new': 2}]"],
     'sample.py': ['--max_new_tokens=4', '--num_samples=2'],
 }
 
 
 def commands():
-    """The lines that begin with '$ ' in the README, in the pages it links, and in the comments of the config files."""
+    """The lines that begin with '$ ' in the README, in pages it links, in comments of config files."""
     configs = sorted(file for file in os.listdir(f'{ROOT}/config') if file.endswith('.py'))
     # those written by hand: what evaluate.py writes into assets/ has the commands of whole sweeps
     pages = ['README.md', 'assets/results.md', 'assets/speed.md', 'assets/tinyworld.md']
     lines = []
     for name in [*pages, *(f'config/{file}' for file in configs)]:
         with open(os.path.join(ROOT, name), encoding='utf-8') as f:
-            text = f.read().replace('\\\n', ' ')
+            text = re.sub(r'\\\n(?:# +)?', ' ', f.read())  # commands of two lines
         lines += re.findall(r'^(?:# +)?\$ (.*?)(?:  +#.*)?$', text, re.MULTILINE)
     return list(dict.fromkeys(part for line in lines for part in line.split(' && ')))
 
@@ -41,7 +43,8 @@ def commands():
 def copy(tmp_path_factory):
     """The repository as a clone would have it."""
     folder = tmp_path_factory.mktemp('clone') / 'repository'
-    ignored = shutil.ignore_patterns('.venv', '.git', 'out*', 'wandb', '*.bin', '__pycache__', '.*_cache', 'golden', 'tests')
+    ignored = shutil.ignore_patterns('.venv', '.git', 'out*', 'wandb', '*.bin', '__pycache__', '.*_cache',
+                                     'golden', 'tests')
     shutil.copytree(ROOT, folder, ignore=ignored)
     for file in os.listdir(folder / 'memories'):
         if file.endswith('.safetensors') and file != 'tinyworld_praise.safetensors':
@@ -65,8 +68,9 @@ def needed_first(command, copy):
         yield shlex.split(next(line for line in commands() if 'tinyworld_more' in line))[1:]
     if 'resume' in command and not (copy / 'out-tinyworld' / 'last.pt').exists():
         yield ['train.py', 'config/train_tinyworld.py']
-    if 'mine.safetensors' in command and 'build' not in command and not (copy / 'memories' / 'mine.safetensors').exists():
-        yield shlex.split(next(line for line in commands() if 'mine.safetensors' in line and 'build' in line))[1:]
+    mine = copy / 'memories' / 'mine.safetensors'
+    if mine.name in command and 'build' not in command and not mine.exists():
+        yield shlex.split(next(line for line in commands() if mine.name in line and 'build' in line))[1:]
 
 
 def test_the_python_of_the_readme_runs(copy, monkeypatch):
@@ -86,12 +90,14 @@ def test_the_command_runs(command, copy, request, monkeypatch, capsys):
     assert words[0] == 'python', f'{command}: only python and make are checked here'
     script, arguments = words[1], words[2:]
     if '--init_from=gpt2' in arguments or any('sample_gpt2' in argument for argument in arguments):
-        arguments = [*(a for a in arguments if a != '--init_from=gpt2'), f'--init_from={request.getfixturevalue("gpt2")}']
+        arguments = [a for a in arguments if a != '--init_from=gpt2']
+        arguments.append(f'--init_from={request.getfixturevalue("gpt2")}')
     monkeypatch.chdir(copy)
     for earlier in needed_first(command, copy):
         monkeypatch.setattr(sys, 'argv', [*earlier, *SHORT[earlier[0]]])
         runpy.run_path(earlier[0], run_name='__main__')
-    fewer = ['--memory_layers=5', '--grid=[]'] if 'find_layers' in command else ['--grid=[]'] if 'writeup' in command else []
+    fewer = {'find_layers': ['--memory_layers=5', '--grid=[]', '--controls=False'], 'writeup': ['--grid=[]']}
+    fewer = [argument for name, some in fewer.items() if name in command for argument in some]
     monkeypatch.setattr(sys, 'argv', [script, *arguments, *SHORT.get(script, []), *fewer])
     runpy.run_path(script, run_name='__main__')
     assert capsys.readouterr().out.strip()

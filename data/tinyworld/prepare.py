@@ -4,8 +4,8 @@ Makes the training text of the embedded model: train.bin, val.bin and tokenizer.
 $ python data/tinyworld/prepare.py
 $ python data/tinyworld/prepare.py --train_documents=1000    # a small one, to try
 
-Documents come from grammar.py by their number, so the same settings give the same bytes. The tokenizer is a byte-level BPE
-trained here on the same text; any text encodes with it.
+Documents come from grammar.py by their number, so the same settings give the same bytes. The tokenizer is a
+byte-level BPE trained here on the same text; any text encodes with it.
 """
 import os
 import random
@@ -31,16 +31,18 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from tqdm import tqdm  # noqa: E402
 
 from core.atomic import whole_files  # noqa: E402
+from core.tokenizers import read_tokenizer  # noqa: E402
 from data.tinyworld import grammar  # noqa: E402
 
 
 def documents(first, count):
     """Documents number first to first + count, each by its own generator, an empty line after each."""
-    return [grammar.document(random.Random(f'{seed} {n}')) + '\n' for n in tqdm(range(first, first + count), 'documents', mininterval=1)]
+    numbers = tqdm(range(first, first + count), 'documents', mininterval=1)
+    return [grammar.document(random.Random(f'{seed} {n}')) + '\n' for n in numbers]
 
 
 def train_tokenizer(texts):
-    """Byte-level BPE as GPT-2's, but numbers are cut into pairs of digits, so that each number is few known tokens."""
+    """Byte-level BPE as GPT-2's, but numbers are cut into pairs of digits: each is a few known tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(r" ?\d{1,2}| ?\p{L}+|[\r\n]| ?[^\s\p{L}\d]+|\s+"), 'isolated'),
@@ -53,29 +55,38 @@ def train_tokenizer(texts):
 
 
 def open_tokenizer():
+    tokenizer = read_tokenizer(tokenizer_file)
+    size = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if size > 65536:
+        raise ValueError(f"{tokenizer_file} has {size} tokens, expected 65536 at most: ids are kept in two "
+                         "bytes")
+    return tokenizer
+
+
+def encode(tokenizer, texts):
+    """-> ids of all texts, one after the other, uint16."""
     try:
-        return Tokenizer.from_file(tokenizer_file)
+        encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
     except Exception as error:  # the library raises plain Exception
-        raise ValueError(f"{tokenizer_file!r} is no tokenizer.json that can be read ({error})") from None
-
-
-def write(name, data):
-    """Writes out/name whole or not at all."""
-    with whole_files(out) as beside, open(os.path.join(beside, name), 'wb') as f:
-        f.write(data)
+        raise ValueError(f"{tokenizer_file} cannot encode the texts ({error}): name another "
+                         "tokenizer_file") from None
+    return np.concatenate([np.array(encoding.ids, dtype=np.uint16) for encoding in encoded])
 
 
 def main():
     if min(train_documents, val_documents) < 1 or not 300 <= vocab_size <= 65536:
-        raise ValueError(f"train_documents is {train_documents}, val_documents {val_documents}, expected 1 or more; "
-                         f"vocab_size is {vocab_size}, expected 300 to 65536")
-    train, val = documents(0, train_documents), documents(10**9, val_documents)
-    tokenizer = open_tokenizer() if tokenizer_file else train_tokenizer(train[:20000])
-    write('tokenizer.json', tokenizer.to_str().encode())
-    for name, texts in (('train', train), ('val', val)):
-        ids = np.concatenate([np.array(encoding.ids, dtype=np.uint16) for encoding in tokenizer.encode_batch(texts)])
-        write(f'{name}.bin', ids.tobytes())
-        print(f"{name}.bin: {len(texts):,} documents, {len(ids):,} tokens")
+        raise ValueError(f"train_documents is {train_documents}, val_documents {val_documents}, expected 1 "
+                         f"or more; vocab_size is {vocab_size}, expected 300 to 65536")
+    tokenizer = open_tokenizer() if tokenizer_file else None
+    texts = {'train': documents(0, train_documents), 'val': documents(10**9, val_documents)}
+    tokenizer = tokenizer or train_tokenizer(texts['train'][:20000])
+    ids = {name: encode(tokenizer, texts[name]) for name in texts}
+    with whole_files(out) as beside:  # all or none: tokens mean nothing beside another tokenizer
+        tokenizer.save(os.path.join(beside, 'tokenizer.json'), pretty=False)
+        for name in ids:
+            ids[name].tofile(os.path.join(beside, f'{name}.bin'))
+    for name in ids:
+        print(f"{name}.bin: {len(texts[name]):,} documents, {len(ids[name]):,} tokens")
 
 
 if __name__ == '__main__':

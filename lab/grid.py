@@ -1,0 +1,239 @@
+"""
+The points of an experiment: what a grid varies, what every table has beside it, how a point is called, and
+whether it can run.
+"""
+import itertools
+import re
+from difflib import get_close_matches
+
+from core.kinds import fitted
+from core.sampling import check_seeds
+from core.texts import read_text
+from lab.conditions import CONDITIONS, READING
+from lab.measures import MEASURES, held_out_of, point_seeds, reading_of
+from load import load_memory
+from reader import SETTINGS
+
+WHOLE = ('init_from', 'out_dir', 'device', 'dtype', 'compile', 'threads', 'batch_size', 'held_out_text',
+         'num_held_out', 'measure')  # settings that all runs of an experiment share
+APART = ('grid', 'controls', 'figure', 'show_texts', 'publish_dir', 'json', 'engine', 'find', 'max_damage',
+         'wandb_log', 'wandb_project', 'wandb_run_name')  # settings that no run depends on
+OF_A_MEMORY = (*SETTINGS.values(), 'bookkeeping_tokens')
+COUNTS = 'num_seeds', 'num_held_out', 'batch_size', 'max_new_tokens', 'num_facts', 'texts_together'
+SHORT = {'memory_method': 'method', 'memory_layers': 'layers', 'memory_heads': 'heads', 'memory_k': 'k',
+         'memory_fraction': 'MF', 'bookkeeping_fraction': 'BF', 'softmax_scale': 'TS',
+         'residual_fraction': 'RF', 'memory_select': 'select'}
+LOWEST_TEMPERATURE = 1e-6  # GPT.generate's
+LARGEST_STEERING_SCALE = 1e6  # far beyond any that still lets the model write
+
+
+# ---- points ----
+
+def points_of(config):
+    """evaluate.py's settings -> its points, the controls first: [{'label', 'panel', 'varied', 'settings'}].
+
+    `grid` is a list of dictionaries {setting: values}: of each dictionary all combinations, one panel of the
+    figure. A dictionary's 'name', a text, stands in its labels for the settings that it gives one value
+    only. Raises ValueError for a setting that does not exist, that all runs of an experiment share, or whose
+    value is of another type.
+    """
+    points = [control_point(config, how) for how in control_conditions(config)]
+    for panel, axes in enumerate(config['grid'] or [{}]):
+        points += points_of_a_panel(config, panel, axes)
+    for point in points:
+        check_point(point['settings'])
+    labels = [point['label'] for point in points]
+    twice = [label for label in labels if labels.count(label) > 1]
+    if twice:
+        raise ValueError(f"grid has two points that the table would call {twice[0]!r}: "
+                         "give their dictionaries different names")
+    return points
+
+
+def points_of_a_panel(config, panel, axes):
+    base, name, axes = base_of(config), str(axes.get('name', '')), axes_of(axes)
+    check_axes(axes, base, config)
+    points = []
+    for combination in combinations(axes):
+        varied = {key: fitted(key, value, base[key]) for key, value in combination.items()}
+        told = {key: value for key, value in varied.items() if not name or len(axes[key]) > 1}
+        settings = {**base, **varied}
+        label = label_of(told, name) or CONDITIONS.get(settings['condition'], '')
+        points.append({'label': label, 'panel': panel, 'varied': told, 'settings': settings})
+    return points
+
+
+def control_point(config, how):
+    """A condition at the experiment's own settings."""
+    settings = {**base_of(config), 'condition': how}
+    return {'label': CONDITIONS[how], 'panel': -1, 'varied': {}, 'settings': settings}
+
+
+def control_conditions(config):
+    """What every table has beside its points, as far as the settings name a text for it."""
+    if not config['controls'] or config['measure'] == 'look_ups':
+        return []
+    if config['measure'] == 'facts':
+        return ['plain', 'prompt', 'unrelated', 'opposite']
+    found = ['plain', 'prompt'] + [how for how in ('unrelated', 'opposite') if config[f'{how}_text']]
+    steers = config['measure'] == 'sentiment' and config['opposite_text'] and config['steering_scale']
+    return found + ['steering'] if steers else found
+
+
+def base_of(config):
+    """The settings that a single run can depend on."""
+    return {name: value for name, value in config.items() if name not in APART}
+
+
+def axes_of(axes):
+    """A dictionary of the grid without its name: {setting: values}."""
+    return {key: values for key, values in axes.items() if key != 'name'}
+
+
+def combinations(axes):
+    """{setting: values} -> {setting: value} for each combination."""
+    return [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
+
+
+# ---- names ----
+
+def label_of(varied, name=''):
+    told = ', '.join(f"{SHORT.get(key, key)} {brief(value)}" for key, value in varied.items())
+    return ': '.join(part for part in (name, told) if part)
+
+
+def brief(value):
+    """A setting's value as a table shows it: layers (3, 4, 5) as 3-5."""
+    if isinstance(value, tuple):
+        runs = len(value) > 2 and value == tuple(range(value[0], value[-1] + 1))
+        return f'{value[0]}-{value[-1]}' if runs else ','.join(map(str, value)) or 'all'  # () is all
+    return f'{value:g}' if isinstance(value, float) else str(value).strip()
+
+
+# ---- what cannot run ----
+
+def check_axes(axes, base, config):
+    for name, values in axes.items():
+        if not isinstance(name, str) or not isinstance(values, (list, tuple)) or not values:
+            raise ValueError(f"grid holds {axes!r}, expected a dictionary of lists, "
+                             "for example grid=[{'memory_k': [1, 5]}]")
+        if name in WHOLE or name in APART:
+            raise ValueError(f"grid varies {name}, which is the same in all runs of an experiment: "
+                             "run evaluate.py once for each")
+        of_a_text = name in ('bookkeeping_tokens', 'substitute')
+        if of_a_text and config['memory_file'] and not config['memory_text']:
+            raise ValueError(f"grid varies {name}, but the memory is a file: give its text as memory_text")
+        if name not in base:
+            close = get_close_matches(name, base, n=1)
+            raise ValueError(f"grid varies {name}, which is no setting"
+                             + (f": did you mean {close[0]}?" if close else ""))
+
+
+def check_point(s):
+    """Raises ValueError for what would stop a sweep in the middle."""
+    check_choices(s)
+    check_numbers(s)
+    check_texts(s)
+    if s['measure'] == 'recall':
+        check_answer(s)
+    if s['measure'] == 'sentiment' and s['answer'] and not s['substitute']:
+        raise ValueError(f"answer is {s['answer']!r}, but measure 'sentiment' scores no answers: "
+                         "give measure 'recall', or leave answer out")
+    if s['measure'] == 'facts' and s['condition'] == 'steering':
+        raise ValueError("facts are not measured under 'steering', which is of one text: take 'memory'")
+    if s['measure'] == 'facts' and s['sentence_only'] and s['texts_together'] > 1:
+        raise ValueError(f"texts_together is {s['texts_together']}, but sentence_only remembers "
+                         "one sentence alone: give texts_together 1")
+    if s['measure'] == 'look_ups' and s['condition'] not in READING:
+        raise ValueError(f"condition {s['condition']!r} looks nothing up: take 'memory'")
+
+
+def check_choices(s):
+    for name, known in (('measure', MEASURES), ('condition', CONDITIONS)):
+        if s[name] not in known:
+            raise ValueError(f"{name} is {s[name]!r}, expected one of {', '.join(map(repr, known))}")
+    if s['condition'] in READING and not s['memory_layers']:
+        raise ValueError("memory_layers is empty, so nothing would be read: name the layers that read, "
+                         "for example memory_layers=5")
+    reading_of(s)
+
+
+def check_numbers(s):
+    for name in COUNTS:
+        if s[name] < 1:
+            raise ValueError(f"{name} is {s[name]}, expected 1 or more")
+    for name in ('threads', 'distance'):
+        if s[name] < 0:
+            raise ValueError(f"{name} is {s[name]}, expected 0 or more")
+    if not abs(s['steering_scale']) < LARGEST_STEERING_SCALE:
+        raise ValueError(f"steering_scale is {s['steering_scale']}, "
+                         f"expected a number within {LARGEST_STEERING_SCALE:g}")
+    if not s['temperature'] >= LOWEST_TEMPERATURE or s['top_k'] < 0:
+        raise ValueError(f"temperature is {s['temperature']}, top_k {s['top_k']}: expected a temperature "
+                         f"from {LOWEST_TEMPERATURE:g} on, and a top_k of 1 or more, or 0 for all tokens")
+    seeds = point_seeds(s)
+    check_seeds(seeds)
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds holds {max(seeds, key=seeds.count)} twice, and one seed is one text: "
+                         "name each once")
+
+
+def check_texts(s):
+    if s['memory_text'] and not read_text(s['memory_text']).strip():
+        raise ValueError("the text to remember is empty: "
+                         "give memory_text, or FILE:path, with something in it")
+    held_out_of(s)
+    if s['measure'] == 'facts':  # brings its own texts
+        return
+    if not s['memory_text'] and not s['memory_file']:
+        raise ValueError("no memory to measure: give memory_file or memory_text")
+    if s['substitute'] and not s['memory_text']:
+        raise ValueError("substitute stands in a text, but the memory is a file: "
+                         "give its text as memory_text")
+    for how, of in (('unrelated', 'unrelated'), ('opposite', 'opposite'), ('steering', 'opposite')):
+        if s['condition'] == how and not read_text(s[f'{of}_text']).strip():
+            raise ValueError(f"condition {how!r} needs {of}_text: "
+                             "give a text, or FILE:path, with something in it")
+
+
+def check_answer(s):
+    spaced = s['answer'] != s['answer'].lstrip() or read_text(s['start'])[-1:].isspace()
+    if not s['answer'].strip() or not spaced:
+        raise ValueError(f"answer is {s['answer']!r}, expected the right answer as it follows the prompt, "
+                         "a space included: --answer=' Vancouver'")
+
+
+def check_model(points, model, tokenizer):
+    """Raises ValueError for a memory that another model wrote, a layer or a head that this one has not."""
+    files = {point['settings']['memory_file'] for point in points
+             if point['settings']['measure'] != 'facts' and not point['settings']['memory_text']}
+    for file in sorted(files):  # first: a wrong model is why its layers are wrong too
+        load_memory(file, '', model, tokenizer)
+    for point in points:
+        check_layers(point, model.config)
+
+
+def check_layers(point, sizes):
+    """`sizes`: the model's GPTConfig."""
+    s, whose = point['settings'], ''
+    if point['panel'] < 0:
+        whose = " (the controls read with the config's own settings)"
+    reads = s['condition'] in READING
+    given = [('memory_layers', layer, sizes.n_layer) for layer in s['memory_layers'] if reads]
+    given += [('memory_heads', head, sizes.n_head) for head in s['memory_heads'] if reads]
+    given += [('steering_layer', s['steering_layer'], sizes.n_layer)] * (s['condition'] == 'steering')
+    for name, index, count in given:
+        if not 0 <= index < count:
+            raise ValueError(f"{name} holds {index} for '{point['label']}'{whose}, but the model "
+                             f"{s['init_from']!r} has {count}, from 0 to {count - 1}: set {name}, "
+                             "or init_from where another model was meant")
+
+
+def note_on(config):
+    """A line for a person who may have meant another measure, or ''."""
+    prompt = read_text(config['start']).rstrip()
+    asks = re.search(r'(\?|\b(is|was|called|named))$', prompt) or re.search(r'(?im)^(q|question):', prompt)
+    if config['measure'] != 'sentiment' or not asks:
+        return ''
+    return (f"measure is 'sentiment', which scores how {' '.join(prompt.split())[-40:]!r} is continued, "
+            "not whether rightly: for that give measure 'recall' and answer")

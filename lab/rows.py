@@ -1,0 +1,84 @@
+"""
+From the runs of an experiment to rows of numbers, one a point: with intervals, beside the plain model.
+"""
+import numpy as np
+
+from lab import stats
+
+RATES = ('right', 'mentioned', 'greedy', 'substitute_right', 'substitute_mentioned', 'substitute_plain')
+# what two points must share, for the difference between them to be the memory's
+TASK = ('start', 'max_new_tokens', 'temperature', 'top_k', 'distance', 'num_facts', 'seed', 'answer')
+EFFECT_OF = {'sentiment': ('compound', np.median), 'recall': ('right', np.mean), 'facts': ('right', np.mean)}
+
+
+def rows_of(points):
+    """Points with records -> a row of statistics for each, with effects where plain had the same task."""
+    rows = [row_of(point, plain_of(point, points)) for point in points]
+    for name in ('effect', 'substitute_effect'):
+        correct([row[name] for row in rows if 'p_raw' in row.get(name, {})])
+    return rows
+
+
+def correct(effects):
+    """Each effect of a column of the table gets its 'p_holm'."""
+    for effect, p in zip(effects, stats.holm([effect['p_raw'] for effect in effects])):
+        effect['p_holm'] = p
+
+
+def plain_of(point, points):
+    """The record of the plain model that was given what this point was, or None."""
+    def task(one):
+        return [one['settings'][name] for name in TASK] + [one['record']['seeds']]
+
+    plain = (one for one in points if one['settings']['condition'] == 'plain')
+    return next((one['record'] for one in plain if task(one) == task(point)), None)
+
+
+def row_of(point, plain):
+    record, settings = point['record'], point['settings']
+    samples, is_plain = record['samples'], settings['condition'] == 'plain'
+    row = {'label': point['label'], 'panel': point['panel'], 'varied': point['varied'],
+           'condition': settings['condition'], 'id': record['id'], **record['numbers']}
+    row |= {'chosen': True} if point.get('chosen') else {}
+    row |= {name: statistics_of(name, values, settings['measure']) for name, values in samples.items()}
+    if plain is not None and samples:
+        name, of = EFFECT_OF[settings['measure']]
+        row['effect'] = effect(samples[name], plain['samples'][name], of, is_plain)
+        row |= damage(record['held_out'], plain['held_out'])
+    if 'substitute_plain' in row:
+        ours, theirs = samples['substitute_right'], samples['substitute_plain']
+        row['substitute_effect'] = effect(ours, theirs, np.mean, is_plain)
+    row |= {name: record[name] for name in ('first_tokens', 'shares') if name in record}
+    return row | work_of(record)
+
+
+def statistics_of(name, values, measure):
+    """Of zeros and ones a rate with Wilson's interval, of facts a mean, else a median with quartiles."""
+    if name in RATES and set(values) <= {0, 1}:
+        count, n = sum(values), len(values)
+        return {'value': count / n, 'count': count, 'n': n, 'interval': stats.wilson(count, n)}
+    if measure == 'facts':
+        interval = stats.bootstrap(values, statistic=np.mean)
+        return {'value': float(np.mean(values)), 'n': len(values), 'interval': interval}
+    return {**stats.quartiles(values), 'n': len(values), 'interval': stats.bootstrap(values)}
+
+
+def effect(values, plain, of, is_plain):
+    """A paired difference with its interval and, unless the plain model stands beside itself, its test."""
+    found = stats.difference(values, plain, of)
+    return found if is_plain else found | stats.paired_test(values, plain)
+
+
+def damage(held_out, before):
+    """Held-out perplexity over the plain model's, where both were given the same documents."""
+    if held_out['tokens'] != before['tokens']:
+        return {}
+    return {'held_out': stats.perplexity_ratio(held_out['nats'], before['nats'], held_out['tokens'])}
+
+
+def work_of(record):
+    """Token-heads searched and picked in a step, over all layers and by layer."""
+    if 'work' not in record:
+        return {}
+    total = {name: sum(record['work'][f'{name}_per_step'].values()) for name in ('searches', 'picks')}
+    return {**total, 'work': record['work']}

@@ -1,0 +1,191 @@
+"""
+Speed of writing: contenders with and without a memory, beside Hugging Face and beside the machine's limits.
+"""
+import statistics
+from collections import namedtuple
+
+import torch
+
+from core.sampling import sample
+from lab.speed_clock import ratio, seconds, spread, take_turns
+from lab.speed_setup import (
+    EACH,
+    LATE,
+    TEMPERATURE,
+    TOP_K,
+    our_model,
+    random_ids,
+    random_memory,
+    reading_layers,
+    readings,
+    their_model,
+)
+
+AGAIN, AGAIN_LATE = 'everything again', f'everything again, {LATE}'
+MAIN = EACH, 'last, method 3', LATE, 'method 4'  # readings, also of larger memories
+WARM_TOKENS = 2  # of the round that does not count
+HUGGING_FACE_TOKENS = 20  # a row, of many rows: without a shared prompt a round would take minutes
+# take(n): writes n tokens a row, of the workload's own number at most -> seconds a row-token;
+# searches(): {layer: a row-token} of its last run
+Contender = namedtuple('Contender', 'take searches')
+
+
+# ---- floors ----
+
+def measure_floors(folder, setup):
+    """The machine's limits, measured: reading the weights that a token needs, and a row's arithmetic."""
+    # each matrix, the tied one once; of wpe a token needs one row
+    named = our_model(folder, setup).named_weights()
+    weights = sum(w.numel() for name, w in named if w.dim() == 2 and 'wpe' not in name)
+    n = setup.floor_size or (2048 if setup.device == 'cpu' else 8192)
+    numbers = torch.randn(weights, device=setup.device)
+    square = torch.randn(n, n, device=setup.device)
+    half = square.bfloat16()
+    times = take_turns({'read': lambda: seconds(numbers.sum),
+                        'float32': lambda: seconds(lambda: square @ square),
+                        'bfloat16': lambda: seconds(lambda: half @ half)}, 'floors', setup.repeats)
+    bandwidth = numbers.numel() * 4 / statistics.median(times['read'])
+    limits = {dtype: limit(weights, dtype, bandwidth, 2 * n**3 / statistics.median(times[dtype]))
+              for dtype in ('float32', 'bfloat16')}
+    for dtype, found in limits.items():
+        print("  floor {}: one row {read_ms:.2f} ms a token ({weights_mb:.0f} MB at {bandwidth_gb_s:.1f} "
+              "GB/s), many rows {arithmetic_ms:.2f} ms a row-token (at {matmul_gflop_s:.0f} GFLOP/s)"
+              .format(dtype, **found), flush=True)
+    return limits
+
+
+def limit(weights, dtype, bandwidth, rate):
+    """Of so many weights, at `bandwidth` bytes and `rate` operations a second."""
+    size = weights * getattr(torch, dtype).itemsize
+    return {'bandwidth_gb_s': bandwidth / 1e9, 'weights_mb': size / 1e6, 'read_ms': 1000 * size / bandwidth,
+            'matmul_gflop_s': rate / 1e9, 'arithmetic_ms': 2000 * weights / rate}
+
+
+# ---- contenders ----
+
+def contenders(folder, work, setup):
+    """{name: Contender} of a workload."""
+    exact, half = our_model(folder, setup), our_model(folder, setup, 'bfloat16')
+    layers, small = reading_layers(setup, exact.config.n_layer), setup.stored_tokens[0]
+    ways = readings(setup, exact.config.n_layer)
+    memories = {M: random_memory(exact, M, layers, setup.seed) for M in setup.stored_tokens}
+    idx, found = random_ids(work['prompt'], setup), {}
+    if work['rows'] == 1 or not is_long(work):
+        found['Hugging Face'] = hugging_face(their_model(folder, setup), idx, work)
+    found[AGAIN] = again(exact, idx, work, setup.seed)
+    found[AGAIN_LATE] = again(exact, idx, work, setup.seed, memories[small], ways[LATE])
+    found['plain'], found['plain, bfloat16'] = ours(exact, idx, work), ours(half, idx, work)
+    for name, M in readings_of(work, ways, setup):
+        found[f'{name}, {M}'] = ours(exact, idx, work, memories[M], ways[name])
+    found[f'{EACH}, {small}, bfloat16'] = ours(half, idx, work, memories[small], ways[EACH])
+    return {name: contender for name, contender in found.items() if work.get('only', '') in name}
+
+
+def readings_of(work, ways, setup):
+    """Which readings, of how many stored tokens: [(name, M)]. First all of them, then what tells most."""
+    small, *larger = setup.stored_tokens
+    larger = larger if work['rows'] == 1 else larger[:1]
+    if work == setup.workloads[0]:
+        return [(name, small) for name in ways] + [(name, M) for M in larger for name in MAIN]
+    if work['rows'] == 1:
+        return [(name, small) for name in (EACH, LATE, 'method 4')] + [(EACH, M) for M in larger]
+    names = [EACH, LATE] if work.get('only') else [EACH]
+    return [(name, small) for name in names] + [(EACH, M) for M in larger if is_long(work)]
+
+
+def is_long(work):
+    """Whether the prompt, which many rows share, is most of the work."""
+    return work['prompt'] > 16
+
+
+def ours(model, idx, work, memory=None, reading=None):
+    """Our model, plain where no memory is given."""
+    rows, new = work['rows'], work['new']
+
+    def run(n):
+        model.detach_memory()
+        if memory is not None:
+            model.attach(memory, reading)
+        model.generate(idx.expand(rows, -1), n, TEMPERATURE, TOP_K, list(range(rows)))
+    return Contender(lambda n=new: seconds(lambda: run(min(n, new))) / (rows * min(n, new)),
+                     lambda: {layer: count / (rows * new) for layer, count in model.searches.items()})
+
+
+def hugging_face(model, idx, work):
+    rows, idx = work['rows'], idx.expand(work['rows'], -1).contiguous()
+    new = work['new'] if rows == 1 else min(work['new'], HUGGING_FACE_TOKENS)
+    settings = {'do_sample': True, 'temperature': TEMPERATURE, 'top_k': TOP_K, 'pad_token_id': 0,
+                'attention_mask': torch.ones_like(idx)}
+
+    def run(n):
+        with torch.no_grad():
+            model.generate(idx, max_new_tokens=n, min_new_tokens=n, **settings)
+    return Contender(lambda n=new: seconds(lambda: run(min(n, new))) / (rows * min(n, new)), dict)
+
+
+def again(model, idx, work, seed, memory=None, reading=None):
+    """The original's way of working: the whole context anew for each token, one row at a time.
+
+    Timed at five lengths, first to last; with our weights and draw: the way of working alone is compared.
+    """
+    T, new = work['prompt'], work['new']
+    whole = torch.cat((idx, idx.flip(1).repeat(1, new // T + 1)), dim=1)
+    lengths = torch.linspace(T, T + new - 1, 5).long().tolist()
+
+    @torch.no_grad()
+    def run(some):
+        model.detach_memory()
+        if memory is not None:
+            model.attach(memory, reading)
+        for length in some:
+            generators = [torch.Generator(idx.device).manual_seed(seed)]
+            sample(model(whole[:, :length])[0][:, -1], TEMPERATURE, TOP_K, generators)
+    return Contender(lambda n=5: seconds(lambda: run(lengths[:n])) / n, dict)
+
+
+# ---- the measure ----
+
+def measure_writing(folder, setup, works):
+    """-> for each workload, what each contender took."""
+    return [{**work, 'table': measure_workload(folder, work, setup)} for work in works]
+
+
+def measure_workload(folder, work, setup):
+    rows = f"{work['rows']} row{'s' * (work['rows'] > 1)}"
+    label = f"{rows}, prompt {work['prompt']}, {work['new']} new tokens"
+    looked_up = {}  # after its own run, a model knows what it searched
+    running = {name: counted(contender, name, looked_up)
+               for name, contender in contenders(folder, work, setup).items()}
+    times = take_turns(running, label, setup.repeats, (WARM_TOKENS,))
+    table = [row_of(name, times, looked_up[name]) for name in times]
+    print_table(label, table)
+    return table
+
+
+def counted(contender, name, looked_up):
+    def run(*warm):
+        taken = contender.take(*warm)
+        looked_up[name] = contender.searches()
+        return taken
+    return run
+
+
+def row_of(name, times, searches):
+    bases = {'of_plain': 'plain', 'of_hugging_face': 'Hugging Face', 'of_again': AGAIN,
+             'of_again_last': AGAIN_LATE}
+    ratios = {key: ratio(times, name, base) for key, base in bases.items()}
+    return {'name': name, 'ms': spread(times[name], 1000), **ratios,
+            'searches': max(searches.values(), default=0)}
+
+
+def print_table(label, table):
+    print(f"\n{label}: ms a row-token [quartiles]; times as fast as Hugging Face, as everything again "
+          "without a memory, as everything again with 'last'; time over plain; searches a row-token in the "
+          "busiest layer")
+    for row in table:
+        ms, low, high = row['ms']
+        faster = [f"{1 / row[key]:8.2f}" if row[key] else ' ' * 8
+                  for key in ('of_hugging_face', 'of_again', 'of_again_last')]
+        of_plain = f"{row['of_plain']:8.2f}" if row['of_plain'] else ' ' * 8
+        print(f"  {row['name']:44}{ms:9.2f} [{low:.2f} {high:.2f}]".ljust(76)
+              + f"{''.join(faster)}{of_plain}{row['searches']:9.2f}", flush=True)
