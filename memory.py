@@ -2,8 +2,8 @@
 PersistentMemory: the keys and values that attention kept of remembered texts; written, searched, saved and loaded.
 
 Letters as in model.py: nh key heads, hs head size, M stored tokens, K neighbours, N look-ups.
-Nothing here knows how a model works: of one it needs `config`, `parameters()`, `fingerprint()`, `keys_values(idx, layers)` and
-`check_ids(idx)`.
+Nothing here knows how a model works: of one it needs `config`, `parameters()`, `fingerprint()` and
+`keys_values(idx, layers)`.
 """
 import os
 import threading
@@ -14,6 +14,7 @@ import torch
 
 from core import memory_file, old_folder
 from core.checks import check_indices, whole_number, whole_numbers
+from core.generation import check_ids
 from core.index import Index, Table
 
 
@@ -110,7 +111,7 @@ class PersistentMemory:
             name = f"the text {source}" if source else "the text"
             raise ValueError(f"{name} has {idx.size(1)} tokens, the model's context is {model.config.block_size}: "
                              "split it, and add the parts as texts of their own")
-        model.check_ids(idx)
+        check_ids(idx, model.config.vocab_size)
         new = {(kind, layer): part[0, :, skip:].float().cpu().contiguous() for layer, both in
                model.keys_values(idx, self.layers).items() for kind, part in zip(('keys', 'values'), both)}
         if not all(map(memory_file.all_finite, new.values())):
@@ -188,7 +189,7 @@ class PersistentMemory:
             metadata = memory_file.read_description(path)
             origin = metadata['origin']
             if metadata['format_version'] == 1:
-                check_origin(origin, {**describe(model), 'fingerprint': model.sampled_fingerprint()})
+                check_origin(origin, {**describe(model), 'fingerprint': model.state.sampled_fingerprint(model)})
                 origin = {**origin, 'fingerprint': model.fingerprint()}
             check_origin(origin, describe(model))
             check_held(layers, metadata['layers'])

@@ -1,70 +1,38 @@
 """
-GPT-2 and the Llama family in one file, in the shape and with the names of nanoGPT, and the hook that lets chosen layers read a memory.
+GPT-2 and the Llama family in one file, nanoGPT's shape and names, and the hook by which layers read a memory.
 
-Letters, here, in reader.py and in memory.py: B batch, T tokens given, S tokens seen (cached and given), C n_embd,
-nh n_head, nkv key heads (each serves nh / nkv query heads, one after the other), hs head size, M stored tokens, K neighbours
+Letters, here, in reader.py and in memory.py: B batch, T tokens given, S tokens seen (cached and given),
+C n_embd, nh n_head, nkv key heads (each serves nh / nkv query heads that follow each other), hs head size,
+M stored tokens, K neighbours
 """
 import contextlib
 import contextvars
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn as nn
 from torch.nn import functional as F
 
-from core import identity, weights
+from core import weights
 from core.cache import Cache, Counts, counts_of_last_call
+from core.config import GPTConfig
 from core.frozen import WeightState
 from core.generation import check_ids, check_writing, generators_of, write
 from core.packed import Linear
 from core.rotary import Rotary, turn
 from reader import Heads, Reader, Reading, causal_mask
 
-plain_now = contextvars.ContextVar('plain_now', default=frozenset())  # models that read no memory, a matter of each caller
-
-
-@dataclass
-class GPTConfig:
-    block_size: int = 1024
-    vocab_size: int = 50304  # GPT-2's 50257, padded to a multiple of 64 for speed
-    n_layer: int = 12
-    n_head: int = 12
-    n_embd: int = 768
-    dropout: float = 0.0
-    bias: bool = True
-    n_inner: int = 0  # width of the MLP, 0 is 4 * n_embd
-    mlp: str = 'gelu_new'  # GPT-2's tanh form; 'gelu', the exact one, which nanoGPT trains with; 'silu', gated, Llama's
-    layer_norm_epsilon: float = 1e-5
-    name: str = ''  # where the weights come from
-    n_kv_head: int = 0  # key heads, 0 is n_head
-    head_size: int = 0  # 0 is n_embd / n_head
-    position: str = 'learned'  # or 'rotary'
-    rope_theta: float = 10000.0
-    rope_scaling: tuple = ()  # Llama 3's, see core/rotary.py
-    norm: str = 'layer'  # or 'rms'
-    qk_norm: bool = False  # of each query and key, before the rotation
-    bias_attn: bool = False  # where `bias` is False: of queries, keys and values, as Qwen2 has it
-    bias_proj: bool = False
-    bias_mlp: bool = False
-    tied: bool = True  # lm_head is wte
-
-    def __post_init__(self):
-        self.n_kv_head = self.n_kv_head or self.n_head
-        if self.n_head < 1 or not self.head_size and self.n_embd % self.n_head != 0:
-            raise ValueError(f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
-        self.head_size = self.head_size or self.n_embd // self.n_head
-        if self.n_head % self.n_kv_head != 0:
-            raise ValueError(f"n_head {self.n_head} is not a multiple of n_kv_head {self.n_kv_head}")
+plain_now = contextvars.ContextVar('plain_now', default=frozenset())  # models that read none, for a caller
 
 
 class Norm(nn.Module):
-    """Layer normalisation with an optional bias; or, for 'rms', by the root mean square alone (Zhang, Sennrich 2019)."""
+    """Layer normalisation with an optional bias; 'rms': by the root mean square (Zhang, Sennrich 2019)."""
 
     def __init__(self, config, size=0):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size or config.n_embd))
-        self.bias = nn.Parameter(torch.zeros(config.n_embd)) if config.bias and config.norm == 'layer' else None
+        biased = config.bias and config.norm == 'layer'
+        self.bias = nn.Parameter(torch.zeros(config.n_embd)) if biased else None
         self.epsilon, self.rms = config.layer_norm_epsilon, config.norm == 'rms'
 
     def forward(self, x):
@@ -78,31 +46,29 @@ class CausalSelfAttention(nn.Module):
     def __init__(self, config, layer):
         super().__init__()
         self.n_head, self.n_kv_head, self.head_size = config.n_head, config.n_kv_head, config.head_size
-        heads = self.n_head + 2 * self.n_kv_head
-        self.c_attn = Linear(config.n_embd, heads * self.head_size, bias=config.bias or config.bias_attn)
-        self.c_proj = Linear(self.n_head * self.head_size, config.n_embd, bias=config.bias or config.bias_proj)
-        self.q_norm, self.k_norm = (Norm(config, self.head_size) if config.qk_norm else None for _ in range(2))
+        C, hs, nh, nkv, bias = config.n_embd, config.head_size, config.n_head, config.n_kv_head, config.bias
+        self.c_attn = Linear(C, (nh + 2 * nkv) * hs, bias=bias or config.bias_attn)
+        self.c_proj = Linear(nh * hs, C, bias=bias or config.bias_proj)
+        self.q_norm, self.k_norm = (Norm(config, hs) if config.qk_norm else None for _ in range(2))
         self.resid_dropout = nn.Dropout(config.dropout)
         self.layer, self.dropout = layer, config.dropout
 
     def forward(self, x, at=None, cache=None, reader=None, newest=0):
-        """x (B, T, C) at rotary positions `at` -> (B, n, C) of the newest rows, see Block. reader: None is the plain model."""
-        T = x.size(1)
-        heads = self.c_attn(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)  # (B, nh + 2 nkv, T, hs)
+        """x (B, T, C), rotary positions `at` -> (B, n, C) of the newest rows, see Block. No reader: plain."""
+        T, heads = x.size(1), self.c_attn(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
         dtype = heads.dtype
         if x.device.type == 'cpu' and not self.training:
             heads = heads.float()  # a CPU's attention in bfloat16 is slower, and less exact
-        plain_q, heads_k, v = heads.split([self.n_head, self.n_kv_head, self.n_kv_head], dim=1)
-        plain_k = heads_k
+        q, k, v = heads.split([self.n_head, self.n_kv_head, self.n_kv_head], dim=1)  # (B, nh or nkv, T, hs)
         if self.q_norm is not None:
-            plain_q, plain_k = self.q_norm(plain_q), self.k_norm(plain_k)
-        if at is None:
-            q, k = plain_q, plain_k
-        else:
-            at = [part[..., -T:, :] for part in at]  # a reading layer below may have answered with fewer or more rows than came
-            q, k = turn(plain_q, at), turn(plain_k, at)
+            q, k = self.q_norm(q), self.k_norm(k)
+        plain_q, plain_k = q, k
+        if at is not None:  # a reading layer below may have answered with fewer or more rows than came
+            at = [part[..., -T:, :] for part in at]
+            q, k = turn(q, at), turn(k, at)
         if cache is not None:
-            kv = heads[:, self.n_head:] if k is heads_k else torch.cat((k, v), dim=1)
+            is_one = at is None and self.q_norm is None  # keys and values lie side by side as they came
+            kv = heads[:, self.n_head:] if is_one else torch.cat((k, v), dim=1)
             k, v = cache.append((self.layer, 'kv'), kv).chunk(2, dim=1)  # (B, nkv, S, hs)
             if reader is not None or self.layer in cache.plain_layers:
                 plain_k = k if at is None else cache.append((self.layer, 'plain'), plain_k)
@@ -114,13 +80,15 @@ class CausalSelfAttention(nn.Module):
         return self.resid_dropout(self.c_proj(y.to(dtype)))
 
     def attend(self, q, k, v):
-        """Plain causal attention: q (B, nh, T, hs) of the newest rows, k and v (B, nkv, S, hs) -> (B, nh, T, hs)."""
+        """Plain causal attention: q (B, nh, T, hs) of the newest rows, k and v (B, nkv, S, hs) -> as q."""
         T, S = q.size(2), k.size(2)
         if T == 1:  # one row sees everything, so that the query heads of a key head can be its rows
-            return F.scaled_dot_product_attention(q.reshape(len(q), self.n_kv_head, -1, self.head_size), k, v).view(q.shape)
+            rows = q.reshape(len(q), self.n_kv_head, -1, self.head_size)
+            return F.scaled_dot_product_attention(rows, k, v).view(q.shape)
         mask = causal_mask(T, S, q.device) if T < S else None  # T == S is the kernel's own case
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=T == S, enable_gqa=self.n_head != self.n_kv_head,
-                                              dropout_p=self.dropout if self.training else 0)
+        dropout = self.dropout if self.training else 0
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=T == S,
+                                              enable_gqa=self.n_head != self.n_kv_head)
 
 
 class MLP(nn.Module):
@@ -129,16 +97,16 @@ class MLP(nn.Module):
         super().__init__()
         n_inner, self.gated = config.n_inner or 4 * config.n_embd, config.mlp == 'silu'
         bias = config.bias or config.bias_mlp
-        self.c_fc = Linear(config.n_embd, 2 * n_inner if self.gated else n_inner, bias=bias)  # gated: gate and up side by side
-        self.act = nn.SiLU() if self.gated else nn.GELU(approximate='tanh' if config.mlp == 'gelu_new' else 'none')
+        self.c_fc = Linear(config.n_embd, 2 * n_inner if self.gated else n_inner, bias=bias)  # gate, then up
+        self.act = nn.SiLU() if self.gated else nn.GELU('tanh' if config.mlp == 'gelu_new' else 'none')
         self.c_proj = Linear(n_inner, config.n_embd, bias=bias)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x):
         x = self.c_fc(x)
         if self.gated:
-            gate, x = x.chunk(2, dim=-1)
-            return self.dropout(self.c_proj(self.act(gate) * x))
+            gate, up = x.chunk(2, dim=-1)
+            return self.dropout(self.c_proj(self.act(gate) * up))
         return self.dropout(self.c_proj(self.act(x)))
 
 
@@ -146,14 +114,12 @@ class Block(nn.Module):
 
     def __init__(self, config, layer):
         super().__init__()
-        self.ln_1 = Norm(config)
-        self.attn = CausalSelfAttention(config, layer)
-        self.ln_2 = Norm(config)
-        self.mlp = MLP(config)
+        self.ln_1, self.ln_2 = Norm(config), Norm(config)
+        self.attn, self.mlp = CausalSelfAttention(config, layer), MLP(config)
         self.layer = layer
 
     def forward(self, x, at=None, cache=None, newest=0):
-        """x (B, T, C) of the newest rows -> (B, n, C): n is `newest`, or T for 0; a reading layer may answer with more than T."""
+        """x (B, T, C), the newest rows -> (B, n, C): n is `newest`, 0 is T; a reader may answer with more."""
         reader = cache.readers.get(self.layer) if cache is not None else None
         y = self.attn(self.ln_1(x), at, cache, reader, newest)
         if reader is not None:
@@ -167,11 +133,14 @@ class GPT(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config, self.readers, self.state = config, {}, WeightState()
-        rotary = config.position == 'rotary'
-        self.rotary = Rotary(config.head_size, config.rope_theta, config.rope_scaling) if rotary else None
+        self.rotary, embeddings = None, {'wte': nn.Embedding(config.vocab_size, config.n_embd)}
+        if config.position == 'rotary':
+            scaling = config.rope_scaling, config.rope_factors
+            self.rotary = Rotary(config.head_size, config.rope_theta, *scaling)
+        else:
+            embeddings['wpe'] = nn.Embedding(config.block_size, config.n_embd)
         self.transformer = nn.ModuleDict(dict(
-            wte=nn.Embedding(config.vocab_size, config.n_embd),
-            **({} if rotary else {'wpe': nn.Embedding(config.block_size, config.n_embd)}),
+            **embeddings,
             drop=nn.Dropout(config.dropout),
             h=nn.ModuleList([Block(config, layer) for layer in range(config.n_layer)]),
             ln_f=Norm(config),
@@ -195,18 +164,19 @@ class GPT(nn.Module):
         return sum(p.numel() for name, p in self.named_weights() if name != 'transformer.wpe.weight')
 
     def named_weights(self):
-        """The parameters; a tied head is the token embedding, and its copy once it is packed."""
-        return ((name, p) for name, p in self.named_parameters() if name != 'lm_head.weight' or not self.config.tied)
+        """The parameters, without a tied head, which is the token embedding, and its copy once packed."""
+        return ((name, p) for name, p in self.named_parameters()
+                if name != 'lm_head.weight' or not self.config.tied)
 
     def hidden(self, idx, cache=None, pos=None, newest=0):
-        """idx (B, T) token ids, following those in the cache, at pos (T,) or (B, T) -> (B, n, C), after the last layer norm.
+        """idx (B, T) token ids, following those in the cache, at pos (T,) or (B, T) -> (B, n, C), after ln_f.
 
         n is `newest`, the last rows alone, or T for 0.
         """
-        T = idx.size(1)
-        past = 0 if cache is None else cache.length
+        T, past = idx.size(1), 0 if cache is None else cache.length
         if past + T > self.config.block_size:
-            raise ValueError(f"{past + T} tokens are longer than the model's context of {self.config.block_size}: shorten them")
+            size = self.config.block_size
+            raise ValueError(f"{past + T} tokens are longer than the model's context of {size}: shorten them")
         if cache is not None:
             cache.begin(idx)
         if pos is None:
@@ -214,13 +184,13 @@ class GPT(nn.Module):
         x, at = self.transformer.wte(idx), None  # (B, T, C)
         if self.rotary is None:
             x = x + self.transformer.wpe(pos)
-        else:
-            at = self.rotary.at(pos if not (cache and cache.readers) else torch.arange(cache.end, device=idx.device))
+        else:  # a reading layer can change rows of the past, which then go on at their own positions
+            rows = torch.arange(cache.end, device=idx.device) if cache and cache.readers else pos
+            at = self.rotary.at(rows)
         x = self.transformer.drop(x)
-        *blocks, last = self.transformer.h
-        for block in blocks:
+        for block in self.transformer.h[:-1]:
             x = block(x, at, cache)
-        x = last(x, at, cache, newest or T)
+        x = self.transformer.h[-1](x, at, cache, newest or T)
         if cache is not None:
             cache.length = cache.end
         return self.transformer.ln_f(x)
@@ -228,10 +198,10 @@ class GPT(nn.Module):
     def forward(self, idx, targets=None, cache=None, pos=None):
         """Next-token logits.
 
-        idx (B, T) int64, and with a `cache` (see core/cache.py) the tokens that follow those in it; targets (B, T) int64, -1 ignored.
-        pos (B, T) int64: their positions, None is one after the other.
-        -> logits (B, 1, vocab_size) of the last token and None, or, with targets, logits (B, T, vocab_size) and their mean
-        cross entropy in nats. Raises ValueError when the tokens are longer than block_size. `searches` counts this call.
+        idx (B, T) int64, with a `cache` (core/cache.py) the tokens that follow those in it; targets (B, T)
+        int64, -1 ignored; pos (B, T) int64: their positions, None is one after the other. -> logits
+        (B, 1, vocab_size) of the last token and None; with targets logits (B, T, vocab_size) and their mean
+        cross entropy in nats. Raises ValueError for more tokens than block_size. `searches` counts this call.
         """
         cache = self.begin(cache, idx.size(1))
         x = self.hidden(idx, cache, pos, newest=1 if targets is None else 0)
@@ -243,15 +213,14 @@ class GPT(nn.Module):
     # ---- the memory ----
 
     def begin(self, cache, T):
-        """A call begins: -> its cache, which reads what is attached now, whatever is attached or detached meanwhile; None is none."""
-        readers = {layer: reader for layer, reader in self.readers.items() if len(reader.memory)}  # an empty one changes no bit
-        if id(self) in plain_now.get():
-            readers = {}
+        """A call begins -> its cache, which reads what is attached now, whatever comes meanwhile; or None."""
+        is_plain = id(self) in plain_now.get()
+        readers = {n: one for n, one in self.readers.items() if len(one.memory) and not is_plain}
         if cache is None and readers:
             cache = Cache(T)  # a reader keeps its rows there
         if cache is not None:
             if cache.length > 0 and cache.readers != readers:
-                raise ValueError("the cache was filled with another memory attached, or with none: begin a new one")
+                raise ValueError("the cache was filled with another memory, or with none: begin a new one")
             cache.readers = readers
             cache.counts.begin(readers)
         if not self.training:
@@ -271,10 +240,9 @@ class GPT(nn.Module):
     def attach_memory(self, memory, *settings, **named_settings):
         """Lets some layers read `memory` from now on, in place of any memory attached before.
 
-        memory: PersistentMemory that was written by this model, and holds these layers; an empty one changes nothing until texts are
-        added. Settings: those of reader.Reading, by name or in its order; layers=(9,), heads=(), k=5, method=2, memory_fraction=0.0,
-        bookkeeping_fraction=0.9, softmax_scale=1000.0, residual_fraction=0.1, select='last'.
-        Raises ValueError that names what does not fit, and then leaves the model as it was. Undo: `detach_memory`.
+        memory: PersistentMemory that this model wrote, with these layers; an empty one changes nothing until
+        texts are added. Settings: reader.Reading's, by name or in its order: layers=(9,), k=5, method=2, ...
+        Raises ValueError that names what does not fit, the model stays as it was. Undo: `detach_memory`.
         """
         self.attach(memory, Reading(*settings, **named_settings))
 
@@ -283,7 +251,8 @@ class GPT(nn.Module):
         memory.check(self)
         reading.check_model(self.config.n_layer, self.config.n_head)
         memory.check_layers(reading.layers)
-        self.readers = {layer: Reader(memory, layer, reading, self.config.n_head, self.rotary) for layer in reading.layers}
+        self.readers = {layer: Reader(memory, layer, reading, self.config.n_head, self.rotary)
+                        for layer in reading.layers}
 
     def detach_memory(self):
         """Back to exactly the plain model."""
@@ -300,27 +269,24 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def keys_values(self, idx, layers):
-        """What the plain model's attention layers keep of idx (B, T): {layer: (keys, values)}, both (B, nkv, T, hs).
-
-        The keys of a rotary model are those before the rotation.
-        """
+        """What plain layers keep of idx (B, T), keys before a rotation: {layer: two of (B, nkv, T, hs)}."""
         cache = Cache(idx.size(1))
         cache.readers, cache.plain_layers = {}, layers
         self.hidden(idx, cache, newest=1)
         kept = {layer: cache.rows[layer, 'kv'].chunk(2, dim=1) for layer in layers}
-        return {layer: (cache.rows.get((layer, 'plain'), keys), values) for layer, (keys, values) in kept.items()}
+        return {layer: (cache.rows.get((layer, 'plain'), keys), v) for layer, (keys, v) in kept.items()}
 
     # ---- writing ----
 
     def generate(self, idx, max_new_tokens, temperature=1.0, top_k=None, seeds=None):
         """Continues idx (B, T) int64 by max_new_tokens each -> (B, T + max_new_tokens).
 
-        temperature: > 0. top_k: draw from the k likeliest tokens only, None is all, 1 is greedy. seeds: one int per row; a row
-        then gets what nanoGPT draws for it alone after torch.manual_seed(seed). None draws from torch's global generator.
+        temperature: > 0. top_k: draw from the k likeliest tokens, None is all, 1 is greedy. seeds: an int a
+        row, which then gets what nanoGPT draws for it alone after torch.manual_seed(seed); None: torch's own.
         Past block_size the context is cropped from the left, as in nanoGPT. `searches` counts the whole call.
         Raises ValueError for an empty idx, an id outside the vocabulary, or a setting out of range.
         """
-        self.check_ids(idx)
+        check_ids(idx, self.config.vocab_size)
         check_writing(max_new_tokens, temperature, top_k)
         generators = generators_of(seeds, idx)
         cache = self.begin(Cache(min(idx.size(1) + max_new_tokens, self.config.block_size)), idx.size(1))
@@ -332,67 +298,42 @@ class GPT(nn.Module):
         """(B, vocab_size) of the last of idx (B, T)."""
         return self.lm_head(self.hidden(idx, cache, newest=1)[:, -1])
 
-    def check_ids(self, idx):
-        """Raises ValueError unless idx (B, T) holds at least one token, and only ids of the vocabulary."""
-        check_ids(idx, self.config.vocab_size)
-
-    # ---- weights in and out, see core/weights.py ----
+    # ---- weights in and out, core/weights.py; frozen or not, and which model this is, core/frozen.py ----
 
     @classmethod
     def from_pretrained(cls, source, device='cpu', dtype=torch.float32):
-        """A GPT-2 by its hub name ('gpt2', 'gpt2-medium', 'distilgpt2', ...) or a folder in Hugging Face format; frozen, see `freeze`.
-
-        Raises FileNotFoundError when there is no such model or no network, ValueError when it is no GPT-2 or is damaged.
-        """
+        """By hub name ('gpt2', ...) or folder in Hugging Face format; frozen. Raises ValueError, OSError."""
         sizes, state = weights.load(source)
         return cls(GPTConfig(**sizes)).take(state, device, dtype)
 
     @classmethod
     def from_checkpoint(cls, path, device='cpu', dtype=torch.float32):
-        """nanoGPT's ckpt.pt, or train.py's; frozen. Raises FileNotFoundError, or ValueError when it is damaged or of another kind."""
+        """nanoGPT's ckpt.pt, or train.py's; frozen. Raises ValueError, OSError."""
         sizes, state = weights.load_checkpoint(path)
-        try:
-            return cls(GPTConfig(**sizes)).take(state, device, dtype)
-        except (TypeError, AttributeError, RuntimeError) as error:
-            raise ValueError(f"{path} is no checkpoint of a GPT ({weights.first_line(error)})") from None
+        return cls(GPTConfig(**sizes)).take(state, device, dtype)
 
     def take(self, state, device='cpu', dtype=torch.float32):
-        """Loads a state dict, every parameter of it, -> self, frozen and ready to write. What it is called is settled before any cast."""
+        """Loads a state dict -> self, frozen, ready to write. Which model it is is known before any cast."""
         self.load_state_dict(state)
-        self.state.sampled = self.sampled_fingerprint()
+        self.state.sampled = self.state.sampled_fingerprint(self)
         self.to(device, dtype)
         return self.eval().freeze()
 
     def save_pretrained(self, folder, dtype=torch.float32):
-        """Writes config.json and model.safetensors, which GPT2LMHeadModel.from_pretrained and GPT.from_pretrained read.
-
-        Each file is replaced whole. A model without biases is written with biases of zero. Raises OSError when it cannot write.
-        """
+        """Writes config.json and model.safetensors in Hugging Face format, each whole. Raises OSError."""
         weights.save(self.config, self.state_dict(), folder, dtype)
 
-    # ---- frozen or not, and which model this is: see core/frozen.py ----
-
     def freeze(self):
-        """For inference alone from now on: keeps the fingerprint, and on a CPU packs the weights -> self. Undo: `unfreeze`.
-
-        A frozen model takes no other weights and cannot be trained: ValueError.
-        """
+        """For inference from now on: keeps the fingerprint, packs on a CPU -> self. Undo: `unfreeze`."""
         return self.state.freeze(self)
 
     def unfreeze(self):
-        """Trainable again -> self."""
+        """Trainable again -> self. While frozen, training and other weights are refused: ValueError."""
         return self.state.unfreeze(self)
 
     def fingerprint(self):
-        """A hash of every number of the weights, as they were before any cast: float16 and bfloat16 of one model are one model.
-
-        Kept while frozen, else taken anew: GPT-2 124M, 0.5 GB, in about 50 ms. Raises ValueError where a frozen model was changed.
-        """
+        """A hash of every number of the weights, as before any cast; see WeightState.fingerprint."""
         return self.state.fingerprint(self)
-
-    def sampled_fingerprint(self):
-        """What memory files of format version 1 call these weights."""
-        return self.state.sampled or identity.sampled_fingerprint(self.named_weights())
 
     def train(self, mode=True):
         if mode:

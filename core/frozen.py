@@ -3,24 +3,33 @@ What a model's weights are now: which model's, trainable or frozen, as torch kee
 """
 import contextlib
 
-from core.identity import fingerprint
+from core.identity import fingerprint, sampled_fingerprint
 from core.packed import Linear
 
 
 class WeightState:
-    """Of one model. `frozen`: its fingerprint, '' while it can be trained. `sampled`: what old files call it, '' unknown."""
+    """Of one model. `frozen`: its fingerprint, '' while trainable. `sampled`: old files' name for it."""
 
     def __init__(self):
         self.frozen = self.sampled = ''
         self.versions, self.casts = (), {}  # casts: {fingerprint of cast numbers: of those before}
 
     def fingerprint(self, model):
+        """A hash of every number, as it was before any cast: float16 and bfloat16 of one model are one model.
+
+        Kept while frozen, else taken anew: GPT-2 124M, 0.5 GB, in about 50 ms. Raises ValueError where a
+        frozen model was changed.
+        """
         if self.frozen:
             if self.versions != versions_of(model):
-                raise ValueError("the weights were changed while the model was frozen: call model.unfreeze() first, or load it anew")
+                raise ValueError("the weights were changed while the model was frozen: "
+                                 "call model.unfreeze() first, or load it anew")
             return self.frozen
         found = fingerprint(model.named_weights())
         return self.casts.get(found, found)
+
+    def sampled_fingerprint(self, model):
+        return self.sampled or sampled_fingerprint(model.named_weights())
 
     def freeze(self, model):
         if not self.frozen:
@@ -49,7 +58,8 @@ class WeightState:
 
     def check_free(self, what):
         if self.frozen:
-            raise ValueError(f"the model is frozen, so it {what}: call model.unfreeze() first, or load another")
+            raise ValueError(f"the model is frozen, so it {what}: call model.unfreeze() first, "
+                             "or load another")
 
     @contextlib.contextmanager
     def of_same_model(self, model):

@@ -4,12 +4,14 @@ GPT-2 weights in and out: Hugging Face's format, by hub name or folder, and nano
 What is read is checked name by name, shape by shape and number by number: an error says what is wrong with
 the file, and nothing is left out, filled up or replaced.
 """
+import dataclasses
 import os
 import re
 
 import torch
 
 from core.atomic import whole_files
+from core.config import GPTConfig
 from core.model_files import check_file, folder_of_model, parts_of, read_json
 
 ACTIVATIONS = {'gelu_new': 'gelu_new', 'gelu_pytorch_tanh': 'gelu_new', 'gelu': 'gelu'}
@@ -122,14 +124,14 @@ def config_from_hugging_face(given, source):
                          f"expected one of {', '.join(ACTIVATIONS)}")
     return {'block_size': hf.n_positions, 'vocab_size': hf.vocab_size, 'n_layer': hf.n_layer,
             'n_head': hf.n_head, 'n_embd': hf.n_embd, 'n_inner': hf.n_inner or 0,
-            'activation': ACTIVATIONS[hf.activation_function], 'layer_norm_epsilon': hf.layer_norm_epsilon,
+            'mlp': ACTIVATIONS[hf.activation_function], 'layer_norm_epsilon': hf.layer_norm_epsilon,
             'name': os.path.basename(os.path.abspath(os.path.expanduser(source)))}
 
 
 def config_to_hugging_face(c):
     from transformers import GPT2Config
     return GPT2Config(vocab_size=c.vocab_size, n_positions=c.block_size, n_layer=c.n_layer, n_head=c.n_head,
-                      n_embd=c.n_embd, n_inner=c.n_inner or None, activation_function=c.activation,
+                      n_embd=c.n_embd, n_inner=c.n_inner or None, activation_function=c.mlp,
                       layer_norm_epsilon=c.layer_norm_epsilon, resid_pdrop=c.dropout, embd_pdrop=c.dropout,
                       attn_pdrop=c.dropout, bos_token_id=None, eos_token_id=None)
 
@@ -172,8 +174,13 @@ def load_checkpoint(path):
     weights = {str(name).removeprefix('_orig_mod.'): w for name, w in checkpoint['model'].items()}
     weights = own_names(weights, str(path))
     # nanoGPT's own names no activation, it is the exact GELU; the oldest always had biases, unsaid
-    sizes = {'activation': 'gelu', 'bias': 'transformer.ln_f.bias' in weights, 'name': str(path),
-             **checkpoint['model_args']}
+    given = dict(checkpoint['model_args'])
+    if 'activation' in given:  # what `mlp` was called
+        given['mlp'] = given.pop('activation')
+    unknown = sorted(map(str, given.keys() - {field.name for field in dataclasses.fields(GPTConfig)}))
+    if unknown:
+        raise ValueError(f"{path} is no checkpoint of a GPT: its model_args hold {unknown[0]!r}")
+    sizes = {'mlp': 'gelu', 'bias': 'transformer.ln_f.bias' in weights, 'name': str(path), **given}
     return sizes, checked(weights, sizes, str(path), 'its model_args', {})
 
 

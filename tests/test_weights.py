@@ -374,7 +374,7 @@ def nanogpt_checkpoint(model, path, prefix='', **changes):
 
 @pytest.mark.parametrize('prefix', ['', '_orig_mod.'])
 def test_a_nanogpt_checkpoint_loads_with_its_exact_gelu(tmp_path, prefix):
-    model = tiny_model(activation='gelu', bias=False)
+    model = tiny_model(mlp='gelu', bias=False)
     nanogpt_checkpoint(model, tmp_path / 'ckpt.pt', prefix)
     torch.testing.assert_close(GPT.from_checkpoint(tmp_path / 'ckpt.pt')(IDX)[0], model(IDX)[0], atol=1e-4,
                                rtol=1e-5)
