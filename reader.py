@@ -1,9 +1,9 @@
 """
-The method: what an attention layer that reads a memory does. Letters as in model.py; N look-ups, S tokens seen.
+The method: what an attention layer that reads a memory does. Letters as in model.py; N look-ups.
 
-Equations are those of the write-up, "Towards Integrating Medium-Term Memory into Transformer Models" (2024). Methods 1 to 3 pick
-token-heads (Eq. 4), find a value for each among the stored (Eq. 5), and put it in the place of the token's own; method 4 lets every row
-attend to stored tokens beside its context.
+Equations are those of the write-up, "Towards Integrating Medium-Term Memory into Transformer Models" (2024).
+Methods 1 to 3 pick token-heads (Eq. 4), find a value for each among the stored (Eq. 5), and put it in the
+place of the token's own; method 4 lets every row attend to stored tokens beside its context.
 """
 import math
 from dataclasses import dataclass
@@ -16,11 +16,13 @@ from core.checks import check_choice, check_indices, check_range, whole_number, 
 from core.index import Index
 from core.rotary import turn
 
-ROWS_A_BLOCK = 128  # of a long prompt that a reading layer attends with at once: keeps (B, nh, rows, S) in a CPU's cache
+# of a long prompt that a reading layer attends with at once: keeps (B, nh, rows, S) in a CPU's cache
+ROWS_A_BLOCK = 128
+# fields of Reading, and what scripts call them
 SETTINGS = {'layers': 'memory_layers', 'heads': 'memory_heads', 'k': 'memory_k', 'method': 'memory_method',
-            'memory_fraction': 'memory_fraction', 'bookkeeping_fraction': 'bookkeeping_fraction', 'softmax_scale': 'softmax_scale',
-            'residual_fraction': 'residual_fraction', 'select': 'memory_select', 'positions': 'memory_positions',
-            'distance': 'memory_distance'}  # fields of Reading, and what scripts call them
+            'memory_fraction': 'memory_fraction', 'bookkeeping_fraction': 'bookkeeping_fraction',
+            'softmax_scale': 'softmax_scale', 'residual_fraction': 'residual_fraction',
+            'select': 'memory_select', 'positions': 'memory_positions', 'distance': 'memory_distance'}
 POSITIONS = '', 'far', 'own', 'insert'
 LARGEST_SCALE = 1e6  # takes the best alone; beyond, float32 would overflow
 
@@ -30,12 +32,15 @@ class Reading:
     """
     How a memory is read: the settings of all layers that read it, made once and passed whole.
 
-    layers, heads: 0-based; heads () is all. k: neighbours a look-up. method: 1, 2, 3 (the write-up) or 4 (extended attention).
-    memory_fraction: MF >= 0. bookkeeping_fraction: BF in [0, 1]. softmax_scale: TS in [0, 1e6]. residual_fraction: RF in [0, 1].
+    layers, heads: 0-based; heads () is all. k: neighbours a look-up.
+    method: 1, 2, 3 (the write-up) or 4 (extended attention).
+    memory_fraction: MF >= 0. bookkeeping_fraction: BF in [0, 1].
+    softmax_scale: TS in [0, 1e6]. residual_fraction: RF in [0, 1].
     select: 'last', the newest row picks for all rows, or 'each', every row for itself.
-    positions: where method 4 sees stored keys of a rotary model: 'far', `distance` tokens before the query, whatever their place in their
-    text ('' is this one); 'own', where they were written; 'insert', as if the text stood between the prompt's first
-    bookkeeping_tokens, its header, and the rest. Raises ValueError that names what does not fit.
+    positions: where method 4 sees stored keys of a rotary model: 'far', `distance` tokens before the query,
+    whatever their place in their text ('' is this one); 'own', where they were written; 'insert', as if the
+    text stood between the prompt's first bookkeeping_tokens, its header, and the rest.
+    Raises ValueError that names what does not fit.
     """
     layers: tuple = (9,)
     heads: tuple = ()
@@ -50,6 +55,7 @@ class Reading:
     distance: int = 512
 
     def __post_init__(self):
+        # frozen, so set this way: a list or numpy's numbers become a tuple of int
         for kind in ('layers', 'heads'):
             object.__setattr__(self, kind, whole_numbers(kind, getattr(self, kind)))
         object.__setattr__(self, 'k', whole_number('k', self.k))
@@ -78,8 +84,9 @@ class Reading:
 
 
 class Heads(NamedTuple):
-    """What an attention layer gives its reader; q and plain_q (B, nh, T, hs) of the newest rows, k, v and plain_k (B, nkv, S, hs) of all.
+    """What an attention layer gives its reader.
 
+    q and plain_q (B, nh, T, hs) are of the newest rows; k, v and plain_k (B, nkv, S, hs) of all.
     plain_q and plain_k are as before a rotation, and q and k themselves where there is none.
     """
     q: torch.Tensor
@@ -90,12 +97,16 @@ class Heads(NamedTuple):
 
 
 def attention_weights(q, k):
-    """Eq. 1, S = softmax(QK^T / sqrt(hs)), causal: (B, nh, T, hs), (B, nkv, S, hs) -> (B, nh, T, S), float32."""
+    """Eq. 1, S = softmax(QK^T / sqrt(hs)), causal.
+
+    (B, nh, T, hs), (B, nkv, S, hs) -> (B, nh, T, S), float32.
+    """
     return F.softmax(attention_scores(q, k), dim=-1)
 
 
 def attention_scores(q, k):
     T, S = q.size(-2), k.size(-2)
+    # float32, since a weight that is rounded further could fall on the other side of a threshold of Eq. 4
     scores = grouped(q, k.transpose(-2, -1)).float() / math.sqrt(k.size(-1))
     if T > 1:  # the T rows are the newest of S, one row sees everything
         scores = scores.masked_fill(~causal_mask(T, S, q.device), -math.inf)
@@ -103,7 +114,7 @@ def attention_scores(q, k):
 
 
 def grouped(x, y):
-    """x @ y, x (B, nh, n, a), y (B, nkv, a, b) -> (B, nh, n, b): y serves nh / nkv heads each, without being copied for them."""
+    """x @ y: x (B, nh, n, a), y (B, nkv, a, b) -> (B, nh, n, b); y serves nh / nkv heads each, uncopied."""
     if x.size(1) == y.size(1):
         return x @ y
     B, nh, n, a = x.shape
@@ -116,7 +127,7 @@ def causal_mask(T, S, device):
 
 
 class Reader:
-    """One layer's way to the memory, fixed while it is attached; what a call finds and counts is kept in its Cache."""
+    """One layer's way to the memory, fixed while it is attached; a call keeps what it finds in its Cache."""
 
     def __init__(self, memory, layer, reading, n_head, rotary=None):
         self.memory, self.layer, self.reading, self.rotary = memory, layer, reading, rotary
@@ -127,20 +138,25 @@ class Reader:
     def attend(self, heads, cache, newest=0):
         """Heads -> y (B, nh, n, hs) of the newest n >= T rows.
 
-        n > T where `select` is 'last' and the newest row picks otherwise than the row before it did: then earlier rows change.
-        `newest`: how many rows are wanted at least, 0 is all. What the rows of a batch share, since they share their prompt, counts
-        for each of them.
+        n > T where `select` is 'last' and the newest row picks otherwise than the row before it did: then
+        earlier rows change. `newest`: how many rows are wanted at least, 0 is all. What the rows of a batch
+        share, since they share their prompt, counts for each of them.
         """
         if self.reading.method == 4:
             return self.attend_extended(heads, cache)
+        # of all rows: an earlier token may be picked only now, and its own query then ranks what is found
         queries = cache.append((self.layer, 'queries'), heads.plain_q)  # (B, nh, S, hs)
         of_all = heads._replace(plain_q=queries)
+        # before first_changed_row, whose rows change in the layers above, not yet in this one
         change, known = self.kept(heads, cache)
         if self.reading.select == 'each':
             return self.attend_each(of_all, change, known, cache)
-        picked = self.pick(attention_weights(heads.q[:, :, -1:], heads.k))  # (B, nh, 1, S): the newest row picks for all rows
+        # the newest row picks for all rows
+        picked = self.pick(attention_weights(heads.q[:, :, -1:], heads.k))  # (B, nh, 1, S)
+        # the last layer is asked for its newest rows alone: no layer above sees that the others changed
         first = max(self.first_changed_row(picked, cache), cache.end - newest if newest else 0)
-        turned = queries if heads.q is heads.plain_q else cache.append((self.layer, 'turned queries'), heads.q)
+        is_turned = heads.q is not heads.plain_q
+        turned = cache.append((self.layer, 'turned queries'), heads.q) if is_turned else queries
         weights = attention_weights(turned[:, :, first:], heads.k)
         return self.replace(picked, weights, of_all, change, known, cache)
 
@@ -151,24 +167,31 @@ class Reader:
             end += rows.size(2)
             _, *seen = (x[:, :, :end] for x in heads)
             weights = attention_weights(rows, seen[0])  # (B, nh, n, end)
-            blocks.append(self.replace(self.pick(weights), weights, Heads(rows, *seen), change[:, :, :end], known[:, :, :end], cache))
+            kept = change[:, :, :end], known[:, :, :end]
+            blocks.append(self.replace(self.pick(weights), weights, Heads(rows, *seen), *kept, cache))
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
 
     def replace(self, picked, weights, heads, change, known, cache):
-        """y (B, nh, n, hs) of rows with these weights (B, nh, n, S), after looking up what is picked (B, nh, n or 1, S)."""
+        """weights (B, nh, n, S) of n rows -> y (B, nh, n, hs), once what is picked is looked up.
+
+        picked (B, nh, n or 1, S).
+        """
         cache.counts.add(self.layer, picks=picked.count_nonzero())
         self.look_up(picked, weights, heads, change, known, cache)
+        # v' goes in as v + (v' - v), since rows pick differently: no row needs values of its own
         return grouped(weights.to(heads.v.dtype), heads.v) + (weights * picked).to(heads.v.dtype) @ change
 
     def pick(self, weights):
         """Eq. 4. Attention of the newest rows (B, nh, n, S) -> True where the row picks the token-head."""
         n, S = weights.shape[-2:]
+        # the first position is a sink of attention, where the threshold says little: it must exceed BF too
         first = weights[..., 0] > self.reading.bookkeeping_fraction
-        if self.reading.memory_fraction == 0:
+        if self.reading.memory_fraction == 0:  # no threshold to divide by: the first position alone
             picked = torch.zeros_like(weights, dtype=torch.bool)
             picked[..., 0] = first
         else:
-            seen = torch.arange(S - n + 1, S + 1, device=weights.device).unsqueeze(-1)  # t, the tokens that a row sees
+            # t, the tokens that a row sees
+            seen = torch.arange(S - n + 1, S + 1, device=weights.device).unsqueeze(-1)  # (n, 1)
             picked = weights >= 1 / (self.reading.memory_fraction * seen)
             picked[..., 0].logical_and_(first)
         return picked if self.all_heads else picked & self.head_mask(weights)
@@ -180,9 +203,10 @@ class Reader:
         return mask
 
     def kept(self, heads, cache):
-        """v' - v (B, nh, S, hs) of the token-heads looked up before, and (B, nh, S, 1) which are: those whose key is still the same.
+        """v' - v (B, nh, S, hs) of the token-heads looked up before, and (B, nh, S, 1) which are.
 
-        Of each query head its own, also where several share a key head: their queries rank what is found.
+        Those are the ones whose key is still the same. Of each query head its own, also where several share
+        a key head: their queries rank what is found.
         """
         names, v = ((self.layer, 'change'), (self.layer, 'known')), heads.v
         if names[0] not in cache.rows:
@@ -190,14 +214,15 @@ class Reader:
             cache.rows[names[0]] = v.new_zeros(B, nh, cache.size, hs)
             cache.rows[names[1]] = v.new_zeros(B, nh, cache.size, 1, dtype=torch.bool)
         change, known = (cache.rows[name].narrow(-2, 0, cache.end) for name in names)
-        if self.reading.select == 'last':
+        if self.reading.select == 'last':  # by 'each' no row of the past changes
             known &= (torch.arange(cache.end, device=v.device) < cache.first[:, None])[:, None, :, None]
         return change, known
 
     def first_changed_row(self, picked, cache):
-        """The first row to compute: the first given, or the first token that was picked otherwise in the step before.
+        """The first row to compute: the first given, or the first token picked otherwise in the step before.
 
-        Rows before it see the same values as then, so their keys in the layers above, and what those found, stay.
+        Rows before it see the same values as then, so their keys in the layers above, and what those found,
+        stay.
         """
         if cache.length > 0:
             before = cache.rows[self.layer, 'picked'][:, :, :cache.length, 0]
@@ -208,43 +233,53 @@ class Reader:
         return cache.first.min().item()
 
     def look_up(self, picked, weights, heads, change, known, cache):
-        """Writes v' - v of each picked token-head into `change`, once while its key stays: each depends on that token alone."""
-        h, b, j = (picked.any(-2) & ~known[..., 0]).transpose(0, 1).nonzero(as_tuple=True)  # by head, as they are searched
+        """Writes v' - v of each picked token-head into `change`.
+
+        Once while its key stays, since each depends on that token alone.
+        """
+        # by head, as they are searched
+        h, b, j = (picked.any(-2) & ~known[..., 0]).transpose(0, 1).nonzero(as_tuple=True)
         if len(h) == 0:
             return
         at, stored_head = (b, h, j), h // self.group
-        queries, keys, values = heads.plain_q[at], heads.plain_k[b, stored_head, j], heads.v[b, stored_head, j]
-        found, ids, distances, ranks = found_values(self.memory.layer(self.layer), stored_head, queries, keys, values, self.reading)
+        # as before a rotation, like the stored: positions of two texts do not compare
+        queries, keys = heads.plain_q[at], heads.plain_k[b, stored_head, j]
+        stored, values = self.memory.layer(self.layer), heads.v[b, stored_head, j]
+        found, ids, distances, ranks = found_values(stored, stored_head, queries, keys, values, self.reading)
         change[at], known[at] = found - values, True
         cache.counts.add(self.layer, searches=len(h))
         if cache.trace is not None:
-            attention = weights[:, :, -picked.size(2):].masked_fill(~picked, 0).amax(-2)[at]  # Eq. 1, of the row that picked
+            # Eq. 1, of the row that picked; of several the largest
+            attention = weights[:, :, -picked.size(2):].masked_fill(~picked, 0).amax(-2)[at]
             self.record(cache.trace, at, attention, ids, distances, ranks)
 
     def attend_extended(self, given, cache):
-        """Method 4: one softmax over the context and the K stored keys with the largest product with the row's own query.
+        """Method 4: one softmax over the context and the K stored keys of largest product with the query.
 
-        kNN attention of Memorizing Transformers (Wu et al. 2022, 3.2) without its gate; Extended Mind Transformers (2024).
+        kNN attention of Memorizing Transformers (Wu et al. 2022, 3.2) without its gate; Extended Mind
+        Transformers (2024).
         """
         B, nh, T, hs = given.q.shape
         heads, stored = list(self.heads), self.memory.layer(self.layer)
         queries, keys, context = self.positioned(given, stored, cache)
         K = min(self.reading.k, len(keys))
         h = torch.tensor(heads, device=queries.device).repeat_interleave(B * T)
-        products, ids = keys.search(h // self.group, queries.transpose(0, 1)[heads].reshape(-1, hs), K, 'product')  # (N, K)
+        asked = queries.transpose(0, 1)[heads].reshape(-1, hs)  # (N, hs), by head, as they are searched
+        products, ids = keys.search(h // self.group, asked, K, 'product')  # (N, K)
         products = (self.reading.softmax_scale / math.sqrt(hs) * products).masked_fill(ids < 0, -math.inf)
-        beside = products.new_full((nh, B, T, K), -math.inf)
+        beside = products.new_full((nh, B, T, K), -math.inf)  # heads that do not read draw nothing
         beside[heads] = products.view(-1, B, T, K)
         if self.where == 'insert':  # the header's rows stand before the text
             beside[:, :, :max(0, self.memory.bookkeeping_tokens - cache.length)] = -math.inf
         both = F.softmax(torch.cat((beside.transpose(0, 1), context), dim=-1), dim=-1).to(given.v.dtype)
         drawn, weights = both.split((K, context.size(-1)), dim=-1)
-        drawn = drawn.transpose(0, 1)[heads].reshape(-1, K)  # (N, K), what a row draws from each stored token
+        drawn = drawn.transpose(0, 1)[heads].reshape(-1, K)  # (N, K), what a row draws of each stored token
         y = grouped(weights, given.v)
         y[:, heads] += blend(stored, h // self.group, ids, drawn).view(-1, B, T, hs).transpose(0, 1)
         cache.counts.add(self.layer, searches=len(h), picks=len(h))
         if cache.trace is not None:
-            b, i = (grid.flatten().repeat(len(heads)) for grid in torch.meshgrid(torch.arange(B), torch.arange(T), indexing='ij'))
+            grids = torch.meshgrid(torch.arange(B), torch.arange(T), indexing='ij')
+            b, i = (grid.flatten().repeat(len(heads)) for grid in grids)
             self.record(cache.trace, (b, h, i + cache.length), drawn.sum(-1), ids, products, drawn)
         return y
 
@@ -254,7 +289,7 @@ class Reader:
         return '' if self.rotary is None else self.reading.positions or 'far'
 
     def positioned(self, given, stored, cache):
-        """-> queries (B, nh, T, hs) and stored keys, an Index, whose product is of their positions, and the context's scores."""
+        """-> queries (B, nh, T, hs), stored keys (an Index) at their positions, the context's scores."""
         scores = attention_scores(given.q, given.k)  # (B, nh, T, S)
         if self.where == '':
             return given.q, stored.keys, scores
@@ -262,9 +297,11 @@ class Reader:
             there = torch.tensor([self.reading.distance], device=given.q.device)
             return turn(given.plain_q, self.rotary.at(there)), stored.keys, scores
         header, longest = self.memory.bookkeeping_tokens, max(stored.lengths)
-        if self.where == 'insert' and header > 0:  # header and text move back by the text's length, nothing else moves
+        if self.where == 'insert' and header > 0:
+            # header and text move back by the text's length, nothing else moves
             n = max(0, header - cache.length)  # rows of the header itself, which stay before the text
-            back = turn(given.plain_k[:, :, :header], self.rotary.at(torch.arange(header, device=given.q.device) - longest))
+            places = torch.arange(header, device=given.q.device) - longest
+            back = turn(given.plain_k[:, :, :header], self.rotary.at(places))
             moved = grouped(given.q[:, :, n:], back.transpose(-2, -1)).float() / math.sqrt(given.q.size(-1))
             scores[:, :, n:, :back.size(2)] = moved
         return given.q, self.placed_keys(stored), scores
@@ -274,8 +311,9 @@ class Reader:
         keys, index = self.placed
         if keys is not stored.keys:
             header, own = self.memory.bookkeeping_tokens, self.where == 'own'
+            # inserted, each text ends where the prompt goes on after its header
             places = torch.cat([torch.arange(n) + header - (0 if own else n) for n in stored.lengths])
-            with torch.inference_mode(False):
+            with torch.inference_mode(False):  # what is kept outlasts the call that first asked for it
                 index = Index(turn(stored.keys.table.rows, self.rotary.at(places)))
             self.placed = stored.keys, index  # at once, since other threads may read with it
         return index
@@ -290,7 +328,8 @@ class Reader:
 def found_values(stored, heads, queries, keys, values, reading):
     """v' for N picked token-heads by methods 1 to 3: search by key, rank by query (Eq. 5), blend.
 
-    stored: the layer's rows, see PersistentMemory.layer. heads (N,) int64; queries, keys, values (N, hs) of the picked tokens themselves.
+    stored: the layer's rows, see PersistentMemory.layer. heads (N,) int64, key heads.
+    queries, keys, values (N, hs) of the picked tokens themselves.
     -> v' (N, hs), ids (N, K), squared distances (N, K), ranks (N, K) of the stored keys; K = min(k, M).
     """
     distances, ids = stored.keys.search(heads, keys, min(reading.k, len(stored.keys)))
@@ -298,7 +337,8 @@ def found_values(stored, heads, queries, keys, values, reading):
     found_keys, found = stored.keys.table.like(queries)[rows], stored.values.like(values)[rows]  # (N, K, hs)
     if reading.method != 2:  # the token itself is one more candidate
         found_keys, found = torch.cat((found_keys, keys[:, None]), 1), torch.cat((found, values[:, None]), 1)
-    scores = (found_keys @ queries[:, :, None])[..., 0].float() * (reading.softmax_scale / math.sqrt(queries.size(-1)))
+    scale = reading.softmax_scale / math.sqrt(queries.size(-1))
+    scores = (found_keys @ queries[:, :, None])[..., 0].float() * scale  # float32 has room for LARGEST_SCALE
     scores[:, :ids.size(1)].masked_fill_(ids < 0, -math.inf)
     ranks = F.softmax(scores, dim=-1).to(values.dtype)  # Eq. 5
     m = (ranks[:, None] @ found)[:, 0]
@@ -310,4 +350,5 @@ def found_values(stored, heads, queries, keys, values, reading):
 def blend(stored, heads, ids, weights):
     """m = sum_n weights_n v_n: heads (N,), ids (N, K), weights (N, K), 0 where the id is -1 -> (N, hs)."""
     places, table = stored.values.places(heads, ids), stored.values.like(weights)
-    return F.embedding_bag(places, table, per_sample_weights=weights, mode='sum')  # K may be large here
+    # K may be large here: no (N, K, hs) is made
+    return F.embedding_bag(places, table, per_sample_weights=weights, mode='sum')

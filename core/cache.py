@@ -1,24 +1,27 @@
 """
 The state of a call: what its layers keep of the tokens seen, the memory that it reads, what it looked up.
 
-B batch, S tokens seen. A model is shared by its callers, a cache is not: whatever a call changes is kept here.
+B batch, T tokens given. A model is shared by its callers, a cache is not: what a call changes is kept here.
 """
 import threading
 import weakref
 
 import torch
 
-last_calls = threading.local()
+last_calls = threading.local()  # two threads may write with one model, each asks for its own counts
 
 
 class Cache:
     """
     What the layers keep of the tokens seen, so that a new token costs one row.
 
-    `rows` holds growing tensors (B, ..., size, d), `length` the number of tokens seen before this forward pass, `end` after it.
-    A memory read can change rows of the past: `first` (B,) is, in each row of the batch, the first token that is new or changed.
-    `readers` {layer: Reader} are those of the call's begin, None before; layers in `plain_layers`, and those that read, also keep keys
-    as they are before a rotation; `counts` its look-ups; `trace`, None or, for trace=True, a list that gets one record a look-up.
+    `rows` holds growing tensors (B, ..., size, d).
+    `length` is the number of tokens seen before this forward pass, `end` after it.
+    `first` (B,): a memory read can change rows of the past, so in each row of the batch the first token that
+    is new or changed.
+    `readers` {layer: Reader} are those of the call's begin, None before.
+    `plain_layers`, like those that read, also keep keys as they are before a rotation.
+    `counts` are its look-ups; `trace`, for trace=True, a list that gets one record a look-up, else None.
     """
 
     def __init__(self, size, trace=False):
@@ -40,7 +43,8 @@ class Cache:
         """Announces new tokens, idx (B, T)."""
         B, T = idx.shape
         if self.length + T > self.size:
-            raise ValueError(f"the cache holds {self.size} tokens, {self.length} + {T} were given: make it larger")
+            raise ValueError(f"the cache holds {self.size} tokens, "
+                             f"{self.length} + {T} were given: make it larger")
         self.end = self.length + T
         self.first = torch.full((B,), self.length, device=idx.device)
 
@@ -52,12 +56,16 @@ class Cache:
         return self.rows[key].narrow(-2, 0, self.end)
 
     def expand(self, B):
-        """One row's tokens become those of a batch of B, which then go their own ways; what was looked up counts for each."""
+        """One row's tokens become those of a batch of B; what was looked up counts for each."""
+        # copied, since the rows then go their own ways
         self.rows = {key: rows.expand(B, *rows.shape[1:]).contiguous() for key, rows in self.rows.items()}
         self.counts.times(B)
 
     def restart(self):
-        """Forgets the tokens, but neither the memory nor the counts: positions have moved, so nothing kept still holds."""
+        """Forgets the tokens, but neither the memory nor the counts.
+
+        Positions have moved, so nothing kept still holds.
+        """
         self.rows, self.length = {}, 0
 
 
@@ -87,5 +95,5 @@ class Counts:
 def counts_of_last_call():
     """{model: Counts} of the calling thread."""
     if not hasattr(last_calls, 'counts'):
-        last_calls.counts = weakref.WeakKeyDictionary()
+        last_calls.counts = weakref.WeakKeyDictionary()  # no model is kept alive by its counts
     return last_calls.counts

@@ -1,6 +1,6 @@
 """
-The method on rotary models with grouped heads: the definition computed slowly, chunks, batches, positions, and a text that is read as if
-it stood in the prompt.
+The method on rotary models with grouped heads: the definition computed slowly, chunks, batches, positions,
+and a text that is read as if it stood in the prompt.
 
 $ python -m pytest tests/test_rotary.py
 """
@@ -22,22 +22,27 @@ FAMILIES = {
     'every head its own keys': dict(n_kv_head=4, bias_proj=True, bias_mlp=True),
 }
 SETTINGS = {
-    'method 1': dict(layers=(0, 1, 2), method=1, k=3, memory_fraction=1.0, bookkeeping_fraction=0.1, softmax_scale=1.0),
-    'method 2': dict(layers=(1,), method=2, k=2, memory_fraction=0.0, bookkeeping_fraction=0.0, softmax_scale=3.0),
-    'method 3': dict(layers=(0, 1), heads=(1, 2), method=3, k=5, memory_fraction=5.0, bookkeeping_fraction=0.5, softmax_scale=0.5,
-                     residual_fraction=0.33),
+    'method 1': dict(layers=(0, 1, 2), method=1, k=3, memory_fraction=1.0, bookkeeping_fraction=0.1,
+                     softmax_scale=1.0),
+    'method 2': dict(layers=(1,), method=2, k=2, memory_fraction=0.0, bookkeeping_fraction=0.0,
+                     softmax_scale=3.0),
+    'method 3': dict(layers=(0, 1), heads=(1, 2), method=3, k=5, memory_fraction=5.0,
+                     bookkeeping_fraction=0.5, softmax_scale=0.5, residual_fraction=0.33),
     'method 4, far': dict(layers=(0, 1, 2), method=4, k=4, softmax_scale=1.5, distance=20),
     'method 4, own': dict(layers=(1,), heads=(0, 3), method=4, k=5, softmax_scale=1.0, positions='own'),
     'method 4, insert': dict(layers=(0, 2), method=4, k=6, softmax_scale=1.0, positions='insert'),
 }
-READINGS = [(name, select) for name in SETTINGS for select in ('last', 'each') if 'method 4' not in name or select == 'each']
+# every row of method 4 reads for itself, so that `select` says nothing there
+READINGS = [(name, select) for name in SETTINGS for select in ('last', 'each')
+            if 'method 4' not in name or select == 'each']
 
 
 def tiny_family(family, seed=0):
     torch.manual_seed(seed)
-    sizes = dict(block_size=40, vocab_size=48, n_layer=3, n_head=4, n_kv_head=2, n_embd=20, head_size=8, n_inner=24, mlp='silu',
-                 norm='rms', position='rotary', bias=False, name=family)
+    sizes = dict(block_size=40, vocab_size=48, n_layer=3, n_head=4, n_kv_head=2, n_embd=20, head_size=8,
+                 n_inner=24, mlp='silu', norm='rms', position='rotary', bias=False, name=family)
     model = GPT(GPTConfig(**sizes | FAMILIES[family])).eval()
+    # fresh weights attend almost evenly, and a memory would hardly matter
     with torch.no_grad():
         for block in model.transformer.h:
             block.attn.c_attn.weight.mul_(18)
@@ -100,26 +105,31 @@ def slow_mlp(mlp, x):
     return mlp.c_proj(gate * torch.sigmoid(gate) * up)
 
 
-def slow_logits(model, memory, idx, layers, heads=(), k=5, method=2, memory_fraction=0.0, bookkeeping_fraction=0.9,
-                softmax_scale=1000.0, residual_fraction=0.1, select='last', positions='', distance=512):
+def slow_logits(model, memory, idx, layers, heads=(), k=5, method=2, memory_fraction=0.0,
+                bookkeeping_fraction=0.9, softmax_scale=1000.0, residual_fraction=0.1, select='last',
+                positions='', distance=512):
     """idx list of int -> logits (T, vocab_size)."""
     c, picks = model.config, (memory_fraction, bookkeeping_fraction)
+    scales = softmax_scale, residual_fraction
     x, T = model.transformer.wte.weight[idx], len(idx)
+    sizes = [c.n_head * c.head_size] + 2 * [c.n_kv_head * c.head_size]  # of queries, keys, values
     for layer, block in enumerate(model.transformer.h):
-        flat = block.attn.c_attn(slow_rms(block.ln_1, x)).split([c.n_head * c.head_size] + 2 * [c.n_kv_head * c.head_size], dim=-1)
+        flat = block.attn.c_attn(slow_rms(block.ln_1, x)).split(sizes, dim=-1)
         q, kk, v = (part.view(T, -1, c.head_size) for part in flat)
         if c.qk_norm:
             q, kk = slow_rms(block.attn.q_norm, q), slow_rms(block.attn.k_norm, kk)
         ys = []
         for h in range(c.n_head):
             kv = h // (c.n_head // c.n_kv_head)
-            stored = (memory.keys[layer][kv], memory.values[layer][kv]) if layer in layers and (not heads or h in heads) else None
+            reads = layer in layers and (not heads or h in heads)
+            stored = (memory.keys[layer][kv], memory.values[layer][kv]) if reads else None
             turned = slow_turn(q[:, h], range(T), c), slow_turn(kk[:, kv], range(T), c)
             one = (*turned, q[:, h], kk[:, kv], v[:, kv])
             if method == 4 and stored is not None:
-                ys.append(slow_extended(*one, *stored, memory, k, softmax_scale, positions or 'far', distance, c))
+                where = positions or 'far', distance
+                ys.append(slow_extended(*one, *stored, memory, k, softmax_scale, *where, c))
             else:
-                ys.append(slow_head(*one, stored, k, method, picks, softmax_scale, residual_fraction, select))
+                ys.append(slow_head(*one, stored, k, method, picks, *scales, select))
         x = x + block.attn.c_proj(torch.cat(ys, dim=-1))
         x = x + slow_mlp(block.mlp, slow_rms(block.ln_2, x))
     return model.lm_head(slow_rms(model.transformer.ln_f, x))
@@ -133,7 +143,8 @@ def slow_head(q, k, plain_q, plain_k, v, stored, K, method, picks, TS, RF, selec
         for j in range(i + 1):
             row = T - 1 if select == 'last' else i
             picked = stored is not None and slow_pick(S[row][j].item(), j, row + 1, *picks)
-            y[i] += S[i][j] * (slow_value(plain_q[j], plain_k[j], v[j], *stored, K, method, TS, RF) if picked else v[j])
+            own = plain_q[j], plain_k[j], v[j]
+            y[i] += S[i][j] * (slow_value(*own, *stored, K, method, TS, RF) if picked else v[j])
     return y
 
 
@@ -169,14 +180,15 @@ def test_logits_equal_the_definition(model, memory, name, select):
 
 
 @pytest.mark.parametrize(('name', 'select'), READINGS)
-def test_a_token_at_a_time_equals_all_at_once_and_a_row_of_a_batch_that_row_alone(model, memory, name, select):
+def test_a_token_at_a_time_is_all_at_once_and_a_row_of_a_batch_that_row_alone(model, memory, name, select):
     model.attach_memory(memory, **SETTINGS[name], select=select)
     alone = [model(torch.tensor([PROMPT[:end]]))[0] for end in range(1, len(PROMPT) + 1)]
     for steps in ([4, 1, 1, 1, 1, 1, 1, 1, 1], [1, 5, 6], [11, 1]):
         cache, end = Cache(len(PROMPT)), 0
         for n in steps:
             end += n
-            torch.testing.assert_close(model(torch.tensor([PROMPT[end - n:end]]), cache=cache)[0], alone[end - 1], atol=2e-4, rtol=2e-4)
+            logits = model(torch.tensor([PROMPT[end - n:end]]), cache=cache)[0]
+            torch.testing.assert_close(logits, alone[end - 1], atol=2e-4, rtol=2e-4)
     rows = [PROMPT, PROMPT[::-1], [7] * len(PROMPT)]
     texts = model.generate(torch.tensor(rows), 34, 0.9, 20, [1, 2, 3])  # past the end of the context
     for row, seed, text in zip(rows, (1, 2, 3), texts, strict=True):
@@ -186,17 +198,20 @@ def test_a_token_at_a_time_equals_all_at_once_and_a_row_of_a_batch_that_row_alon
 @pytest.mark.parametrize('header', [1, 3])
 def test_an_inserted_text_is_the_text_in_the_prompt(model, header):
     header_ids, text, question = REMEMBERED[:header], REMEMBERED[3:11], PROMPT
-    memory = PersistentMemory.from_tokens(model, header_ids + text, layers=(0, 1, 2), bookkeeping_tokens=header)
-    idx = torch.tensor([header_ids + question])
-    expected = model(torch.tensor([header_ids + text + question]), targets=torch.tensor([header_ids + text + question]))[0]
+    layers = 0, 1, 2
+    memory = PersistentMemory.from_tokens(model, header_ids + text, layers, bookkeeping_tokens=header)
+    idx, whole = torch.tensor([header_ids + question]), torch.tensor([header_ids + text + question])
+    expected = model(whole, targets=whole)[0]
     plain = model(idx, targets=idx)[0]
-    model.attach_memory(memory, layers=(0, 1, 2), k=100, method=4, softmax_scale=1.0, positions='insert')
+    # k is beyond what is stored: as in the prompt, every row sees the whole text
+    model.attach_memory(memory, layers, k=100, method=4, softmax_scale=1.0, positions='insert')
     read = model(idx, targets=idx)[0]
     torch.testing.assert_close(read[:, header:], expected[:, header + len(text):], atol=1e-4, rtol=0)
     torch.testing.assert_close(read[:, :header], plain[:, :header], atol=1e-4, rtol=0)
     assert (read - plain).abs().max() > 0.1
     cache = Cache(idx.size(1))
-    for ids in (idx[:, :header + 2], idx[:, header + 2:header + 3], idx[:, header + 3:]):  # and so by the cache
+    # and so by the cache
+    for ids in (idx[:, :header + 2], idx[:, header + 2:header + 3], idx[:, header + 3:]):
         logits = model(ids, cache=cache)[0]
     torch.testing.assert_close(logits[:, 0], expected[:, -1], atol=1e-4, rtol=0)
 
@@ -204,7 +219,8 @@ def test_an_inserted_text_is_the_text_in_the_prompt(model, header):
 def test_keys_are_kept_as_before_the_rotation(model):
     same = [9] * 6
     keys = PersistentMemory.from_tokens(model, [5, *same], layers=(0,)).keys[0]
-    torch.testing.assert_close(keys, keys[:, :1].expand_as(keys), atol=1e-5, rtol=1e-5)  # layer 0 sees no positions
+    # layer 0 sees no positions
+    torch.testing.assert_close(keys, keys[:, :1].expand_as(keys), atol=1e-5, rtol=1e-5)
 
 
 def test_a_memory_of_one_family_is_refused_by_another(memory, model, tmp_path):
