@@ -14,13 +14,14 @@ from lab_settings import BLAME, SENTIMENT, records_of
 # ---- a sweep ----
 
 def test_an_experiment_writes_its_table_its_numbers_and_its_figure_and_runs_once(run, tmp_path):
-    arguments = [*SENTIMENT, f'--out_dir={tmp_path}', '--figure=boxes', '--show_texts=1', f'--opposite_text={BLAME}', '--steering_scale=2',
-                 '--unrelated_text=Trains.', '--steering_layer=1', "--grid=[{'memory_k': [1, 5]}]", '--json=True',
-                 f'--publish_dir={tmp_path}/assets']
+    arguments = [*SENTIMENT, f'--out_dir={tmp_path}', '--figure=boxes', '--show_texts=1',
+                 f'--opposite_text={BLAME}', '--unrelated_text=Trains.',
+                 '--steering_layer=1', '--steering_scale=2', "--grid=[{'memory_k': [1, 5]}]",
+                 '--json=True', f'--publish_dir={tmp_path}/assets']
     code, out, _ = run('evaluate.py', *arguments)
     assert code == 0
-    labels = ['plain model', 'text in the prompt', 'memory of an unrelated text', 'memory of the opposite text', 'steering vector', 'k 1',
-              'k 5']
+    labels = ['plain model', 'text in the prompt', 'memory of an unrelated text',
+              'memory of the opposite text', 'steering vector', 'k 1', 'k 5']
     assert list(json.loads(out.splitlines()[-1])['rows']) == labels
     with open(tmp_path / 'evaluate' / 'summary.md') as f:
         summary = f.read()
@@ -54,7 +55,8 @@ def test_runs_tables_and_figures_are_logged_without_a_network(run, tmp_path, mon
 
     monkeypatch.setattr(wandb, 'init', lambda **given: Run)
     monkeypatch.setattr(wandb, 'finish', lambda: None)
-    assert run('evaluate.py', *SENTIMENT, f'--out_dir={tmp_path}', '--wandb_log=True', '--figure=boxes', '--controls=False')[0] == 0
+    logging = f'--out_dir={tmp_path}', '--wandb_log=True', '--figure=boxes', '--controls=False'
+    assert run('evaluate.py', *SENTIMENT, *logging)[0] == 0
     assert {'compound', 'perplexity', 'held_out_perplexity'} <= logged[0].keys()
     assert logged[-1].keys() == {'table', 'figure'}
     assert [row[0] for row in logged[-1]['table'].data] == ['memory']
