@@ -14,6 +14,7 @@ import math
 import faiss
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 # beside the K wanted, where scores are too close to tell: 20 copies of a text are then ranked in one pass
 SPARE_CANDIDATES = 27
@@ -24,9 +25,10 @@ ORDERED_UP_TO_K = 32
 EPSILON = 2.0**-24  # of float32, half a unit in the last place
 # of one head; from there on FAISS takes the product (its distance_compute_blas_threshold)
 DIRECT_BELOW_QUERIES = 20
-# query-row pairs of all heads between which one product for all heads beats FAISS, a head at a time, on 2
-# cores (bench.py --parts=search)
-STACKED_FROM_PAIRS, STACKED_TO_PAIRS = 1_000_000, 40_000_000
+# one product for all heads is taken from so many query-row pairs of all heads on, below which FAISS, a head
+# at a time, is up to three times as fast, and below so many look-ups a head, from which on they are alike and
+# FAISS needs less memory; between, it is 1.4 to 4 times as fast (12 heads, 141 to 50,000 rows, 2 cores)
+STACKED_FROM_PAIRS, STACKED_BELOW_QUERIES = 150_000, 2_000
 SCORES_A_BLOCK = {'cpu': 2**23, 'gpu': 2**28}  # of one product, 4 bytes each: 32 MiB and 1 GiB
 NUMBERS_A_RANKING = 2**22  # of candidates, 8 bytes each: 32 MiB
 
@@ -80,27 +82,28 @@ class Index:
         """
         if metric not in ('l2', 'product'):
             raise ValueError(f"metric is {metric!r}, expected 'l2' or 'product'")
-        if len(heads) > 1 and (heads[1:] < heads[:-1]).any():  # candidates are found head by head
+        if not are_sorted(heads):  # candidates are found head by head
             order = heads.argsort(stable=True)
             back = order.argsort()
             return tuple(found[back] for found in self.search(heads[order], queries[order], k, metric))
-        worst = math.inf if metric == 'l2' else -math.inf
-        scores = queries.new_full((len(heads), k), worst, dtype=torch.float32)
-        ids = heads.new_full((len(heads), k), -1)
-        held = min(k, len(self))
-        if held > 0 and len(heads) > 0:
-            scores[:, :held], ids[:, :held] = self._search(heads, queries.detach().float(), held, metric)
-        return scores, ids
+        held, queries = min(k, len(self)), queries.detach().float()
+        if held == 0 or len(heads) == 0:
+            scores, ids = queries.new_empty(len(heads), 0), heads.new_empty(len(heads), 0)
+        else:
+            scores, ids = self._search(heads, queries, held, metric)
+        missing, worst = (0, k - ids.size(1)), math.inf if metric == 'l2' else -math.inf
+        if missing[1] == 0:
+            return scores, ids
+        return F.pad(scores, missing, value=worst), F.pad(ids, missing, value=-1)
 
     def _search(self, heads, queries, k, metric):
         """As `search`, of sorted heads and k <= M."""
         rough, ids, error = self._candidates(heads, queries, min(k + 1, len(self)), metric)
-        gaps = (rough[:, 1:] - rough[:, :-1]).abs()
-        if k > ORDERED_UP_TO_K:
-            gaps = gaps[:, k - 1:]  # between the last one wanted and the next
-        unclear = (gaps <= 2 * error[:, None]).any(1)
+        first = 0 if k <= ORDERED_UP_TO_K else k - 1  # of the gaps that count, to the next key the last
+        unclear = too_close(*(as_array(x) for x in (rough[:, first:], error)))
         scores, ids = rough[:, :k], ids[:, :k]
         if unclear.any():
+            unclear = torch.as_tensor(unclear)
             again = heads[unclear], queries[unclear]
             true, ids[unclear] = self._ranked(*again, k, metric, k + SPARE_CANDIDATES)
             scores[unclear] = true.float()
@@ -127,7 +130,8 @@ class Index:
         counts = heads.bincount(minlength=self.n_head)
         busiest, pairs = counts.max().item(), len(heads) * len(self)
         balanced = busiest * self.n_head < 2 * len(heads)  # the product is as wide as the busiest head
-        if queries.device.type != 'cpu' or balanced and STACKED_FROM_PAIRS <= pairs < STACKED_TO_PAIRS:
+        in_range = pairs >= STACKED_FROM_PAIRS and busiest < STACKED_BELOW_QUERIES
+        if queries.device.type != 'cpu' or balanced and in_range:
             rough, ids = self._stacked(counts, busiest, queries, count, metric)
         else:
             rough, ids = self._faiss(counts, queries, count, metric)
@@ -200,6 +204,21 @@ class Index:
         if key not in self._lengths:
             self._lengths[key] = self._squares(like).amax(1).sqrt()
         return self._lengths[key]
+
+
+def as_array(x):
+    """A tensor on the CPU as NumPy's view of it, whose small steps cost a fraction of torch's."""
+    return x.numpy() if x.device.type == 'cpu' else x
+
+
+def are_sorted(heads):
+    heads = as_array(heads)
+    return len(heads) < 2 or bool((heads[1:] >= heads[:-1]).all())
+
+
+def too_close(scores, error):
+    """(N,), True where two of scores (N, n) in a row are closer than error (N,) lets them be told."""
+    return (abs(scores[:, 1:] - scores[:, :-1]) <= 2 * error[:, None]).any(1)
 
 
 @contextlib.contextmanager
