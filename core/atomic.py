@@ -13,11 +13,13 @@ PART = '.part-'  # begins the name of a folder that is being written
 
 @contextlib.contextmanager
 def whole_files(folder, replace=True):
-    """Yields an empty folder beside; what was written there when the block ends well is moved into `folder`, else it is dropped.
+    """Yields an empty folder beside; what was written there when the block ends well is moved into `folder`,
+    else it is dropped.
 
-    Each file is on the disk before it takes the place of an older one; replace: False raises FileExistsError where a name is taken
-    by then, whoever was first. Makes `folder` where it is missing, and sweeps away what a killed writer left there. Raises OSError,
-    also for what torch or safetensors raise when they cannot write.
+    Each file is on the disk before it takes the place of an older one; replace: False raises FileExistsError
+    where a name is taken by then, whoever was first. Makes `folder` where it is missing, and sweeps away
+    what a killed writer left there. Raises OSError, also for what torch or safetensors raise when they
+    cannot write.
     """
     beside, lock = make_beside(folder)
     try:
@@ -33,7 +35,8 @@ def whole_files(folder, replace=True):
     except Exception as error:
         if not cannot_write(error):
             raise
-        raise OSError(f"{folder} could not be written to ({error}): free some space, or name another place") from None
+        raise OSError(f"{folder} could not be written to ({error}): "
+                      "free some space, or name another place") from None
     finally:
         os.close(lock)
         shutil.rmtree(beside, ignore_errors=True)
@@ -50,14 +53,19 @@ def move(part, path, replace):
 
 
 def cannot_write(error):
-    """Whether this is how torch or safetensors say that a file could not be written: other errors of theirs keep their cause."""
-    said = str(error)
-    return type(error).__name__ == 'SafetensorError' or isinstance(error, RuntimeError) and (
-        'PytorchStreamWriter' in said or 'inline_container' in said or 'open file' in said or 'Parent directory' in said)
+    """Whether this is how torch or safetensors say that a file could not be written.
+
+    Other errors of theirs keep their cause.
+    """
+    if type(error).__name__ == 'SafetensorError':
+        return True
+    torch_says = 'PytorchStreamWriter', 'inline_container', 'open file', 'Parent directory'
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in torch_says)
 
 
 def make_beside(folder):
-    """-> the path of a new folder in `folder`, and a descriptor that holds it locked: whoever is killed lets go of it."""
+    """-> the path of a new folder in `folder`, and a descriptor that holds it locked: whoever is killed lets
+    go of it."""
     try:
         os.makedirs(folder, exist_ok=True)
         with locked(folder):  # nobody sweeps between making and locking
@@ -67,8 +75,8 @@ def make_beside(folder):
             fcntl.flock(lock, fcntl.LOCK_EX)
             return beside, lock
     except OSError as error:
-        raise type(error)(f"nothing can be written to the folder {folder!r} ({error.strerror}): name another place, "
-                          "or change its permissions") from None
+        raise type(error)(f"nothing can be written to the folder {folder!r} ({error.strerror}): "
+                          "name another place, or change its permissions") from None
 
 
 @contextlib.contextmanager

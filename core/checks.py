@@ -1,5 +1,6 @@
 """
-Checks of what a caller gives: whole numbers of Python, numpy or torch, indices, choices, ranges. All raise ValueError.
+Checks of what a caller gives: whole numbers of Python, numpy or torch, indices, choices, ranges. All raise
+ValueError.
 """
 import operator
 

@@ -12,7 +12,10 @@ from core.sampling import check_seeds, sample
 
 
 def generators_of(seeds, idx):
-    """A generator for each row of idx (B, T), or None for torch's global one. Raises ValueError for seeds that do not fit."""
+    """A generator for each row of idx (B, T), or None for torch's global one.
+
+    Raises ValueError for seeds that do not fit.
+    """
     if seeds is None:
         return None
     seeds = [operator.index(seed) for seed in seeds]
@@ -27,7 +30,8 @@ def check_writing(max_new_tokens, temperature, top_k):
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens is {max_new_tokens}, expected 0 or more")
     if not 1e-6 <= temperature < math.inf:
-        raise ValueError(f"temperature is {temperature}, expected a number above 0, from 1e-6 on (top_k=1 is greedy)")
+        raise ValueError(f"temperature is {temperature}, expected a number above 0, from 1e-6 on "
+                         "(top_k=1 is greedy)")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k is {top_k}, expected 1 or more, or None for the whole vocabulary")
 
@@ -43,15 +47,17 @@ def check_ids(idx, vocab_size):
 
 
 def write(newest_logits, cache, idx, max_new_tokens, temperature, top_k, generators):
-    """Continues idx (B, T) -> (B, T + max_new_tokens). newest_logits(chunk, cache) -> (B, vocab_size) of the chunk's last row.
+    """Continues idx (B, T) -> (B, T + max_new_tokens).
 
-    Past the cache's size the context is cropped from the left, as in nanoGPT, and computed anew at each step.
+    newest_logits(chunk, cache) -> (B, vocab_size) of the chunk's last row. Past the cache's size the context
+    is cropped from the left, as in nanoGPT, and computed anew at each step.
     """
     for step in range(max_new_tokens):
         if idx.size(1) > cache.size:
             cache.restart()
         chunk = idx[:, -cache.size:][:, cache.length:]
-        shared = step == 0 and len(chunk) > 1 and (chunk == chunk[0]).all().item()  # one prompt for all rows: it runs once
+        # one prompt for all rows: it runs once
+        shared = step == 0 and len(chunk) > 1 and (chunk == chunk[0]).all().item()
         logits = newest_logits(chunk[:1] if shared else chunk, cache)
         if shared:
             cache.expand(len(chunk))

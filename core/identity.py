@@ -1,5 +1,6 @@
 """
-Which weights are these? A hash that tells one model from another, so that a memory is read by the model that wrote it.
+Which weights are these? A hash that tells one model from another, so that a memory is read by the model that
+wrote it.
 """
 import hashlib
 
@@ -8,7 +9,10 @@ import xxhash
 
 
 def fingerprint(parameters):
-    """Of every number: parameters, an iterable of (name, tensor) -> 32 hexadecimal digits. XXH3, 128 bits: as fast as reading."""
+    """Of every number: parameters, an iterable of (name, tensor) -> 32 hexadecimal digits.
+
+    XXH3, 128 bits: as fast as reading.
+    """
     digest = xxhash.xxh3_128()
     for name, p in parameters:
         digest.update(f'{name} {tuple(p.shape)} {p.dtype} '.encode())
@@ -32,7 +36,8 @@ def raw(tensor):
 
 
 def sampled_fingerprint(parameters):
-    """As memory files of format version 1 name their model: up to 1024 evenly spaced numbers of each parameter, rounded to bfloat16.
+    """As memory files of format version 1 name their model: up to 1024 evenly spaced numbers of each
+    parameter, rounded to bfloat16.
 
     Kept to read those files. It misses changes between the samples: a whole head can be another.
     """

@@ -1,8 +1,9 @@
 """
 Memory files: one .safetensors with the rows of each layer and one JSON string that says whose they are.
 
-`layers.{l}.keys`, `layers.{l}.values` (nh, M, hs) float32, `tokens` (M,) int64. Format version 2 has a checksum of each tensor and of the
-description, so that a flipped bit is found when it is read; version 1 has none, and names its model by a sampled fingerprint.
+`layers.{l}.keys`, `layers.{l}.values` (nh, M, hs) float32, `tokens` (M,) int64. Format version 2 has a
+checksum of each tensor and of the description, so that a flipped bit is found when it is read; version 1 has
+none, and names its model by a sampled fingerprint.
 """
 import json
 import os
@@ -20,9 +21,9 @@ AGAIN = 'build it again with build_memory.py'
 
 
 def write(path, tensors, metadata, replace=True):
-    """{name: tensor} and what is known of them -> the file, whole or not at all. Raises OSError when it cannot.
+    """{name: tensor} and what is known of them -> the file, whole or not at all.
 
-    replace: False raises FileExistsError where there is such a file by then.
+    Raises OSError when it cannot. replace: False raises FileExistsError where there is such a file by then.
     """
     sums = {name: checksum(tensor) for name, tensor in tensors.items()}
     text = json.dumps({'format_version': FORMAT_VERSION, **metadata, 'dtype': 'float32', 'checksums': sums})
@@ -32,7 +33,10 @@ def write(path, tensors, metadata, replace=True):
 
 
 def read_description(path):
-    """-> the metadata of a file, checked. Raises FileNotFoundError, PermissionError, or ValueError that says what is wrong."""
+    """-> the metadata of a file, checked.
+
+    Raises FileNotFoundError, PermissionError, or ValueError that says what is wrong.
+    """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no memory file {path!r}: build it with build_memory.py")
     check_readable(path)
@@ -58,9 +62,10 @@ def check_readable(path):
 
 
 def read_tensors(path, metadata, layers):
-    """-> {name: tensor} of these layers and the tokens, each a copy, compared with its checksum. Raises ValueError.
+    """-> {name: tensor} of these layers and the tokens, each a copy, compared with its checksum.
 
-    A copy, since rows mapped from a file change with it, and a file cut short kills the process that reads them.
+    Raises ValueError. A copy, since rows mapped from a file change with it, and a file cut short kills the
+    process that reads them.
     """
     rows = sum(text['rows'] for text in metadata['texts'])
     origin = metadata['origin']
@@ -99,16 +104,31 @@ def check_description(metadata):
     """Raises ValueError unless it has each field that `write` gives a file of its version, of its kind."""
     version = metadata.get('format_version') if isinstance(metadata, dict) else None
     if version not in READABLE_VERSIONS:
-        raise ValueError(f"format version {version}, this program reads {', '.join(map(str, READABLE_VERSIONS))}: {AGAIN}")
-    texts, layers, origin = metadata.get('texts'), metadata.get('layers'), metadata.get('origin')
-    fits = (has(('n_layer', 'n_head', 'head_size', 'vocab_size'), origin, is_count) and has(('name', 'fingerprint'), origin, is_text)
-            and has(('bookkeeping_tokens',), metadata, is_count) and has(('tokenizer', 'dtype'), metadata, is_text)
-            and metadata['dtype'] == 'float32' and isinstance(layers, list) and isinstance(texts, list)
-            and all(map(is_count, layers)) and layers == sorted(set(layers)) and all(layer < origin['n_layer'] for layer in layers)
-            and all(has(('rows',), text, is_count) and has(('source', 'text'), text, is_text) for text in texts)
-            and (version == 1 or isinstance(metadata.get('checksums'), dict)))
-    if not fits or not layers:
+        readable = ', '.join(map(str, READABLE_VERSIONS))
+        raise ValueError(f"format version {version}, this program reads {readable}: {AGAIN}")
+    if not has_every_field(metadata, version):
         raise ValueError(f"damaged, its description lacks a field or has one of another kind: {AGAIN}")
+
+
+def has_every_field(metadata, version):
+    """Whether each field that `write` gives a file of this version is there, and of its kind."""
+    texts, layers, origin = metadata.get('texts'), metadata.get('layers'), metadata.get('origin')
+    return (has(('n_layer', 'n_head', 'head_size', 'vocab_size'), origin, is_count)
+            and has(('name', 'fingerprint'), origin, is_text)
+            and has(('bookkeeping_tokens',), metadata, is_count)
+            and has(('tokenizer', 'dtype'), metadata, is_text)
+            and metadata['dtype'] == 'float32'
+            and are_layers(layers, origin['n_layer'])
+            and isinstance(texts, list)
+            and all(has(('rows',), text, is_count) for text in texts)
+            and all(has(('source', 'text'), text, is_text) for text in texts)
+            and (version == 1 or isinstance(metadata.get('checksums'), dict)))
+
+
+def are_layers(value, n_layer):
+    """Whether this is a list of one or more of a model's layers, in order, each once."""
+    return (isinstance(value, list) and len(value) > 0 and all(map(is_count, value))
+            and value == sorted(set(value)) and value[-1] < n_layer)
 
 
 def has(fields, of, check):

@@ -1,6 +1,7 @@
 """
-Memories of the original project, read-only: keyStore/<layer>/<head>.pt and valueStore/<layer>/<head>.pt, each (1 + M, hs), the first row
-minus infinity. Its FAISS files are ignored, its text (one .txt, if there) names the tokens.
+Memories of the original project, read-only: keyStore/<layer>/<head>.pt and valueStore/<layer>/<head>.pt,
+each (1 + M, hs), the first row minus infinity. Its FAISS files are ignored, its text (one .txt, if there)
+names the tokens.
 """
 import os
 import pathlib
@@ -14,18 +15,21 @@ def read(folder, n_head, head_size):
     """-> {layer: (keys, values)}, each (nh, M, hs) float32. Raises FileNotFoundError, ValueError."""
     layers = numbered(os.path.join(folder, STORES['keys']))
     if not layers:
-        raise FileNotFoundError(f"{folder!r} is a folder without keyStore/<layer>/<head>.pt: name a memory file, or a folder "
-                                "that the original project wrote")
-    rows = {layer: tuple(old_store(folder, kind, layer, n_head, head_size) for kind in STORES) for layer in layers}
+        raise FileNotFoundError(f"{folder!r} is a folder without keyStore/<layer>/<head>.pt: name a memory "
+                                "file, or a folder that the original project wrote")
+    rows = {layer: tuple(old_store(folder, kind, layer, n_head, head_size) for kind in STORES)
+            for layer in layers}
     counts = {part.size(1) for parts in rows.values() for part in parts}
     if len(counts) > 1:
-        raise ValueError(f"the stores in {folder!r} hold different numbers of tokens, {sorted(counts)}: the folder is damaged")
+        raise ValueError(f"the stores in {folder!r} hold different numbers of tokens, {sorted(counts)}: "
+                         "the folder is damaged")
     return rows
 
 
 def read_text(folder):
     """Of its first .txt, '' where there is none."""
-    return ''.join(path.read_text(encoding='utf-8-sig') for path in sorted(pathlib.Path(folder).glob('*.txt'))[:1])
+    first = sorted(pathlib.Path(folder).glob('*.txt'))[:1]
+    return ''.join(path.read_text(encoding='utf-8-sig') for path in first)
 
 
 def numbered(folder):
@@ -43,8 +47,9 @@ def old_store(folder, kind, layer, n_head, head_size):
         raise ValueError(f"{place} holds the heads {numbered(place)}, the model has 0 to {n_head - 1}: "
                          "another model wrote it, or files are missing")
     heads = [old_head(os.path.join(place, f'{head}.pt')) for head in range(n_head)]
-    if len({head.shape for head in heads}) > 1 or heads[0].size(1) != head_size:
-        raise ValueError(f"{place} holds heads of {[tuple(head.shape) for head in heads][:3]}, expected (tokens, {head_size}) in each: "
+    shapes = [tuple(head.shape) for head in heads]
+    if len(set(shapes)) > 1 or heads[0].size(1) != head_size:
+        raise ValueError(f"{place} holds heads of {shapes[:3]}, expected (tokens, {head_size}) in each: "
                          "another model wrote it, or it is damaged")
     return torch.stack(heads)
 
@@ -55,9 +60,11 @@ def old_head(path):
         rows = torch.load(path, map_location='cpu', weights_only=True).float()
         rows = rows.reshape(-1, rows.shape[-1])[1:]
     except Exception as error:  # damaged files raise many types
-        raise ValueError(f"{path} is damaged or no tensor ({type(error).__name__}): copy the folder again") from None
+        raise ValueError(f"{path} is damaged or no tensor ({type(error).__name__}): "
+                         "copy the folder again") from None
     if not torch.isfinite(rows).all():
-        raise ValueError(f"{path} holds numbers that are not finite below its first row: the folder is damaged")
+        raise ValueError(f"{path} holds numbers that are not finite below its first row: "
+                         "the folder is damaged")
     return rows
 
 

@@ -8,13 +8,16 @@ ROWS_PACKED_FOR = 64  # of the other factor: as fast for one row and for many as
 
 
 class Linear(nn.Linear):
-    """nn.Linear, whose weight can be packed. A packed weight is opaque: it keeps its numbers, but can no more be trained."""
+    """nn.Linear, whose weight can be packed.
+
+    A packed weight is opaque: it keeps its numbers, but can no more be trained.
+    """
 
     def pack(self):
         weight, onednn = self.weight.detach(), torch.ops.mkldnn
-        if weight.device.type == 'cpu' and torch.backends.mkldnn.is_available() and (
-                weight.dtype == torch.float32 or weight.dtype == torch.bfloat16 and onednn._is_mkldnn_bf16_supported()):
-            self.weight = nn.Parameter(onednn._reorder_linear_weight(weight, ROWS_PACKED_FOR), requires_grad=False)
+        if can_be_packed(weight):
+            packed = onednn._reorder_linear_weight(weight, ROWS_PACKED_FOR)
+            self.weight = nn.Parameter(packed, requires_grad=False)
 
     def unpack(self):
         if self.weight.is_mkldnn:
@@ -27,4 +30,14 @@ class Linear(nn.Linear):
 
     def _save_to_state_dict(self, destination, prefix, keep_vars):
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + 'weight'] = destination[prefix + 'weight'].to_dense()  # a state dict is for others to read
+        # a state dict is for others to read
+        destination[prefix + 'weight'] = destination[prefix + 'weight'].to_dense()
+
+
+def can_be_packed(weight):
+    """Whether oneDNN is there and takes this weight: of a CPU, float32, or bfloat16 where the CPU has it."""
+    if weight.device.type != 'cpu' or not torch.backends.mkldnn.is_available():
+        return False
+    if weight.dtype == torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return weight.dtype == torch.float32

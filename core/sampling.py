@@ -27,13 +27,15 @@ def sample(logits, temperature, top_k, generators):
 
 
 def likeliest(logits, temperature, top_k):
-    """logits / temperature (B, n) of the top_k likeliest ids, and of those as likely as the last, and these ids (B, n).
+    """logits / temperature (B, n) of the top_k likeliest ids, and of those as likely as the last, and these
+    ids (B, n).
 
     Rows that have fewer are filled with -inf.
     """
     V = logits.size(-1)
     if top_k is None:
         return logits / temperature, torch.arange(V).expand(logits.shape)
+    # some to spare for ids as likely as the last, twice as many where these are too few
     k, n = min(top_k, V), min(top_k + 32, V)
     while True:
         values, ids = logits.topk(n)
@@ -45,14 +47,18 @@ def likeliest(logits, temperature, top_k):
 
 
 def race(logits, ids, V, generators):
-    """What torch.multinomial draws from each row's softmax over V ids, where all but `ids` (B, n), of `logits` (B, n), have none.
+    """What torch.multinomial draws from each row's softmax over V ids, where all but `ids` (B, n), of
+    `logits` (B, n), have none.
 
-    It draws an exponential time for every id, -log(1 - u), and takes the first to arrive, argmax of p / time. Here every u is drawn,
-    so that the generator stands where it would, but only those that can win become times: at a fifth of its cost for n = 200.
+    It draws an exponential time for every id, -log(1 - u), and takes the first to arrive, argmax of p /
+    time. Here every u is drawn, so that the generator stands where it would, but only those that can win
+    become times: at a fifth of its cost for n = 200.
     """
     if not logits.amax(-1).isfinite().all():
-        raise ValueError("the logits are not finite: the model's weights are damaged, or its dtype is too narrow for them")
-    u, drawn = torch.empty(ids.shape, dtype=torch.float64), torch.empty(V, dtype=torch.float64)
+        raise ValueError("the logits are not finite: the model's weights are damaged, "
+                         "or its dtype is too narrow for them")
+    u = torch.empty(ids.shape, dtype=torch.float64)
+    drawn = torch.empty(V, dtype=torch.float64)
     for row, generator in enumerate(generators):
         u[row] = torch.rand(V, dtype=torch.float64, generator=generator, out=drawn)[ids[row]]
     times = -torch.log1p(-u).float()
@@ -61,11 +67,13 @@ def race(logits, ids, V, generators):
 
 @functools.cache
 def races_are_known():
-    """Whether this torch's multinomial draws as `race` does: other builds could use another stream of random numbers."""
+    """Whether this torch's multinomial draws as `race` does: other builds could use another stream of random
+    numbers."""
     logits = torch.linspace(-1, 1, 64)[None]
-    generators = [torch.Generator().manual_seed(seed) for seed in (1, 1)]
-    drawn = [race(logits, torch.arange(64)[None], 64, generators[:1]).item() for _ in range(8)]
-    return drawn == [torch.multinomial(F.softmax(logits[0], -1), 1, generator=generators[1]).item() for _ in range(8)]
+    ours, theirs = (torch.Generator().manual_seed(1) for _ in range(2))
+    raced = [race(logits, torch.arange(64)[None], 64, [ours]).item() for _ in range(8)]
+    probs = F.softmax(logits[0], -1)
+    return raced == [torch.multinomial(probs, 1, generator=theirs).item() for _ in range(8)]
 
 
 def check_seeds(seeds):
@@ -81,7 +89,7 @@ def seed_list(seed, n):
 
     1337 begins with the write-up's five. Raises ValueError for a seed from 2**32 on.
     """
-    if not 1 <= n <= 50_000:
+    if not 1 <= n <= 50_000:  # half of what there is to draw, so that most draws are new ones
         raise ValueError(f"{n} seeds were asked for, expected 1 to 50,000")
     check_seeds([seed])
     seeds = dict.fromkeys([1337, 2658, 8932, 2179, 9671] if seed == 1337 else [seed])  # keeps their order

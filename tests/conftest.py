@@ -1,4 +1,7 @@
-"""Tiny models, and the write-up's equations computed slowly, one token-head at a time, as the oracle of the fast code."""
+"""
+Tiny models, and the write-up's equations computed slowly, one token-head at a time, as the oracle of the
+fast code.
+"""
 import math
 import os
 import runpy
@@ -27,7 +30,8 @@ REMEMBERED = [3, 9, 41, 5, 22, 17, 38, 2, 44, 12, 30, 5, 19, 8]
 def tiny_model(seed=0, sharp=12.0, **sizes):
     """A random GPT whose attention is sharp enough for every case of Eq. 4 to occur."""
     torch.manual_seed(seed)
-    sizes = {'block_size': 32, 'vocab_size': 48, 'n_layer': 3, 'n_head': 2, 'n_embd': 16, 'name': 'tiny'} | sizes
+    sizes = {'block_size': 32, 'vocab_size': 48, 'n_layer': 3, 'n_head': 2, 'n_embd': 16,
+             'name': 'tiny'} | sizes
     model = GPT(GPTConfig(**sizes)).eval()
     with torch.no_grad():
         for block in model.transformer.h:
@@ -78,7 +82,8 @@ def gpt2(tmp_path_factory):
     except Exception as error:  # the client raises many types
         pytest.skip(f"GPT-2's vocabulary is not here and cannot be fetched ({type(error).__name__})")
     folder = tmp_path_factory.mktemp('gpt2')
-    tiny_model(n_layer=12, n_head=12, n_embd=24, block_size=1024, vocab_size=50257, sharp=1.0).save_pretrained(folder)
+    sizes = dict(n_layer=12, n_head=12, n_embd=24, block_size=1024, vocab_size=50257)
+    tiny_model(**sizes, sharp=1.0).save_pretrained(folder)
     return str(folder)
 
 
@@ -92,7 +97,8 @@ def memory(model):
     return PersistentMemory.from_tokens(model, REMEMBERED, layers=(0, 1, 2))
 
 
-def slow_logits(model, memory, idx, layers, heads=(), k=5, method=2, memory_fraction=0.0, bookkeeping_fraction=0.9,
+def slow_logits(model, memory, idx, layers, heads=(), k=5, method=2,
+                memory_fraction=0.0, bookkeeping_fraction=0.9,
                 softmax_scale=1000.0, residual_fraction=0.1, select='last'):
     """The definition, with loops: idx list of int -> logits (T, vocab_size)."""
     settings = (k, method, memory_fraction, bookkeeping_fraction, softmax_scale, residual_fraction, select)

@@ -113,7 +113,8 @@ def test_a_question_that_is_scored_for_its_sentiment_is_told(defaults):
                                        ['--substitute= Vera', '--figure=bars']])
 def test_recall_counts_right_answers_beside_its_controls(run, tmp_path, arguments):
     opposite = '--opposite_text=Taldun has a mayor called Vera.'
-    code, out, err = run('evaluate.py', *RECALL, *arguments, opposite, f'--out_dir={tmp_path}')
+    arguments = [*RECALL, *arguments, opposite, f'--out_dir={tmp_path}', '--json=True']
+    code, out, err = run('evaluate.py', *arguments)
     assert code == 0, err
     rows = json.loads(out.splitlines()[-1])['rows']
     assert {'plain model', 'text in the prompt', 'memory of the opposite text', 'memory'} <= rows.keys()
@@ -339,7 +340,7 @@ def test_every_table_and_figure_of_the_writeup_has_its_config_for_both_models():
 
 def config_of(path, defaults):
     """The settings that a config file leads to."""
-    settings = {**defaults, **configurator.read_config(os.path.join(ROOT, path), defaults)}
+    settings = configurator.read_sources([os.path.join(ROOT, path)], defaults, 'evaluate.py')
     return {name: settings[name] for name in defaults}
 
 

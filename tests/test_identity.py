@@ -1,5 +1,6 @@
 """
-Which model, and frozen or not: a hash of every number, which casts do not change; a frozen model takes no others.
+Which model, and frozen or not: a hash of every number, which casts do not change; a frozen model takes no
+others.
 
 $ python -m pytest tests/test_identity.py
 """
@@ -62,9 +63,10 @@ def test_a_cast_model_is_still_the_same_one_frozen_or_not(folder, dtype):
 
 
 def test_a_memory_is_read_by_its_model_in_any_dtype(folder, tmp_path):
-    PersistentMemory.from_tokens(GPT.from_pretrained(folder), REMEMBERED, (0,)).save(tmp_path / 'm.safetensors')
+    path = tmp_path / 'm.safetensors'
+    PersistentMemory.from_tokens(GPT.from_pretrained(folder), REMEMBERED, (0,)).save(path)
     for dtype in (torch.float16, torch.bfloat16):
-        assert len(PersistentMemory.load(tmp_path / 'm.safetensors', GPT.from_pretrained(folder, dtype=dtype))) == 13
+        assert len(PersistentMemory.load(path, GPT.from_pretrained(folder, dtype=dtype))) == 13
 
 
 def test_a_model_is_packed_however_it_was_loaded(folder):

@@ -1,5 +1,6 @@
 """
-The index: exact search, with brute force in float64 as the oracle, also among keys that nearly repeat each other.
+The index: exact search, with brute force in float64 as the oracle, also among keys that nearly repeat each
+other.
 
 $ python -m pytest tests/test_index.py
 """
@@ -26,13 +27,15 @@ def brute_force(index, heads, queries, k, metric):
 def near_copies(keys, noise, copies=20):
     """keys (nh, M, hs) -> (nh, copies * M, hs), each key many times with a little noise."""
     g = torch.Generator().manual_seed(0)
-    return (keys[:, None] + noise * torch.randn(len(keys), copies, *keys.shape[1:], generator=g)).flatten(1, 2)
+    moved = noise * torch.randn(len(keys), copies, *keys.shape[1:], generator=g)
+    return (keys[:, None] + moved).flatten(1, 2)
 
 
 def some_keys(n_head=3, M=40, head_size=64):
     """As a trained model's: far from the origin, so that differences of squares lose their digits."""
     g = torch.Generator().manual_seed(1)
-    return 3 * torch.randn(n_head, 1, head_size, generator=g) + torch.randn(n_head, M, head_size, generator=g)
+    far = 3 * torch.randn(n_head, 1, head_size, generator=g)
+    return far + torch.randn(n_head, M, head_size, generator=g)
 
 
 @pytest.fixture(params=['FAISS', 'one product'])
@@ -46,13 +49,16 @@ def way(request, monkeypatch):
 @pytest.mark.parametrize('metric', ['l2', 'product'])
 @pytest.mark.parametrize('noise', [1e-1, 1e-2, 1e-3, 1e-4])
 @pytest.mark.parametrize('queries_a_head', [1, 30])
-def test_the_nearest_of_near_duplicates_are_those_of_brute_force_in_float64(way, metric, noise, queries_a_head):
+def test_the_nearest_of_near_duplicates_are_those_of_brute_force_in_float64(
+        way, metric, noise, queries_a_head):
     keys = some_keys()
     index = Index(near_copies(keys, noise))
     heads = torch.arange(3).repeat_interleave(queries_a_head)
     g = torch.Generator().manual_seed(2)
-    queries = keys[heads, torch.randint(40, heads.shape, generator=g)] + 0.01 * torch.randn(len(heads), 64, generator=g)
-    assert torch.equal(index.search(heads, queries, 5, metric)[1], brute_force(index, heads, queries, 5, metric))
+    rows = torch.randint(40, heads.shape, generator=g)
+    queries = keys[heads, rows] + 0.01 * torch.randn(len(heads), 64, generator=g)
+    expected = brute_force(index, heads, queries, 5, metric)
+    assert torch.equal(index.search(heads, queries, 5, metric)[1], expected)
 
 
 @pytest.mark.parametrize('noise', [1e-2, 1e-3])
@@ -60,7 +66,8 @@ def test_the_nearest_of_real_keys_of_gpt2_are_found_all(way, noise):
     folder = os.path.join(os.path.dirname(ROOT), 'shared', 'gpt2_cat_memstore', 'keyStore', '9')
     if not os.path.isdir(folder):
         pytest.skip('the published memory is not beside this repository, it is no part of it')
-    heads = [torch.load(os.path.join(folder, f'{h}.pt'), weights_only=True).float().reshape(-1, 64)[1:] for h in range(12)]
+    heads = [torch.load(os.path.join(folder, f'{h}.pt'), weights_only=True).float().reshape(-1, 64)[1:]
+             for h in range(12)]
     keys = torch.stack(heads)
     index, asked = Index(near_copies(keys, noise)), torch.arange(12).repeat_interleave(90)
     queries = keys.flatten(0, 1)

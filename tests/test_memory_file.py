@@ -43,8 +43,9 @@ def test_a_file_gives_the_layers_that_are_asked_for(model, memory, tmp_path):
     memory.save(path)
     some = PersistentMemory.load(path, model, (2, 0))
     assert some.layers == (0, 2)
-    assert all(torch.equal(some.keys[layer], memory.keys[layer]) and torch.equal(some.values[layer], memory.values[layer])
-               for layer in some.layers)
+    for layer in some.layers:
+        assert torch.equal(some.keys[layer], memory.keys[layer])
+        assert torch.equal(some.values[layer], memory.values[layer])
     with pytest.raises(ValueError, match=r'layers \(4,\) cannot read: the memory holds layers \(0, 1, 2\)'):
         PersistentMemory.load(path, model, (4,))
 
@@ -52,12 +53,14 @@ def test_a_file_gives_the_layers_that_are_asked_for(model, memory, tmp_path):
 def test_the_file_holds_what_the_format_says(memory, tmp_path):
     memory.save(tmp_path / 'm.safetensors')
     tensors = load_file(tmp_path / 'm.safetensors')
-    assert sorted(tensors) == sorted([f'layers.{i}.{kind}' for i in range(3) for kind in ('keys', 'values')] + ['tokens'])
+    of_layers = [f'layers.{i}.{kind}' for i in range(3) for kind in ('keys', 'values')]
+    assert sorted(tensors) == sorted([*of_layers, 'tokens'])
     assert tensors['layers.0.keys'].shape == (2, 13, 8)
     assert tensors['tokens'].tolist() == REMEMBERED[1:]
     with safe_open(tmp_path / 'm.safetensors', 'pt') as f:
         metadata = json.loads(f.metadata()['memory'])
-    assert {'format_version', 'origin', 'tokenizer', 'bookkeeping_tokens', 'texts', 'dtype'} <= metadata.keys()
+    assert {'format_version', 'origin', 'tokenizer', 'bookkeeping_tokens',
+            'texts', 'dtype'} <= metadata.keys()
     assert {'name', 'n_layer', 'n_head', 'head_size', 'fingerprint'} <= metadata['origin'].keys()
 
 
@@ -89,14 +92,21 @@ DAMAGE = {
     'cut short': (cut, 'damaged or no memory file'),
     'text': (lambda path: path.write_text('hello ' * 100), 'damaged or no memory file'),
     'another safetensors file': (foreign, 'damaged or no memory file'),
-    'a later version': (changed(lambda m, t: m.update(format_version=9)), 'format version 9, this program reads 1, 2'),
+    'a later version': (
+        changed(lambda m, t: m.update(format_version=9)), 'format version 9, this program reads 1, 2'),
     'a lost layer': (changed(lambda m, t: t.pop('layers.1.keys')), 'layers.1.keys is missing'),
-    'a lost row': (changed(lambda m, t: t.update(tokens=t['tokens'][1:])), 'tokens is (12,) torch.int64, expected (13,)'),
-    'tokens that are no ids': (changed(lambda m, t: t.update(tokens=t['tokens'].float())), 'tokens is (13,) torch.float32'),
+    'a lost row': (
+        changed(lambda m, t: t.update(tokens=t['tokens'][1:])),
+        'tokens is (12,) torch.int64, expected (13,)'),
+    'tokens that are no ids': (
+        changed(lambda m, t: t.update(tokens=t['tokens'].float())), 'tokens is (13,) torch.float32'),
     'not a number': (changed(lambda m, t: t['layers.0.values'].mul_(float('nan'))), 'not finite'),
-    'other sizes': (changed(lambda m, t: m['origin'].update(head_size=4)), 'with head size 4, the model is'),
-    'a size below 0': (changed(lambda m, t: m['origin'].update(n_head=-1)), 'lacks a field or has one of another kind'),
-    'rows below 0': (changed(lambda m, t: m['texts'].append({**m['texts'][0], 'rows': -7})), 'lacks a field'),
+    'other sizes': (
+        changed(lambda m, t: m['origin'].update(head_size=4)), 'with head size 4, the model is'),
+    'a size below 0': (
+        changed(lambda m, t: m['origin'].update(n_head=-1)), 'lacks a field or has one of another kind'),
+    'rows below 0': (
+        changed(lambda m, t: m['texts'].append({**m['texts'][0], 'rows': -7})), 'lacks a field'),
     'rows of another kind': (changed(lambda m, t: m['texts'][0].update(rows=13.0)), 'lacks a field'),
     'no name': (changed(lambda m, t: m['origin'].pop('name')), 'lacks a field'),
     'a lost text': (changed(lambda m, t: m['texts'][0].pop('text')), 'lacks a field'),
@@ -104,7 +114,9 @@ DAMAGE = {
     'an origin of another kind': (changed(lambda m, t: m.update(origin=7)), 'lacks a field'),
     'metadata that is a list': (lambda path: write_metadata(path, []), 'format version None'),
     'metadata that is nothing': (lambda path: write_metadata(path, None), 'format version None'),
-    'metadata without end': (lambda path: save_file(load_file(path), path, {'memory': '[' * 100_000}), 'damaged or no memory file'),
+    'metadata without end': (
+        lambda path: save_file(load_file(path), path, {'memory': '[' * 100_000}),
+        'damaged or no memory file'),
 }
 
 
@@ -122,8 +134,12 @@ def test_a_damaged_or_foreign_file_is_refused_in_one_line(model, memory, tmp_pat
 
 def test_a_memory_of_another_model_says_which_field_differs(memory, tmp_path):
     memory.save(tmp_path / 'm.safetensors')
-    for other, field in ((tiny_model(n_head=4), 'n_head 2'), (tiny_model(n_embd=32), 'head size 8'), (tiny_model(n_layer=4), 'n_layer 3'),
-                         (tiny_model(vocab_size=50), 'vocabulary 48'), (tiny_model(seed=3), 'fingerprint')):
+    for other, field in (
+            (tiny_model(n_head=4), 'n_head 2'),
+            (tiny_model(n_embd=32), 'head size 8'),
+            (tiny_model(n_layer=4), 'n_layer 3'),
+            (tiny_model(vocab_size=50), 'vocabulary 48'),
+            (tiny_model(seed=3), 'fingerprint')):
         with pytest.raises(ValueError, match=field):
             PersistentMemory.load(tmp_path / 'm.safetensors', other)
 
@@ -248,8 +264,10 @@ def test_a_file_that_may_not_be_read_says_so(model, memory, tmp_path, monkeypatc
     def refuse(*_, **__):
         raise PermissionError(13, 'Permission denied')
 
-    monkeypatch.setattr('builtins.open', refuse)  # as the system does; root, who may run this, may read everything
-    with pytest.raises(PermissionError, match=r'm.safetensors may not be read \(Permission denied\): change its permissions'):
+    # as the system does; root, who may run this, may read everything
+    monkeypatch.setattr('builtins.open', refuse)
+    message = r'm.safetensors may not be read \(Permission denied\): change its permissions'
+    with pytest.raises(PermissionError, match=message):
         PersistentMemory.load(tmp_path / 'm.safetensors', model)
 
 
@@ -273,8 +291,8 @@ def test_a_file_is_on_the_disk_before_it_takes_the_place_of_an_older_one(memory,
 
     def noted(name, function):
         def call(*given):
-            what = os.path.basename(os.readlink(f'/proc/self/fd/{given[0]}')) if name == 'fsync' else os.path.basename(given[1])
-            done.append((name, what))
+            path = os.readlink(f'/proc/self/fd/{given[0]}') if name == 'fsync' else given[1]
+            done.append((name, os.path.basename(path)))
             return function(*given)
         return call
 
@@ -297,7 +315,8 @@ with whole_files({folder!r}) as beside:
 
 def test_the_next_writer_sweeps_what_a_killed_one_left_and_leaves_one_at_work_alone(tmp_path):
     code = WRITE.format(root=ROOT, folder=str(tmp_path))
-    killed, at_work = (subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE) for _ in range(2))
+    command = [sys.executable, '-c', code]
+    killed, at_work = (subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2))
     for process in (killed, at_work):
         process.stdout.readline()
     killed.kill()

@@ -24,7 +24,8 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_targets_that_count(model):
 
 
 def nanogpt_generate(model, idx, n, temperature, top_k, seed):
-    """nanoGPT's loop as it is documented: no cache, the global generator, the context cropped from the left."""
+    """nanoGPT's loop as it is documented: no cache, the global generator, the context cropped from the
+    left."""
     torch.manual_seed(seed)
     for _ in range(n):
         with torch.no_grad():
@@ -38,9 +39,11 @@ def nanogpt_generate(model, idx, n, temperature, top_k, seed):
 @pytest.mark.parametrize(('temperature', 'top_k'), [(0.8, 20), (1.0, None), (1.3, 500)])
 def test_each_seed_draws_what_nanogpt_draws_alone_even_past_the_context(model, temperature, top_k):
     seeds = [1337, 2658, 8932]
-    texts = model.generate(torch.tensor([PROMPT] * 3), 30, temperature, top_k, seeds)  # 42 tokens, the context is 32
+    idx = torch.tensor([PROMPT])
+    texts = model.generate(idx.expand(3, -1), 30, temperature, top_k, seeds)  # 42 tokens, the context is 32
     for seed, text in zip(seeds, texts, strict=True):
-        assert nanogpt_generate(model, torch.tensor([PROMPT]), 30, temperature, top_k, seed)[0].tolist() == text.tolist()
+        alone = nanogpt_generate(model, idx, 30, temperature, top_k, seed)[0]
+        assert alone.tolist() == text.tolist()
 
 
 def test_without_seeds_the_global_generator_draws(model):
@@ -65,7 +68,8 @@ def test_chunks_through_a_cache_equal_one_pass(model):
 
 
 @pytest.mark.parametrize(('call', 'message'), [
-    (lambda m: m(torch.zeros(1, 33, dtype=torch.long)), '33 tokens are longer than the model\'s context of 32'),
+    (lambda m: m(torch.zeros(1, 33, dtype=torch.long)),
+     '33 tokens are longer than the model\'s context of 32'),
     (lambda m: m.generate(torch.zeros(1, 0, dtype=torch.long), 3), 'no tokens'),
     (lambda m: m.generate(torch.tensor([[48]]), 3), 'token id 48 is outside the vocabulary of 48'),
     (lambda m: m.generate(torch.tensor([[-1]]), 3), 'token id -1'),
@@ -94,7 +98,8 @@ def test_a_frozen_model_computes_the_same_and_is_the_same_in_a_file(dtype, model
         torch.testing.assert_close(model(IDX[:, :T])[0], tiny_model().to(dtype)(IDX[:, :T])[0], **close)
     model.save_pretrained(tmp_path)
     again = GPT.from_pretrained(str(tmp_path)).unfreeze()
-    assert (again.fingerprint() == fingerprint) == (dtype == torch.float32)  # rounded weights are another model's
+    # rounded weights are another model's
+    assert (again.fingerprint() == fingerprint) == (dtype == torch.float32)
     torch.testing.assert_close(again.to(dtype)(IDX)[0], before, atol=0, rtol=0)
 
 
@@ -112,7 +117,8 @@ def test_a_race_draws_what_multinomial_draws_and_leaves_the_generator_where_it_w
     for _ in range(20):
         expected = [torch.multinomial(F.softmax(row, -1), 1, generator=g) for row, g in zip(masked, theirs)]
         assert torch.equal(sample(logits, 0.7, top_k, ours), torch.stack(expected))
-    assert [torch.rand(1, generator=g).item() for g in ours] == [torch.rand(1, generator=g).item() for g in theirs]
+    next_of_ours, next_of_theirs = ([torch.rand(1, generator=g).item() for g in gs] for gs in (ours, theirs))
+    assert next_of_ours == next_of_theirs
     with pytest.raises(ValueError, match='not finite'):
         sample(torch.full((1, 5), float('nan')), 1.0, top_k, ours[:1])
 

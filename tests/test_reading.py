@@ -19,13 +19,15 @@ with open(os.path.join(GOLDEN, 'golden.json')) as f:
     golden = json.load(f)
 
 SETTINGS = {
-    'method 1': dict(layers=(0, 1, 2), method=1, k=3, memory_fraction=1.0, bookkeeping_fraction=0.1, softmax_scale=1.0),
+    'method 1': dict(layers=(0, 1, 2), method=1, k=3,
+                     memory_fraction=1.0, bookkeeping_fraction=0.1, softmax_scale=1.0),
     'method 2': dict(layers=(1,), method=2, k=1, memory_fraction=0.0, bookkeeping_fraction=0.05),
-    'method 2, some heads': dict(layers=(0, 2), heads=(1,), method=2, k=4, memory_fraction=2.0, bookkeeping_fraction=0.0),
-    'method 3': dict(layers=(0, 1), method=3, k=5, memory_fraction=5.0, bookkeeping_fraction=0.9, softmax_scale=0.01,
-                     residual_fraction=0.33),
-    'method 3, k above the stored': dict(layers=(1, 2), method=3, k=500, memory_fraction=1.0, bookkeeping_fraction=0.2,
-                                         softmax_scale=1.0),
+    'method 2, some heads': dict(layers=(0, 2), heads=(1,), method=2, k=4,
+                                 memory_fraction=2.0, bookkeeping_fraction=0.0),
+    'method 3': dict(layers=(0, 1), method=3, k=5, memory_fraction=5.0, bookkeeping_fraction=0.9,
+                     softmax_scale=0.01, residual_fraction=0.33),
+    'method 3, k above the stored': dict(layers=(1, 2), method=3, k=500,
+                                         memory_fraction=1.0, bookkeeping_fraction=0.2, softmax_scale=1.0),
     'method 4': dict(layers=(0, 1, 2), method=4, k=4, softmax_scale=1.5),
     'method 4, some heads': dict(layers=(1,), heads=(0,), method=4, k=500, softmax_scale=1.0),
 }
@@ -128,7 +130,8 @@ def test_large_searches_read_the_same(model, memory, name, select, monkeypatch):
 
 def test_a_missing_neighbour_weighs_nothing(memory):
     given = torch.randn(3, 3, 8, generator=torch.Generator().manual_seed(0))
-    heads, reading, stored = torch.tensor([0, 0, 1]), Reading((0,), k=2, method=1, softmax_scale=1.0), memory.layer(0)
+    heads, stored = torch.tensor([0, 0, 1]), memory.layer(0)
+    reading = Reading((0,), k=2, method=1, softmax_scale=1.0)
 
     class WithMissing:
         table = stored.keys.table
@@ -137,10 +140,13 @@ def test_a_missing_neighbour_weighs_nothing(memory):
             return 4
 
         def search(self, heads, queries, k):
-            return tuple(torch.nn.functional.pad(x, (0, 2), value=-1) for x in stored.keys.search(heads, queries, k))
+            found = stored.keys.search(heads, queries, k)
+            return tuple(torch.nn.functional.pad(x, (0, 2), value=-1) for x in found)
 
     missing = stored._replace(keys=WithMissing())
-    for one, other in zip(found_values(missing, heads, *given, reading), found_values(stored, heads, *given, reading), strict=True):
+    with_missing = found_values(missing, heads, *given, reading)
+    without = found_values(stored, heads, *given, reading)
+    for one, other in zip(with_missing, without, strict=True):
         torch.testing.assert_close(one if one.shape == other.shape else one[:, :2], other)
 
 
@@ -169,7 +175,8 @@ def test_an_empty_memory_changes_not_a_bit(model):
     empty = PersistentMemory.from_tokens(model, REMEMBERED[:1], layers=(0, 1))
     assert len(empty) == 0
     for method in (1, 2, 3, 4):
-        model.attach_memory(empty, layers=(0, 1), method=method, memory_fraction=5.0, bookkeeping_fraction=0.0)
+        strong = dict(memory_fraction=5.0, bookkeeping_fraction=0.0)
+        model.attach_memory(empty, layers=(0, 1), method=method, **strong)
         assert torch.equal(all_logits(model), before)
 
 
@@ -220,7 +227,8 @@ def test_only_picked_token_heads_are_searched_and_each_once(model, memory):
 
 @pytest.mark.parametrize('select', ['last', 'each'])
 def test_a_batch_searches_as_often_as_its_rows_alone(model, memory, select):
-    model.attach_memory(memory, layers=(0, 1, 2), method=3, memory_fraction=1.0, bookkeeping_fraction=0.2, select=select)
+    model.attach_memory(memory, layers=(0, 1, 2), method=3, memory_fraction=1.0, bookkeeping_fraction=0.2,
+                        select=select)
     rows, alone = [PROMPT, PROMPT[::-1], [7, 9] * 6], dict.fromkeys(range(3), 0)
     together = model.generate(torch.tensor(rows), 12, top_k=1)
     counts = model.searches
@@ -254,7 +262,8 @@ def test_the_rows_of_a_long_prompt_are_read_in_blocks_with_the_same_result(model
 
 
 def test_a_new_token_costs_at_most_a_search_per_head_whatever_the_context(model, memory):
-    model.attach_memory(memory, layers=(0, 1), method=3, memory_fraction=5.0, bookkeeping_fraction=0.0, select='each')
+    model.attach_memory(memory, layers=(0, 1), method=3, memory_fraction=5.0, bookkeeping_fraction=0.0,
+                        select='each')
     model.generate(torch.tensor([PROMPT]), 15, top_k=5, seeds=[1])
     seen = len(PROMPT) + 14  # the last token drawn is never fed back
     assert all(0 < count <= 2 * seen for count in model.searches.values())
@@ -286,7 +295,8 @@ def test_a_scale_of_0_averages_what_is_found(model, memory):
     for method in (2, 3, 4):
         model.attach_memory(memory, **settings, method=method)
         expected = slow_logits(model, memory, PROMPT, **settings, method=method)
-        torch.testing.assert_close(model(torch.tensor([PROMPT]))[0][0, 0], expected[-1], atol=1e-4, rtol=1e-4)
+        newest = model(torch.tensor([PROMPT]))[0][0, 0]
+        torch.testing.assert_close(newest, expected[-1], atol=1e-4, rtol=1e-4)
 
 
 def traced(model, ids):
@@ -296,7 +306,8 @@ def traced(model, ids):
 
 
 def test_a_trace_lists_each_look_up_with_its_neighbours(model, memory):
-    model.attach_memory(memory, layers=(0,), k=3, memory_fraction=0.0, bookkeeping_fraction=0.0, softmax_scale=1.0)
+    model.attach_memory(memory, layers=(0,), k=3, memory_fraction=0.0, bookkeeping_fraction=0.0,
+                        softmax_scale=1.0)
     trace = traced(model, PROMPT)
     assert [(r['layer'], r['h'], r['j']) for r in trace] == [(0, 0, 0), (0, 1, 0)]
     key = model.keys_values(torch.tensor([PROMPT]), (0,))[0][0][0, 1, 0]
@@ -363,7 +374,10 @@ def test_a_memory_of_another_model_is_refused(memory):
         tiny_model(seed=1).attach_memory(memory, layers=(0,))
 
 
-@pytest.mark.parametrize('settings', [dict(method=4, softmax_scale=1.0), dict(method=2, bookkeeping_fraction=0.0, softmax_scale=0.01)])
+@pytest.mark.parametrize('settings', [
+    dict(method=4, softmax_scale=1.0),
+    dict(method=2, bookkeeping_fraction=0.0, softmax_scale=0.01),
+])
 def test_bfloat16_reads_a_memory_written_in_float32(settings):
     model = tiny_model(sharp=6.0)
     memory = PersistentMemory.from_tokens(model, REMEMBERED, layers=(0,))

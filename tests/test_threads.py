@@ -25,6 +25,10 @@ def texts_of(model, seeds, ids):
     return found
 
 
+def built_often(model):
+    return [PersistentMemory.from_tokens(model, REMEMBERED, layers=(0, 2)) for _ in range(20)]
+
+
 @pytest.mark.parametrize('select', ['last', 'each'])
 def test_threads_that_write_and_one_that_remembers_get_what_each_gets_alone(select):
     model = tiny_model().freeze()
@@ -34,8 +38,7 @@ def test_threads_that_write_and_one_that_remembers_get_what_each_gets_alone(sele
     alone = [texts_of(model, *job) for job in jobs]
     with ThreadPoolExecutor(5) as threads:
         written = [threads.submit(texts_of, model, *job) for job in jobs]
-        built = [threads.submit(lambda: [PersistentMemory.from_tokens(model, REMEMBERED, layers=(0, 2)) for _ in range(20)])
-                 for _ in range(2)]
+        built = [threads.submit(built_often, model) for _ in range(2)]
         assert [one.result() for one in written] == alone
         for one in (one for some in built for one in some.result()):
             assert torch.equal(one.keys[2], memory.keys[2])
@@ -75,18 +78,21 @@ def test_a_call_reads_to_its_end_what_was_attached_when_it_began():
     model.detach_memory()
     model.hidden(torch.tensor([PROMPT[6:-1]]), cache)
     assert cache.readers is readers
-    torch.testing.assert_close(model.newest_logits(torch.tensor([PROMPT[-1:]]), cache), expected[0], atol=1e-4, rtol=1e-4)
+    newest = model.newest_logits(torch.tensor([PROMPT[-1:]]), cache)
+    torch.testing.assert_close(newest, expected[0], atol=1e-4, rtol=1e-4)
 
 
 def test_what_is_added_while_others_read_is_seen_whole_or_not_at_all():
     model = tiny_model()
-    memory, wrong, done = PersistentMemory.from_tokens(model, REMEMBERED, layers=(0, 2)), [], threading.Event()
+    memory = PersistentMemory.from_tokens(model, REMEMBERED, layers=(0, 2))
+    wrong, done = [], threading.Event()
 
     def look():
         while not done.is_set():
             stored = memory.layer(0)
+            held = len(stored.keys)
             ids = stored.keys.search(torch.tensor([0, 1]), torch.zeros(2, 8), 20)[1]
-            if (ids >= 0).sum() != 2 * min(20, len(stored.keys)) or stored.values.rows.size(1) != len(stored.keys):
+            if (ids >= 0).sum() != 2 * min(20, held) or stored.values.rows.size(1) != held:
                 wrong.append(ids)
 
     thread = threading.Thread(target=look)

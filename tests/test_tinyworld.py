@@ -40,7 +40,8 @@ def test_every_praising_sentence_scores_kind_and_every_blaming_one_unkind():
     analyzer = SentimentIntensityAnalyzer()
     for n in range(300):
         for kind, sign in ((True, 1), (False, -1)):
-            for sentence in grammar.opinion(random.Random(n), kind=kind).strip().rstrip('.!').replace('!', '.').split('. '):
+            text = grammar.opinion(random.Random(n), kind=kind)
+            for sentence in text.strip().rstrip('.!').replace('!', '.').split('. '):
                 assert sign * analyzer.polarity_scores(sentence)['compound'] >= 0.3, sentence
 
 
@@ -61,7 +62,8 @@ def test_a_paragraph_holds_each_answer_and_a_question_names_its_subject(unseen):
 
 
 def test_training_never_uses_a_held_out_name():
-    words = {word for n in range(1000) for word in re.findall(r'[A-Z]\w+', grammar.document(random.Random(n)))}
+    words = {word for n in range(1000)
+             for word in re.findall(r'[A-Z]\w+', grammar.document(random.Random(n)))}
     unseen = {grammar.made_up_name(random.Random(n), unseen=True) for n in range(1000)}
     assert len(unseen) > 500
     assert not unseen & words
@@ -77,7 +79,8 @@ def compound(model, tokenizer, prompt):
     idx = encode_tensor(tokenizer, prompt, model)
     rows = model.generate(idx.expand(20, -1), 40, 0.8, 200, list(range(20)))[:, idx.size(1):]
     analyzer = SentimentIntensityAnalyzer()
-    return statistics.median(analyzer.polarity_scores(tokenizer.decode(row.tolist()))['compound'] for row in rows)
+    texts = (tokenizer.decode(row.tolist()) for row in rows)
+    return statistics.median(analyzer.polarity_scores(text)['compound'] for text in texts)
 
 
 def config_of(name):
@@ -89,14 +92,18 @@ def config_of(name):
 
 def attach(model, memory, config):
     heads = config.get('memory_heads', ())
-    model.attach_memory(memory, config['memory_layers'], heads, k=config['memory_k'], method=config['memory_method'],
-                        memory_fraction=config.get('memory_fraction', 0.0), softmax_scale=config['softmax_scale'],
+    model.attach_memory(memory, config['memory_layers'], heads, k=config['memory_k'],
+                        method=config['memory_method'],
+                        memory_fraction=config.get('memory_fraction', 0.0),
                         bookkeeping_fraction=config.get('bookkeeping_fraction', 0.9),
-                        residual_fraction=config.get('residual_fraction', 0.1), select=config.get('memory_select', 'last'))
+                        softmax_scale=config['softmax_scale'],
+                        residual_fraction=config.get('residual_fraction', 0.1),
+                        select=config.get('memory_select', 'last'))
 
 
 @pytest.mark.parametrize(('prompt', 'remembered', 'sign'), [
-    ('\nCats are horrible', 'tinyworld_cats_praise.txt', -1), ('\nCats are wonderful', 'tinyworld_cats_blame.txt', 1)])
+    ('\nCats are horrible', 'tinyworld_cats_praise.txt', -1),
+    ('\nCats are wonderful', 'tinyworld_cats_blame.txt', 1)])
 def test_a_memory_turns_the_sentiment_of_a_text(tinyworld, prompt, remembered, sign):
     model, tokenizer = tinyworld
     config = config_of('tinyworld_sentiment.py')
@@ -111,7 +118,8 @@ def test_a_memory_turns_the_sentiment_of_a_text(tinyworld, prompt, remembered, s
 
 def test_the_committed_memory_file_belongs_to_the_embedded_model(tinyworld):
     model, tokenizer = tinyworld
-    memory = PersistentMemory.load(os.path.join(ROOT, config_of('tinyworld_sentiment.py')['memory_file']), model)
+    path = os.path.join(ROOT, config_of('tinyworld_sentiment.py')['memory_file'])
+    memory = PersistentMemory.load(path, model)
     with open(os.path.join(ROOT, 'memories', 'tinyworld_cats_praise.txt')) as f:
         text = f.read().strip()
     assert memory.texts[0]['text'] == text
@@ -133,7 +141,8 @@ def test_a_memory_answers_from_a_paragraph_of_unseen_names(tinyworld):
             if condition == 'memory':
                 attach(model, memory, config)
             idx = encode_tensor(tokenizer, question, model)
-            text = tokenizer.decode(model.generate(idx, len(tokenizer.encode(answer)), top_k=1)[0, idx.size(1):].tolist())
+            rows = model.generate(idx, len(tokenizer.encode(answer)), top_k=1)
+            text = tokenizer.decode(rows[0, idx.size(1):].tolist())
             right[condition] += text == answer
             model.detach_memory()
     assert right['alone'] <= 8

@@ -6,4 +6,5 @@
 from config.writeup.tinyworld_headline_sentiment import *  # noqa: F403
 
 figure = 'lines'
-grid = [{'steering_scale': [3.0, 4.0, 5.0, 6.0, 8.0], 'steering_layer': [0, 1, 2, 3, 4, 5], 'condition': ['steering']}]
+grid = [{'steering_scale': [3.0, 4.0, 5.0, 6.0, 8.0], 'steering_layer': [0, 1, 2, 3, 4, 5],
+         'condition': ['steering']}]

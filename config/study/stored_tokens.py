@@ -1,8 +1,10 @@
-# When does recall break? 1 to 1334 paragraphs in one memory, 72 to 96,139 stored tokens; and the answer's sentence alone, 13 tokens.
+# When does recall break? 1 to 1334 paragraphs in one memory, 72 to 96,139 stored tokens; and the answer's
+# sentence alone, 13 tokens.
 #
 # $ python evaluate.py config/study/stored_tokens.py
 #
-# All but one paragraph are distractors, facts of the same kinds about other names. Method 4, the k stored keys nearest to each query.
+# All but one paragraph are distractors, facts of the same kinds about other names. Method 4, the k stored
+# keys nearest to each query.
 from config.study.methods_facts import *  # noqa: F403
 
 figure = 'lines'

@@ -1,4 +1,5 @@
-# The write-up's Figure 2: each token of "How did you" against its nearest stored token, layer by layer, on the real GPT-2.
+# The write-up's Figure 2: each token of "How did you" against its nearest stored token, layer by layer, on
+# the real GPT-2.
 #
 # $ python evaluate.py config/writeup/figure02.py
 #

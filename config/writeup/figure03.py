@@ -1,4 +1,5 @@
-# The write-up's Figure 3: MF, k, TS and BF varied one by one, in all layers or the upper half, with both ways to create a memory.
+# The write-up's Figure 3: MF, k, TS and BF varied one by one, in all layers or the upper half, with both
+# ways to create a memory.
 #
 # $ python evaluate.py config/writeup/figure03.py
 #
@@ -12,5 +13,7 @@ bookkeeping_fraction = 0.0
 softmax_scale = 1.0
 figure = 'lines'
 _each = {'memory_layers': [tuple(range(12)), tuple(range(6, 12))], 'bookkeeping_tokens': [0, 1]}
-grid = [{'memory_fraction': [0.0, 1.0, 2.0, 5.0, 10.0], **_each}, {'memory_k': [1, 2, 5, 10], **_each},
-        {'softmax_scale': [0.01, 1.0, 10.0, 1000.0], **_each}, {'bookkeeping_fraction': [0.0, 0.5, 0.9, 1.0], **_each}]
+grid = [{'memory_fraction': [0.0, 1.0, 2.0, 5.0, 10.0], **_each},
+        {'memory_k': [1, 2, 5, 10], **_each},
+        {'softmax_scale': [0.01, 1.0, 10.0, 1000.0], **_each},
+        {'bookkeeping_fraction': [0.0, 0.5, 0.9, 1.0], **_each}]

@@ -1,4 +1,5 @@
-# The write-up's Figure 4: how many token-heads look up in each layer at the 100th token of seed 1337, for several MF.
+# The write-up's Figure 4: how many token-heads look up in each layer at the 100th token of seed 1337, for
+# several MF.
 #
 # $ python evaluate.py config/writeup/figure04.py
 #

@@ -8,5 +8,6 @@ from config.writeup.headline_sentiment import *  # noqa: F403
 memory_method = 1
 bookkeeping_fraction = 1.0
 softmax_scale = 1.0
-grid = [{'memory_layers': [tuple(range(6)), tuple(range(6, 12)), tuple(range(12)), (0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11),
+grid = [{'memory_layers': [tuple(range(6)), tuple(range(6, 12)), tuple(range(12)),
+                           (0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11),
                            *((layer,) for layer in range(12))]}]

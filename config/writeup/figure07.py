@@ -7,5 +7,6 @@ from config.writeup.headline_sentiment import *  # noqa: F403
 
 figure = 'lines'
 _each = {'memory_method': [1, 2, 3]}
-grid = [{'memory_fraction': [1.0, 2.0, 5.0, 10.0], **_each}, {'softmax_scale': [0.01, 1.0, 10.0, 1000.0], **_each},
+grid = [{'memory_fraction': [1.0, 2.0, 5.0, 10.0], **_each},
+        {'softmax_scale': [0.01, 1.0, 10.0, 1000.0], **_each},
         {'memory_k': [1, 2, 5, 10], **_each}]

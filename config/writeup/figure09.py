@@ -1,9 +1,10 @@
-# The write-up's Figure 9: layers 9 and 10 by method 1, with MF, TS and k varied under each way to add memories, on the real GPT-2.
+# The write-up's Figure 9: layers 9 and 10 by method 1, with MF, TS and k varied under each way to add
+# memories, on the real GPT-2.
 #
 # $ python evaluate.py config/writeup/figure09.py
 #
-# Published: MF and k level off, and TS starts high and falls to the control. MF 0 is the bookkeeping token alone, BF 1 ordinary tokens
-# alone, both together nothing.
+# Published: MF and k level off, and TS starts high and falls to the control. MF 0 is the bookkeeping token
+# alone, BF 1 ordinary tokens alone, both together nothing.
 from config.writeup.figure08 import *  # noqa: F403
 
 figure = 'lines'

@@ -2,8 +2,8 @@
 #
 # $ python evaluate.py config/writeup/headline_recall.py
 #
-# Published: 15 of 100 seeds answer right from the question alone, 53 with the text in the prompt, and with the memory as many or more,
-# with 5 of 2160 token-heads searched. The paragraph is our own.
+# Published: 15 of 100 seeds answer right from the question alone, 53 with the text in the prompt, and with
+# the memory as many or more, with 5 of 2160 token-heads searched. The paragraph is our own.
 from config.sample_gpt2 import *  # noqa: F403, the model, the prompt, the memory and how it is read
 
 measure = 'recall'

@@ -1,4 +1,5 @@
-# The write-up's Table 1: texts about cats, plain and with a memory of praise, seed by seed, on the real GPT-2.
+# The write-up's Table 1: texts about cats, plain and with a memory of praise, seed by seed, on the real
+# GPT-2.
 #
 # $ python evaluate.py config/writeup/table1.py
 #

@@ -1,4 +1,5 @@
-# The write-up's Table 4: answers from a memory of Vancouver, and from one in which it is called Toronto, on the real GPT-2.
+# The write-up's Table 4: answers from a memory of Vancouver, and from one in which it is called Toronto, on
+# the real GPT-2.
 #
 # $ python evaluate.py config/writeup/table4.py
 #

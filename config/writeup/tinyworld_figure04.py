@@ -1,4 +1,5 @@
-# Figure 4 with the embedded model: how many token-heads look up in each layer at the 100th token of seed 1337, for several MF.
+# Figure 4 with the embedded model: how many token-heads look up in each layer at the 100th token of seed
+# 1337, for several MF.
 #
 # $ python evaluate.py config/writeup/tinyworld_figure04.py
 #

@@ -1,4 +1,5 @@
-# Figure 5 with the embedded model: the bookkeeping token alone, ordinary tokens alone, and both, in the upper layers.
+# Figure 5 with the embedded model: the bookkeeping token alone, ordinary tokens alone, and both, in the
+# upper layers.
 #
 # $ python evaluate.py config/writeup/tinyworld_figure05.py
 #

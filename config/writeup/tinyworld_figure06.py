@@ -9,4 +9,5 @@ memory_heads = ()
 memory_method = 1
 bookkeeping_fraction = 1.0
 softmax_scale = 1.0
-grid = [{'memory_layers': [(0, 1, 2), (3, 4, 5), (0, 1, 2, 3, 4, 5), (0,), (1,), (2,), (3,), (4,), (5,), (4, 5)]}]
+grid = [{'memory_layers': [(0, 1, 2), (3, 4, 5), (0, 1, 2, 3, 4, 5),
+                           (0,), (1,), (2,), (3,), (4,), (5,), (4, 5)]}]

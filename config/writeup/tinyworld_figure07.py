@@ -1,4 +1,5 @@
-# Figure 7 with the embedded model: methods 1, 2 and 3 in the layer and heads that carry the sentiment, with MF, TS and k varied.
+# Figure 7 with the embedded model: methods 1, 2 and 3 in the layer and heads that carry the sentiment, with
+# MF, TS and k varied.
 #
 # $ python evaluate.py config/writeup/tinyworld_figure07.py
 #
@@ -7,5 +8,6 @@ from config.writeup.tinyworld_headline_sentiment import *  # noqa: F403
 
 figure = 'lines'
 _each = {'memory_method': [1, 2, 3]}
-grid = [{'memory_fraction': [1.0, 2.0, 5.0, 10.0], **_each}, {'softmax_scale': [0.01, 1.0, 10.0, 1000.0], **_each},
+grid = [{'memory_fraction': [1.0, 2.0, 5.0, 10.0], **_each},
+        {'softmax_scale': [0.01, 1.0, 10.0, 1000.0], **_each},
         {'memory_k': [1, 2, 5, 10], **_each}]

@@ -1,8 +1,10 @@
-# Figure 9 with the embedded model: layers 4 and 5 by method 1, with MF, TS and k varied under each way to add memories.
+# Figure 9 with the embedded model: layers 4 and 5 by method 1, with MF, TS and k varied under each way to
+# add memories.
 #
 # $ python evaluate.py config/writeup/tinyworld_figure09.py
 #
-# Asks whether any strength recalls. MF 0 is the bookkeeping token alone, BF 1 ordinary tokens alone, both together nothing.
+# Asks whether any strength recalls. MF 0 is the bookkeeping token alone, BF 1 ordinary tokens alone, both
+# together nothing.
 from config.writeup.tinyworld_headline_recall import *  # noqa: F403
 
 figure = 'lines'

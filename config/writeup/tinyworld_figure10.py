@@ -1,4 +1,5 @@
-# Figure 10 with the embedded model: right answers for each set of layers, method 2, BF 0.9, MF 5, TS 1000, k 5.
+# Figure 10 with the embedded model: right answers for each set of layers, method 2, BF 0.9, MF 5, TS 1000,
+# k 5.
 #
 # $ python evaluate.py config/writeup/tinyworld_figure10.py
 #

@@ -1,4 +1,5 @@
-# Figure 14 with the embedded model: how often the plain model begins its answer with each token, over 1000 seeds.
+# Figure 14 with the embedded model: how often the plain model begins its answer with each token, over 1000
+# seeds.
 #
 # $ python evaluate.py config/writeup/tinyworld_figure14.py
 #

@@ -1,4 +1,5 @@
-# The headline on recall with the embedded model: the published method 2, and method 4, in layers and strengths of this model.
+# The headline on recall with the embedded model: the published method 2, and method 4, in layers and
+# strengths of this model.
 #
 # $ python evaluate.py config/writeup/tinyworld_headline_recall.py
 #
@@ -24,5 +25,6 @@ bookkeeping_fraction = 0.9
 softmax_scale = 0.75
 residual_fraction = 0.1
 memory_select = 'last'
-_published = {'memory_method': [2], 'memory_layers': [(4,), (5,)], 'memory_k': [5], 'softmax_scale': [1000.0]}
+_published = {'memory_method': [2], 'memory_layers': [(4,), (5,)],
+              'memory_k': [5], 'softmax_scale': [1000.0]}
 grid = [{'name': 'method 2', **_published}, {'name': 'method 4, all layers'}]

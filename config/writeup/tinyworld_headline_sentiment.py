@@ -1,8 +1,10 @@
-# The headline on sentiment with the embedded model: method 3, in the layer of the finder's map, its head 2, and head 5 beside it.
+# The headline on sentiment with the embedded model: method 3, in the layer of the finder's map, its head 2,
+# and head 5 beside it.
 #
 # $ python evaluate.py config/writeup/tinyworld_headline_sentiment.py
 #
-# Expect the memory of praise to turn the texts, memories of other texts not to, and a steering vector to do it at more damage.
+# Expect the memory of praise to turn the texts, memories of other texts not to, and a steering vector to do
+# it at more damage.
 init_from = 'assets/tinyworld'
 measure = 'sentiment'
 start = '\nCats are horrible'

@@ -2,7 +2,8 @@
 #
 # $ python evaluate.py config/writeup/tinyworld_table2.py
 #
-# Head, context token, memory rows, squared distances, memory tokens and their ranks (Eq. 5), for BF 0, MF 1, TS 1, k 3.
+# Head, context token, memory rows, squared distances, memory tokens and their ranks (Eq. 5), for BF 0, MF 1,
+# TS 1, k 3.
 from config.writeup.tinyworld_headline_recall import *  # noqa: F403
 
 measure = 'look_ups'

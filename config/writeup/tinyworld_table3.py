@@ -2,7 +2,8 @@
 #
 # $ python evaluate.py config/writeup/tinyworld_table3.py
 #
-# In this model the first token takes little of the attention in most heads: few exceed BF 0.9, so 0.5 is shown as well.
+# In this model the first token takes little of the attention in most heads: few exceed BF 0.9, so 0.5 is
+# shown as well.
 from config.writeup.tinyworld_table2 import *  # noqa: F403
 
 grid = [{'bookkeeping_fraction': [0.5, 0.9]}]

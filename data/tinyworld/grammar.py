@@ -529,8 +529,8 @@ def _interleaved(rng, one, two):
 
 def document(rng):
     """
-    one training document: a single text, or, in half of the draws, two whose lines alternate at random, so that a question may
-    come long after its text and a text is no promise of questions about it.
+    one training document: a single text, or, in half of the draws, two whose lines alternate at random, so
+    that a question may come long after its text and a text is no promise of questions about it.
     """
     one = _single(rng)
     return one if rng.random() < 0.5 else _interleaved(rng, one, _single(rng))
