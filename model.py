@@ -42,6 +42,7 @@ class GPTConfig:
     position: str = 'learned'  # or 'rotary'
     rope_theta: float = 10000.0
     rope_scaling: tuple = ()  # Llama 3's, see core/rotary.py
+    rope_factors: tuple = ()  # the same as a GGUF file has it, one a frequency
     norm: str = 'layer'  # or 'rms'
     qk_norm: bool = False  # of each query and key, before the rotation
     bias_attn: bool = False  # where `bias` is False: of queries, keys and values, as Qwen2 has it
@@ -163,7 +164,8 @@ class GPT(nn.Module):
         super().__init__()
         self.config, self.readers, self.state = config, {}, WeightState()
         rotary = config.position == 'rotary'
-        self.rotary = Rotary(config.head_size, config.rope_theta, config.rope_scaling) if rotary else None
+        scaling = config.rope_scaling, config.rope_factors
+        self.rotary = Rotary(config.head_size, config.rope_theta, *scaling) if rotary else None
         self.transformer = nn.ModuleDict(dict(
             wte=nn.Embedding(config.vocab_size, config.n_embd),
             **({} if rotary else {'wpe': nn.Embedding(config.block_size, config.n_embd)}),

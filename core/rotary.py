@@ -11,12 +11,15 @@ class Rotary:
 
     scaling: () is none, else Llama 3's (factor, low_freq_factor, high_freq_factor, original context): low frequencies, which a longer
     context would take beyond what training saw, are slowed down by the factor, high ones kept, those between blended.
+    factors: () is none, else what each of the frequencies is divided by, as GGUF files keep such a scaling.
     """
 
-    def __init__(self, head_size, theta, scaling=()):
+    def __init__(self, head_size, theta, scaling=(), factors=()):
         self.frequencies = 1 / theta ** (torch.arange(0, head_size, 2).float() / head_size)  # (hs/2,)
         if scaling:
             self.frequencies = slowed(self.frequencies, *scaling)
+        if factors:
+            self.frequencies = self.frequencies / torch.tensor(factors)
 
     def at(self, positions):
         """positions (T,) or (B, T) int64, also below 0 -> (cos, sin), each (T, hs/2) or (B, 1, T, hs/2) float32, for `turn`."""
