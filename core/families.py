@@ -231,7 +231,10 @@ def in_float32(w, name, source):
         raise ValueError(f"{name} of {source!r} is in {str(w.dtype).removeprefix('torch.')}, expected float32, float16 or bfloat16: "
                          "quantised weights are not computed here")
     w = w.float()
-    broken = w.numel() - int(w.isfinite().sum())
+    if not w.sum().isfinite():  # one pass and no mask; a sum of finite numbers can overflow, so they are counted
+        broken = w.numel() - int(w.isfinite().sum())
+    else:
+        broken = 0
     if broken:
         raise ValueError(f"{name} of {source!r} holds {broken} of {w.numel()} numbers that are infinite or none at all: "
                          "it is damaged, or its training went astray")
