@@ -11,6 +11,7 @@ import os
 import torch
 
 FLOATS = torch.float64, torch.float32, torch.float16, torch.bfloat16
+MOST_LAYERS = 10_000
 FAMILIES = 'llama', 'mistral', 'qwen2', 'qwen3'
 # what a config.json may say that changes the computation, and the values with which it does not
 NEUTRAL = {'pretraining_tp': (1,), 'partial_rotary_factor': (1,), 'quantization_config': (), 'auto_map': (),
@@ -47,6 +48,9 @@ def fields_of_hugging_face(given, source):
         if given.get(name) is not None and given[name] not in neutral:
             raise ValueError(f"{source!r} has {name}={given[name]!r}, which is not computed here: take a "
                              "model without it")
+    n_layer = given.get('num_hidden_layers', 1)
+    if type(n_layer) is not int or not 1 <= n_layer <= MOST_LAYERS:  # the library makes a list of them at once
+        raise ValueError(f"{source!r} has num_hidden_layers={n_layer!r}, expected 1 to {MOST_LAYERS}")
     hf = config_of_library(kind, given, source)
     if hf.hidden_act not in ('silu', 'swish'):
         raise ValueError(f"{source!r} has hidden_act={hf.hidden_act!r}, only 'silu' is computed here")
@@ -92,13 +96,14 @@ def config_of_library(kind, given, source):
 
 def check_window(hf, given, source):
     """Raises ValueError where a layer does not see the whole context."""
-    kinds = set(given.get('layer_types') or getattr(hf, 'layer_types', None) or ())
+    kinds = given.get('layer_types') or getattr(hf, 'layer_types', None) or ()
+    kinds = set(map(str, kinds if isinstance(kinds, (list, tuple)) else [kinds]))
     if kinds - {'full_attention', 'sliding_attention'}:
         raise ValueError(f"{source!r} has layer_types of {min(kinds)!r}, only 'full_attention' is computed "
                          "here")
     slides = 'sliding_attention' in kinds or hf.model_type in ('llama', 'mistral')
     window = getattr(hf, 'sliding_window', None)  # the library's default, or what is given
-    if slides and window is not None and window < hf.max_position_embeddings:
+    if slides and window is not None and not (type(window) is int and window >= hf.max_position_embeddings):
         raise ValueError(f"{source!r} has sliding_window={window} in a context of "
                          f"{hf.max_position_embeddings} tokens, which is not "
                          f"computed here: take a model without it, or set max_position_embeddings to "

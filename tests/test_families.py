@@ -8,26 +8,31 @@ from core.families import fields_of_hugging_face, state_of_hugging_face
 from model import GPT, GPTConfig
 
 SIZES = {'vocab_size': 96, 'hidden_size': 32, 'intermediate_size': 48, 'num_hidden_layers': 3,
-         'num_attention_heads': 4, 'num_key_value_heads': 2, 'max_position_embeddings': 128, 'pad_token_id': 0,
-         'bos_token_id': None, 'eos_token_id': None}  # generate of transformers never ends, and bars no token
-LLAMA3 = {'rope_type': 'llama3', 'rope_theta': 5000.0, 'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0,
+         'num_attention_heads': 4, 'num_key_value_heads': 2, 'max_position_embeddings': 128,
+         'pad_token_id': 0, 'bos_token_id': None, 'eos_token_id': None}  # so that texts never end
+LLAMA3 = {'rope_type': 'llama3', 'rope_theta': 5000.0, 'factor': 8.0, 'low_freq_factor': 1.0,
+          'high_freq_factor': 4.0,
           'original_max_position_embeddings': 32}
 VARIANTS = {
     'llama, grouped heads': {'model_type': 'llama'},
-    'llama, one key head, tied': {'model_type': 'llama', 'num_key_value_heads': 1, 'tie_word_embeddings': True},
-    'llama, wide heads, biases': {'model_type': 'llama', 'head_dim': 12, 'attention_bias': True, 'mlp_bias': True},
+    'llama, one key head, tied': {'model_type': 'llama', 'num_key_value_heads': 1,
+                                  'tie_word_embeddings': True},
+    'llama, wide heads, biases': {'model_type': 'llama', 'head_dim': 12, 'attention_bias': True,
+                                  'mlp_bias': True},
     'llama, scaled rotation': {'model_type': 'llama', 'head_dim': 16, 'rope_parameters': LLAMA3},
     'mistral, wide heads': {'model_type': 'mistral', 'head_dim': 16, 'sliding_window': None},
-    'mistral, all heads are key heads': {'model_type': 'mistral', 'num_key_value_heads': 4, 'rope_theta': 70.0},
+    'mistral, all heads are key heads': {'model_type': 'mistral', 'num_key_value_heads': 4,
+                                         'rope_theta': 70.0},
     'qwen2, biases, tied': {'model_type': 'qwen2', 'tie_word_embeddings': True, 'rms_norm_eps': 1e-3},
     'qwen2, untied': {'model_type': 'qwen2', 'rope_theta': 1e6},
     'qwen3, norms of queries and keys': {'model_type': 'qwen3', 'head_dim': 16},
-    'qwen3, biases, tied': {'model_type': 'qwen3', 'head_dim': 8, 'attention_bias': True, 'tie_word_embeddings': True},
+    'qwen3, biases, tied': {'model_type': 'qwen3', 'head_dim': 8, 'attention_bias': True,
+                            'tie_word_embeddings': True},
 }
 
 
 def hugging_face(**settings):
-    """A random model of transformers, whose attention is sharp and whose norms and biases are not 1 and 0."""
+    """A random model of transformers; its attention is sharp, its norms and biases are not 1 and 0."""
     torch.manual_seed(0)
     hf = AutoModelForCausalLM.from_config(AutoConfig.for_model(**{**SIZES, **settings})).eval()
     with torch.no_grad():
@@ -83,7 +88,8 @@ def test_rows_of_a_batch_and_chunks_through_a_cache_are_the_same_as_alone_and_at
     with torch.no_grad():
         together = all_logits(model, idx)
         for b in range(3):
-            torch.testing.assert_close(all_logits(model, idx[b:b + 1]), together[b:b + 1], atol=1e-4, rtol=0)
+            torch.testing.assert_close(all_logits(model, idx[b:b + 1]), together[b:b + 1], atol=1e-4,
+                                       rtol=0)
         cache = Cache(24)
         chunks = [all_logits(model, chunk, cache=cache) for chunk in idx.split([1, 7, 11, 5], dim=1)]
         torch.testing.assert_close(torch.cat(chunks, dim=1), together, atol=1e-4, rtol=0)
@@ -94,7 +100,8 @@ REFUSED = {
     'experts by number': ({'model_type': 'llama', 'num_local_experts': 8}, 'num_local_experts=8'),
     'qwen2_moe': ({'model_type': 'qwen2_moe'}, "'qwen2_moe'"),
     'no type': ({}, "'nameless'"),
-    'window of mistral by default': ({'model_type': 'mistral', 'max_position_embeddings': 8192}, 'sliding_window=4096'),
+    'window of mistral by default': ({'model_type': 'mistral', 'max_position_embeddings': 8192},
+                                     'sliding_window=4096'),
     'window of mistral': ({'model_type': 'mistral', 'sliding_window': 64}, 'sliding_window=64'),
     'window of qwen2': ({'model_type': 'qwen2', 'use_sliding_window': True, 'sliding_window': 64,
                          'max_window_layers': 1}, 'sliding_window=64'),
@@ -102,15 +109,20 @@ REFUSED = {
                                   'layer_types': ['full_attention', 'sliding_attention', 'full_attention']},
                                  'sliding_window=64'),
     'window of a llama': ({'model_type': 'llama', 'sliding_window': 64}, 'sliding_window=64'),
-    'chunked layers': ({'model_type': 'llama', 'layer_types': ['chunked_attention'] * 3}, 'chunked_attention'),
+    'chunked layers': ({'model_type': 'llama', 'layer_types': ['chunked_attention'] * 3},
+                       'chunked_attention'),
     'yarn': ({'model_type': 'qwen2', 'rope_scaling': {'type': 'yarn', 'factor': 4.0,
                                                       'original_max_position_embeddings': 32}}, "'yarn'"),
     'linear': ({'model_type': 'llama', 'rope_scaling': {'type': 'linear', 'factor': 4.0}}, "'linear'"),
-    'dynamic': ({'model_type': 'llama', 'rope_scaling': {'rope_type': 'dynamic', 'factor': 4.0}}, "'dynamic'"),
-    'longrope': ({'model_type': 'llama', 'rope_parameters': {'rope_type': 'longrope', 'rope_theta': 1e4}}, "longrope"),
-    'partial rotation': ({'model_type': 'llama', 'partial_rotary_factor': 0.5}, 'partial_rotary_factor=0.5'),
+    'dynamic': ({'model_type': 'llama', 'rope_scaling': {'rope_type': 'dynamic', 'factor': 4.0}},
+                "'dynamic'"),
+    'longrope': ({'model_type': 'llama', 'rope_parameters': {'rope_type': 'longrope', 'rope_theta': 1e4}},
+                 "longrope"),
+    'partial rotation': ({'model_type': 'llama', 'partial_rotary_factor': 0.5},
+                         'partial_rotary_factor=0.5'),
     'partial rotation inside': ({'model_type': 'llama', 'rope_parameters': {
-        'rope_type': 'default', 'rope_theta': 1e4, 'partial_rotary_factor': 0.5}}, 'partial_rotary_factor=0.5'),
+        'rope_type': 'default', 'rope_theta': 1e4, 'partial_rotary_factor': 0.5}},
+        'partial_rotary_factor=0.5'),
     'another activation': ({'model_type': 'llama', 'hidden_act': 'gelu'}, "hidden_act='gelu'"),
     'tensor parallel': ({'model_type': 'llama', 'pretraining_tp': 2}, 'pretraining_tp=2'),
     'soft caps': ({'model_type': 'llama', 'attn_logit_softcapping': 50.0}, 'attn_logit_softcapping=50.0'),
@@ -151,13 +163,16 @@ def break_state(change):
 
 
 BROKEN = {
-    'missing': (lambda t: t.pop('model.layers.1.self_attn.k_proj.weight'), 'model.layers.1.self_attn.k_proj.weight is missing'),
+    'missing': (lambda t: t.pop('model.layers.1.self_attn.k_proj.weight'),
+                'model.layers.1.self_attn.k_proj.weight is missing'),
     'no head': (lambda t: t.pop('lm_head.weight'), 'lm_head.weight is missing'),
     'surplus': (lambda t: t.update({'model.layers.0.self_attn.sinks': torch.ones(4)}), 'self_attn.sinks'),
-    'a layer too many': (lambda t: t.update({'model.layers.3.mlp.up_proj.weight': torch.ones(48, 32)}), 'layers.3.mlp'),
-    'a bias that the config does not say': (lambda t: t.update({'model.layers.0.self_attn.q_proj.bias': torch.ones(32)}),
-                                            'q_proj.bias'),
-    'shape': (lambda t: t.update({'model.layers.2.mlp.up_proj.weight': torch.ones(40, 32)}), 'has the shape (40, 32)'),
+    'a layer too many': (lambda t: t.update({'model.layers.3.mlp.up_proj.weight': torch.ones(48, 32)}),
+                         'layers.3.mlp'),
+    'a bias too many': (lambda t: t.update({'model.layers.0.self_attn.q_proj.bias': torch.ones(32)}),
+                        'q_proj.bias'),
+    'shape': (lambda t: t.update({'model.layers.2.mlp.up_proj.weight': torch.ones(40, 32)}),
+              'has the shape (40, 32)'),
     'nan': (lambda t: t['model.norm.weight'].fill_(float('nan')), '32 of 32 numbers'),
     'codes': (lambda t: t.update({'model.norm.weight': torch.ones(32, dtype=torch.int8)}), 'int8'),
 }
@@ -188,3 +203,18 @@ def test_constants_of_old_files_and_the_names_of_a_model_without_head_are_read()
     expected = state_of_hugging_face(tensors, fields, 'tiny')
     found = state_of_hugging_face(old, fields, 'tiny')
     assert all(torch.equal(found[name], w) for name, w in expected.items())
+
+
+@pytest.mark.parametrize('model_type', ['llama', 'mistral', 'qwen2', 'qwen3'])
+def test_odd_values_in_a_config_are_refused_in_one_line_or_change_nothing(model_type):
+    given = {**SIZES, 'model_type': model_type, 'sliding_window': None, 'layer_types': None, 'rope_theta': 1e4,
+             'rope_scaling': None, 'rope_parameters': None, 'head_dim': 8, 'hidden_act': 'silu',
+             'rms_norm_eps': 1e-6, 'attention_bias': False, 'tie_word_embeddings': False}
+    for name in given:
+        for odd in ('x', -1, 0, None, [], {}, [[1]], {'a': 1}, 1.5, float('nan'), 10**30, {'rope_type': 'llama3'}):
+            try:
+                fields = fields_of_hugging_face({**given, name: odd}, 'tiny')
+            except ValueError as error:
+                assert '\n' not in str(error)
+            else:
+                GPTConfig(**fields)

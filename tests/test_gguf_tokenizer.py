@@ -1,4 +1,5 @@
-"""Tokenizers in GGUF files: transformers' own conversion of the same file is the oracle, on a thousand odd strings."""
+"""Tokenizers in GGUF files: transformers' conversion of the same file is the oracle, on odd strings."""
+import json
 import os
 import random
 
@@ -11,12 +12,18 @@ from transformers import AutoTokenizer
 from core.gguf_file import read_gguf
 from core.gguf_tokenizer import merges_of, tokenizer_of_gguf
 
-PIECES = ['a', 'The', ' cat', ' don\'t', 'I\'LL', 'we\'ve', ' ', '  ', '   ', '\n', '\n\n', '\r\n', '\t', '\u00a0', '\u3000', '1', '23', ' 456',
-          '7890', '3.14', '1,000', 'é', 'e\u0301', 'ß', 'Ω', 'жизнь', '日本語', 'العربية', 'हिन्दी', '한국어', '🙂', '👩‍👩‍👧', '🇨🇦', '½', 'Ⅳ', '²',
-          '...', '!?', ' --', '$x^2$', '<b>', 'def f(x):\n    return x', 'x+=1;', '#', '_', '"', '\\n', '“', '—', '€', '\u200b', '\ufeff',
-          'ſ', 'K', '<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|im_start|>user\n', '<tool>', '<s>', '</s>', '[INST]', '▁']
-TEXTS = ["Cats don't like 1234567 dogs.\n\n  Indented, 3.14 times; won't we've I'll he'd", "日本語 и жизнь é ½ 🙂 naïve café",
-         "def f(x):\n    return x + 1  # code\n\n\nfor i in range(10): print(i)\r\n", "A b c   d    e \t f THE THERE they're"] * 3
+PIECES = ['a', 'The', ' cat', ' don\'t', 'I\'LL', 'we\'ve', ' ', '  ', '   ', '\n', '\n\n', '\r\n', '\t',
+          '\u00a0', '\u3000', '1', '23', ' 456',
+          '7890', '3.14', '1,000', 'é', 'e\u0301', 'ß', 'Ω', 'жизнь', '日本語', 'العربية', 'हिन्दी', '한국어',
+          '🙂', '👩‍👩‍👧', '🇨🇦', '½', 'Ⅳ', '²',
+          '...', '!?', ' --', '$x^2$', '<b>', 'def f(x):\n    return x', 'x+=1;', '#', '_', '"', '\\n',
+          '“', '—', '€', '\u200b', '\ufeff',
+          'ſ', 'K', '<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|im_start|>user\n', '<tool>', '<s>',
+          '</s>', '[INST]', '▁']
+TEXTS = ["Cats don't like 1234567 dogs.\n\n  Indented, 3.14 times; won't we've I'll he'd", "日本語 и жизнь é "
+         "½ 🙂 naïve café",
+         "def f(x):\n    return x + 1  # code\n\n\nfor i in range(10): print(i)\r\n", "A b c   d    e \t f "
+         "THE THERE they're"] * 3
 
 
 def odd_strings(n=1000):
@@ -25,14 +32,16 @@ def odd_strings(n=1000):
 
 
 def of_transformers(path):
-    return AutoTokenizer.from_pretrained(os.path.dirname(path), gguf_file=os.path.basename(path)).backend_tokenizer
+    return AutoTokenizer.from_pretrained(os.path.dirname(path),
+                                         gguf_file=os.path.basename(path)).backend_tokenizer
 
 
 def check_same(own, other, strings):
     for string in strings:
         ids = own.encode(string, add_special_tokens=False).ids
         assert ids == other.encode(string, add_special_tokens=False).ids, repr(string)
-        assert own.decode(ids, skip_special_tokens=False) == other.decode(ids, skip_special_tokens=False), repr(string)
+        text = own.decode(ids, skip_special_tokens=False)
+        assert text == other.decode(ids, skip_special_tokens=False), repr(string)
 
 
 # ---- tiny vocabularies, written as a converter does ----
@@ -40,12 +49,13 @@ def check_same(own, other, strings):
 def byte_level_vocabulary():
     """-> tokens, merges, types: all bytes, a few hundred merges, and tokens that stand for themselves."""
     own = Tokenizer(models.BPE())
-    own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)  # merges across all borders of words
+    # merges across all borders of words
+    own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    own.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, show_progress=False))
+    own.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet,
+                                                       show_progress=False))
     file = Tokenizer.from_str(own.to_str())
     tokens = [token for token, _ in sorted(file.get_vocab().items(), key=lambda item: item[1])]
-    import json
     merges = [' '.join(merge) for merge in json.loads(file.to_str())['model']['merges']]
     whole = ['<|endoftext|>', '<|im_start|>', '<|im_end|>', '<tool>']
     return tokens + whole, merges, [1] * len(tokens) + [3, 3, 3, 4]
@@ -61,18 +71,22 @@ def byte_level_file(path, pre='gpt-2', kind='llama', **more):
 
 
 def sentence_piece_file(path, prefix=True):
-    pieces = ['▁', 't', 'h', 'e', 'c', 'a', 's', 'o', 'n', '▁t', 'he', '▁the', '▁c', 'at', '▁cat', 'cats', '▁cats', '▁▁', 'on', '.',
+    pieces = ['▁', 't', 'h', 'e', 'c', 'a', 's', 'o', 'n', '▁t', 'he', '▁the', '▁c', 'at', '▁cat', 'cats',
+              '▁cats', '▁▁', 'on', '.',
               'the', 'hen', 'en']
     tokens = ['<unk>', '<s>', '</s>', *(f'<0x{byte:02X}>' for byte in range(256)), *pieces]
     types = [2, 3, 3, *[6] * 256, *[1] * len(pieces)]
     scores = [0.0] * 259 + [-float(i) for i in range(len(pieces))]
-    keys = {'tokenizer.ggml.model': 'llama', 'tokenizer.ggml.tokens': tokens, 'tokenizer.ggml.scores': scores,
-            'tokenizer.ggml.token_type': types, 'tokenizer.ggml.bos_token_id': 1, 'tokenizer.ggml.eos_token_id': 2,
+    keys = {'tokenizer.ggml.model': 'llama', 'tokenizer.ggml.tokens': tokens,
+            'tokenizer.ggml.scores': scores,
+            'tokenizer.ggml.token_type': types, 'tokenizer.ggml.bos_token_id': 1,
+            'tokenizer.ggml.eos_token_id': 2,
             'tokenizer.ggml.unknown_token_id': 0, 'tokenizer.ggml.add_space_prefix': prefix}
     return write(path, 'llama', keys, {'w': np.ones((1, 1), np.float32)})
 
 
-@pytest.mark.parametrize('pre, kind', [('gpt-2', 'gpt2'), ('gpt2', 'gpt2'), ('llama-bpe', 'llama'), ('llama3', 'llama'),
+@pytest.mark.parametrize('pre, kind', [('gpt-2', 'gpt2'), ('gpt2', 'gpt2'), ('llama-bpe', 'llama'),
+                                       ('llama3', 'llama'),
                                        ('qwen2', 'qwen2')])
 def test_a_thousand_odd_strings_are_cut_as_by_transformers(pre, kind, tmp_path):
     path = byte_level_file(tmp_path / 'tiny.gguf', pre, kind)
@@ -110,7 +124,8 @@ def test_a_sentence_piece_vocabulary_is_cut_as_by_transformers(prefix, tmp_path)
         other.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme='never', split=False)
     strings = [*odd_strings(), 'the cats', ' the  cat on a hen.', 'then\nthe cat</s>', 'the', 'hen']
     for string in strings:
-        assert found.own.encode(string).ids == other.encode(string, add_special_tokens=False).ids, repr(string)
+        ids = other.encode(string, add_special_tokens=False).ids
+        assert found.own.encode(string).ids == ids, repr(string)
     assert found.own.decode(found.own.encode('the cats on é 🙂').ids) == 'the cats on é 🙂'
     assert found.add_bos and found.bos_id == 1 and found.end_ids == (2,)
 
@@ -136,7 +151,8 @@ def test_what_begins_and_ends_a_text_and_the_template_are_told(tmp_path):
     assert found.end_ids == (n - 4, n - 2) and found.chat_template == '{{ messages }}'
     assert tokenizer_of_gguf(read_gguf(byte_level_file(tmp_path / 'b.gguf', 'llama-bpe'))).add_bos
     more = {'ggml.add_bos_token': False}
-    assert not tokenizer_of_gguf(read_gguf(byte_level_file(tmp_path / 'c.gguf', 'llama-bpe', **more))).add_bos
+    path = byte_level_file(tmp_path / 'c.gguf', 'llama-bpe', **more)
+    assert not tokenizer_of_gguf(read_gguf(path)).add_bos
 
 
 def test_a_file_that_does_not_say_how_to_cut_is_taken_with_a_note(tmp_path, capsys):
@@ -171,7 +187,8 @@ def test_a_tokenizer_that_is_missing_or_damaged_is_refused_in_one_line(more, nam
 @needs_smollm2
 def test_a_thousand_odd_strings_are_cut_as_by_smollm2():
     found, other = tokenizer_of_gguf(read_gguf(SMOLLM2)), of_transformers(SMOLLM2)
-    check_same(found.own, other, [string for string in odd_strings() if not any(c.isnumeric() for c in string)])
+    check_same(found.own, other,
+               [string for string in odd_strings() if not any(c.isnumeric() for c in string)])
     other.pre_tokenizer = as_smollm()  # transformers cuts this file's numbers as GPT-2 does
     check_same(found.own, other, odd_strings())
     assert found.end_ids == (2,) and not found.add_bos and '<|im_start|>' in found.chat_template
