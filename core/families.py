@@ -49,7 +49,7 @@ def fields_of_hugging_face(given, source):
             raise ValueError(f"{source!r} has {name}={given[name]!r}, which is not computed here: take a "
                              "model without it")
     n_layer = given.get('num_hidden_layers', 1)
-    if type(n_layer) is not int or not 1 <= n_layer <= MOST_LAYERS:  # the library makes a list of them at once
+    if type(n_layer) is not int or not 1 <= n_layer <= MOST_LAYERS:  # the library lists them at once
         raise ValueError(f"{source!r} has num_hidden_layers={n_layer!r}, expected 1 to {MOST_LAYERS}")
     hf = config_of_library(kind, given, source)
     if hf.hidden_act not in ('silu', 'swish'):

@@ -17,6 +17,9 @@ import torch
 
 from core.families import state_of_gguf
 from core.gguf_fields import fields_of
+from core.places import found
+
+SMOLLM2 = 'smollm2'  # the package's file by name
 
 SCALARS = {0: '<B', 1: '<b', 2: '<H', 3: '<h', 4: '<I', 5: '<i', 6: '<f', 7: '<?', 10: '<Q', 11: '<q',
            12: '<d'}
@@ -198,6 +201,16 @@ def load(path):
     file = read_gguf(path)
     fields = fields_of(file)
     return fields, state_of_gguf(file, fields, file.metadata['general.architecture'], file.path)
+
+
+def is_named(source):
+    """Whether this names a GGUF file: by its path, or 'smollm2'."""
+    return source == SMOLLM2 or source.endswith('.gguf')
+
+
+def path_of(source):
+    """Raises FileNotFoundError."""
+    return find_smollm2() if source == SMOLLM2 else found(source)
 
 
 # ---- the model that a package brings ----

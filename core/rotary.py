@@ -9,8 +9,9 @@ import torch
 class Rotary:
     """For heads of size hs: numbers n and n + hs/2 of a head turn together, by position * frequency n.
 
-    scaling: () is none, else Llama 3's (factor, low_freq_factor, high_freq_factor, original context): low frequencies, which a longer
-    context would take beyond what training saw, are slowed down by the factor, high ones kept, those between blended.
+    scaling: () is none, else Llama 3's (factor, low_freq_factor, high_freq_factor, original context): low
+    frequencies, which a longer context would take beyond what training saw, are slowed down by the factor,
+    high ones kept, those between blended.
     factors: () is none, else what each of the frequencies is divided by, as GGUF files keep such a scaling.
     """
 
@@ -22,7 +23,10 @@ class Rotary:
             self.frequencies = self.frequencies / torch.tensor(factors)
 
     def at(self, positions):
-        """positions (T,) or (B, T) int64, also below 0 -> (cos, sin), each (T, hs/2) or (B, 1, T, hs/2) float32, for `turn`."""
+        """positions (T,) or (B, T) int64, also below 0 -> (cos, sin) float32, for `turn`.
+
+        Each is (T, hs/2) or (B, 1, T, hs/2).
+        """
         angles = positions[..., None].float() * self.frequencies.to(positions.device)
         if angles.dim() == 3:
             angles = angles[:, None]  # the same for all heads

@@ -12,6 +12,7 @@ import sys
 
 import torch
 
+from core import gguf_file, gguf_tokenizer
 from core.model_files import OF_OPENAI, check_file, folder_of_tokenizer, read_json
 
 # the sha256 of GPT-2's 50257 tokens, see name_of
@@ -86,7 +87,10 @@ def tokenizer_of_model(source, vocab_size):
 
 
 def own_tokenizer(source):
-    """The Tokenizer that a folder or hub name brings, None for OpenAI's models and where it brings none."""
+    """The Tokenizer that a folder, hub name or GGUF file brings, None for OpenAI's and where there is none."""
+    if gguf_file.is_named(source):
+        file = gguf_file.read_gguf(gguf_file.path_of(source))
+        return from_library(gguf_tokenizer.tokenizer_of_gguf(file).own, [])
     folder = folder_of_tokenizer(source, lambda name: name in USED or is_foreign(name))
     return tokenizer_of_folder(folder) if folder else None
 

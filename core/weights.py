@@ -1,5 +1,5 @@
 """
-GPT-2 weights in and out: Hugging Face's format, by hub name or folder, and nanoGPT's checkpoints.
+Weights in and out: Hugging Face's format, by hub name or folder, GGUF files, and nanoGPT's checkpoints.
 
 What is read is checked name by name, shape by shape and number by number: an error says what is wrong with
 the file, and nothing is left out, filled up or replaced.
@@ -10,6 +10,7 @@ import re
 
 import torch
 
+from core import families, gguf_file
 from core.atomic import whole_files
 from core.config import GPTConfig
 from core.model_files import check_file, folder_of_model, parts_of, read_json
@@ -27,15 +28,21 @@ COMPUTED = {'scale_attn_weights': True, 'scale_attn_by_inverse_layer_idx': False
 # ---- Hugging Face's format ----
 
 def load(source):
-    """A hub name or folder -> (fields of GPTConfig, state dict of GPT in float32).
+    """A hub name, folder, .gguf file or 'smollm2' -> (fields of GPTConfig, state dict of GPT in float32).
 
     Raises ValueError, OSError kinds.
     """
+    if gguf_file.is_named(source):
+        return gguf_file.load(gguf_file.path_of(source))
     folder = folder_of_model(source)
-    sizes = config_from_hugging_face(read_json(os.path.join(folder, 'config.json')), source)
+    given = read_json(os.path.join(folder, 'config.json'))
+    is_llama = given.get('model_type') in families.FAMILIES
+    sizes = (families.fields_of_hugging_face if is_llama else config_from_hugging_face)(given, source)
     tensors = {}
     for name in parts_of(folder):
         tensors |= read_tensors(os.path.join(folder, name))
+    if is_llama:
+        return sizes, families.state_of_hugging_face(tensors, sizes, source)
     weights = {name: w.T if is_conv1d(name) and w.dim() == 2 else w
                for name, w in own_names(tensors, source).items()}
     called = {'block_size': 'n_positions'}
@@ -110,7 +117,8 @@ def config_from_hugging_face(given, source):
     # the oldest name only their class
     kind = given.get('model_type', 'gpt2' if str(names[0]).startswith('GPT2') else 'nameless')
     if kind != 'gpt2':
-        raise ValueError(f"{source!r} is a {kind!r} model, expected GPT-2's architecture ('gpt2')")
+        raise ValueError(f"{source!r} is a {kind!r} model, expected 'gpt2' or one of "
+                         f"{', '.join(map(repr, families.FAMILIES))}")
     try:
         hf = GPT2Config(**given)  # knows the defaults of what is not given, and other names of the fields
     except Exception as error:  # its checks raise several types
@@ -146,6 +154,9 @@ def save(config, weights, folder, dtype):
 
     Raises OSError.
     """
+    if config.position == 'rotary':
+        raise ValueError(f"{config.name!r} is of Llama's family, and only GPT-2's is written: "
+                         "keep the files that it was loaded from")
     from transformers import GPT2LMHeadModel
     from transformers.utils import logging
     logging.disable_progress_bar()
