@@ -114,8 +114,8 @@ class Block(nn.Module):
 
     def __init__(self, config, layer):
         super().__init__()
-        self.ln_1, self.ln_2 = Norm(config), Norm(config)
-        self.attn, self.mlp = CausalSelfAttention(config, layer), MLP(config)
+        self.ln_1, self.attn = Norm(config), CausalSelfAttention(config, layer)
+        self.ln_2, self.mlp = Norm(config), MLP(config)
         self.layer = layer
 
     def forward(self, x, at=None, cache=None, newest=0):

@@ -14,7 +14,7 @@ def fingerprint(parameters):
     XXH3, 128 bits: as fast as reading.
     """
     digest = xxhash.xxh3_128()
-    for name, p in parameters:
+    for name, p in sorted(parameters, key=lambda named: named[0]):  # whatever order the code makes them in
         digest.update(f'{name} {tuple(p.shape)} {p.dtype} '.encode())
         digest.update(raw(p))
     return digest.hexdigest()

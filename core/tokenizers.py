@@ -87,7 +87,7 @@ def tokenizer_of_model(source, vocab_size):
 
 
 def own_tokenizer(source):
-    """The Tokenizer that a folder, hub name or GGUF file brings, None for OpenAI's and where there is none."""
+    """The Tokenizer that a folder, hub name or GGUF file brings, None for OpenAI's and where is none."""
     if gguf_file.is_named(source):
         file = gguf_file.read_gguf(gguf_file.path_of(source))
         return from_library(gguf_tokenizer.tokenizer_of_gguf(file).own, [])

@@ -208,7 +208,8 @@ def test_constants_of_old_files_and_the_names_of_a_model_without_head_are_read()
 @pytest.mark.parametrize('model_type', ['llama', 'mistral', 'qwen2', 'qwen3'])
 def test_odd_values_in_a_config_are_refused_in_one_line_or_change_nothing(model_type):
     given = {**SIZES, 'model_type': model_type, 'sliding_window': None, 'layer_types': None,
-             'rope_theta': 1e4, 'rope_scaling': None, 'rope_parameters': None, 'head_dim': 8, 'hidden_act': 'silu',
+             'rope_theta': 1e4, 'rope_scaling': None, 'rope_parameters': None, 'head_dim': 8,
+             'hidden_act': 'silu',
              'rms_norm_eps': 1e-6, 'attention_bias': False, 'tie_word_embeddings': False}
     for name in given:
         for odd in ('x', -1, 0, None, [], {}, [[1]], {'a': 1}, 1.5, float('nan'), 10**30,

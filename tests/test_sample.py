@@ -234,7 +234,8 @@ def test_a_prefix_of_two_tokens_is_left_out_whole(asked):
     settings = {'memory_file': '', 'memory_text': 'cats', 'memory_layers': (0,), 'bookkeeping_tokens': asked,
                 'memory_heads': (), 'memory_k': 1, 'memory_method': 2, 'memory_fraction': 0.0,
                 'softmax_scale': 1.0,
-                'bookkeeping_fraction': 0.5, 'residual_fraction': 0.1, 'memory_select': 'last'}
+                'bookkeeping_fraction': 0.5, 'residual_fraction': 0.1, 'memory_select': 'last',
+                'memory_positions': '', 'memory_distance': 512}
     memory = open_memory(tiny_model(), two, settings)
     assert memory.tokens.tolist() == two.encode('cats')[max(0, asked - 2):]
 

@@ -196,7 +196,7 @@ def set_config(folder, **fields):
     ({'n_head': 5}, 'not a multiple of n_head 5'),
     ({'n_layer': '3'}, 'is not GPT-2\'s'),
     ({'n_layer': 0}, 'n_layer is 0 in config.json'),
-    ({'model_type': 'llama'}, "'llama' model, expected GPT-2"),
+    ({'model_type': 'bert'}, "'bert' model, expected 'gpt2' or one of 'llama'"),
     ({'scale_attn_by_inverse_layer_idx': True}, 'scale_attn_by_inverse_layer_idx=True'),
     ({'scale_attn_weights': False}, 'scale_attn_weights=False'),
     ({'add_cross_attention': True}, 'add_cross_attention=True'),
