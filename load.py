@@ -50,7 +50,7 @@ def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile
     """-> (GPT, Tokenizer). init_from: a hub name, a folder, or 'resume' for out_dir/ckpt.pt. dtype: by name.
 
     compile: torch.compile of the MLPs, the part that a memory does not touch, on a GPU. On a CPU packed
-    weights are faster than what torch.compile makes of them (README, speed): there it only says so. Where
+    weights are faster than what torch.compile makes of them (assets/speed.md): there it only says so. Where
     GPT-2's tokenizer is taken for want of another, stderr has a line. Raises ValueError, OSError kinds.
     """
     if dtype not in ('float32', 'bfloat16', 'float16'):
