@@ -214,8 +214,8 @@ class GPT(nn.Module):
 
     def begin(self, cache, T):
         """A call begins -> its cache, which reads what is attached now, whatever comes meanwhile; or None."""
-        is_plain = id(self) in plain_now.get()
-        readers = {n: one for n, one in self.readers.items() if len(one.memory) and not is_plain}
+        reads = self.readers and id(self) not in plain_now.get()
+        readers = {n: one for n, one in self.readers.items() if len(one.memory)} if reads else {}
         if cache is None and readers:
             cache = Cache(T)  # a reader keeps its rows there
         if cache is not None:
