@@ -54,6 +54,12 @@ class PersistentMemory:
     def __len__(self):
         return len(self.tokens)
 
+    def __getstate__(self):  # a copy has a lock of its own
+        return {name: value for name, value in self.__dict__.items() if name != '_lock'}
+
+    def __setstate__(self, attributes):
+        self.__dict__.update(attributes, _lock=threading.Lock())
+
     def __repr__(self):
         return (f"PersistentMemory({len(self.texts)} texts, {len(self)} tokens, layers {self.layers}, "
                 f"{self.n_head} heads of {self.head_size}, written by {self.origin['name']!r})")
@@ -205,7 +211,8 @@ class PersistentMemory:
         """
         path, layers = os.fspath(path), tuple(sorted(whole_numbers('layer', layers)))
         try:
-            metadata = memory_file.read_description(path)
+            file = memory_file.opened(path)
+            metadata = memory_file.read_description(file)
             origin = metadata['origin']
             if metadata['format_version'] == 1:
                 # of samples of the weights then; from here on of all of them
@@ -216,7 +223,7 @@ class PersistentMemory:
             check_origin(origin, describe(model))
             check_held(layers, metadata['layers'])
             layers = layers or tuple(metadata['layers'])
-            tensors = memory_file.read_tensors(path, metadata, layers)
+            tensors = memory_file.read_tensors(file, metadata, layers)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         rows = {layer: tuple(tensors[f'layers.{layer}.{kind}'] for kind in ('keys', 'values'))

@@ -81,12 +81,11 @@ class CausalSelfAttention(nn.Module):
 
     def attend(self, q, k, v):
         """Plain causal attention: q (B, nh, T, hs) of the newest rows, k and v (B, nkv, S, hs) -> as q."""
-        T, S = q.size(2), k.size(2)
+        T, S, dropout = q.size(2), k.size(2), self.dropout if self.training else 0
         if T == 1:  # one row sees everything, so that the query heads of a key head can be its rows
             rows = q.reshape(len(q), self.n_kv_head, -1, self.head_size)
             return F.scaled_dot_product_attention(rows, k, v).view(q.shape)
         mask = causal_mask(T, S, q.device) if T < S else None  # T == S is the kernel's own case
-        dropout = self.dropout if self.training else 0
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=T == S,
                                               enable_gqa=self.n_head != self.n_kv_head)
 
@@ -114,9 +113,8 @@ class Block(nn.Module):
 
     def __init__(self, config, layer):
         super().__init__()
-        self.ln_1, self.attn = Norm(config), CausalSelfAttention(config, layer)
+        self.layer, self.ln_1, self.attn = layer, Norm(config), CausalSelfAttention(config, layer)
         self.ln_2, self.mlp = Norm(config), MLP(config)
-        self.layer = layer
 
     def forward(self, x, at=None, cache=None, newest=0):
         """x (B, T, C), the newest rows -> (B, n, C): n is `newest`, 0 is T; a reader may answer with more."""
@@ -204,10 +202,9 @@ class GPT(nn.Module):
         cross entropy in nats. Raises ValueError for more tokens than block_size. `searches` counts this call.
         """
         cache = self.begin(cache, idx.size(1))
-        x = self.hidden(idx, cache, pos, newest=1 if targets is None else 0)
+        logits = self.lm_head(self.hidden(idx, cache, pos, newest=1 if targets is None else 0))
         if targets is None:
-            return self.lm_head(x), None
-        logits = self.lm_head(x)
+            return logits, None
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
 
     # ---- the memory ----
@@ -237,14 +234,18 @@ class GPT(nn.Module):
         """{layer: token-heads picked, added up over the steps} in this thread's last forward or generate."""
         return counts_of_last_call().get(self, Counts()).picks
 
-    def attach_memory(self, memory, *settings, **named_settings):
-        """Lets some layers read `memory` from now on, in place of any memory attached before.
+    def attach_memory(self, memory, layers=Reading.layers, heads=Reading.heads, k=Reading.k,
+                      method=Reading.method, memory_fraction=Reading.memory_fraction,
+                      bookkeeping_fraction=Reading.bookkeeping_fraction, softmax_scale=Reading.softmax_scale,
+                      residual_fraction=Reading.residual_fraction, select=Reading.select,
+                      positions=Reading.positions, distance=Reading.distance):
+        """Lets `layers` read `memory` from now on, in place of any before; see Reading. Undo: detach_memory.
 
         memory: PersistentMemory that this model wrote, with these layers; an empty one changes nothing until
-        texts are added. Settings: reader.Reading's, by name or in its order: layers=(9,), k=5, method=2, ...
-        Raises ValueError that names what does not fit, the model stays as it was. Undo: `detach_memory`.
+        texts are added. Raises ValueError that names what does not fit, and leaves the model as it was.
         """
-        self.attach(memory, Reading(*settings, **named_settings))
+        self.attach(memory, Reading(layers, heads, k, method, memory_fraction, bookkeeping_fraction,
+                                    softmax_scale, residual_fraction, select, positions, distance))
 
     def attach(self, memory, reading):
         """attach_memory, of a Reading."""
@@ -303,28 +304,27 @@ class GPT(nn.Module):
     @classmethod
     def from_pretrained(cls, source, device='cpu', dtype=torch.float32):
         """By hub name ('gpt2', ...) or folder in Hugging Face format; frozen. Raises ValueError, OSError."""
-        sizes, state = weights.load(source)
-        return cls(GPTConfig(**sizes)).take(state, device, dtype)
+        return cls.of_weights(*weights.load(source), device, dtype)
 
     @classmethod
     def from_checkpoint(cls, path, device='cpu', dtype=torch.float32):
         """nanoGPT's ckpt.pt, or train.py's; frozen. Raises ValueError, OSError."""
-        sizes, state = weights.load_checkpoint(path)
-        return cls(GPTConfig(**sizes)).take(state, device, dtype)
+        return cls.of_weights(*weights.load_checkpoint(path), device, dtype)
 
-    def take(self, state, device='cpu', dtype=torch.float32):
-        """Loads a state dict -> self, frozen, ready to write. Which model it is is known before any cast."""
-        self.load_state_dict(state)
-        self.state.sampled = self.state.sampled_fingerprint(self)
-        self.to(device, dtype)
-        return self.eval().freeze()
+    @classmethod
+    def of_weights(cls, sizes, state, device, dtype):
+        """Fields of GPTConfig, state dict -> GPT, frozen. Which model it is is known before any cast."""
+        model = cls(GPTConfig(**sizes)).eval()
+        model.load_state_dict(state)
+        model.state.sampled = model.state.sampled_fingerprint(model)
+        return model.to(device, dtype).freeze()
 
     def save_pretrained(self, folder, dtype=torch.float32):
         """Writes config.json and model.safetensors in Hugging Face format, each whole. Raises OSError."""
         weights.save(self.config, self.state_dict(), folder, dtype)
 
     def freeze(self):
-        """For inference from now on: keeps the fingerprint, packs on a CPU -> self. Undo: `unfreeze`."""
+        """For inference from now on: keeps its name, packs -> self; see WeightState. Undo: unfreeze."""
         return self.state.freeze(self)
 
     def unfreeze(self):

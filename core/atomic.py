@@ -24,9 +24,10 @@ def whole_files(folder, replace=True):
     beside, lock = make_beside(folder)
     try:
         yield beside
+        mode = mode_of_new_files(beside)
         for name in sorted(os.listdir(beside)):
             part = os.path.join(beside, name)
-            os.chmod(part, 0o666 & ~current_umask())  # some libraries make files for their owner alone
+            os.chmod(part, mode)  # some libraries make files for their owner alone
             fsync(part)
             move(part, os.path.join(folder, name), replace)
         fsync(folder)
@@ -108,10 +109,15 @@ def folder_of(path):
     return os.path.dirname(path) or '.'
 
 
-def current_umask():
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
+def mode_of_new_files(folder):
+    """The permissions that this process gives a file: read off one, since asking for the umask sets it."""
+    path = os.path.join(folder, PART + 'mode')
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY, 0o666)
+    try:
+        return os.fstat(fd).st_mode & 0o777
+    finally:
+        os.close(fd)
+        os.unlink(path)
 
 
 def fsync(path):

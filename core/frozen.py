@@ -8,11 +8,18 @@ from core.packed import Linear
 
 
 class WeightState:
-    """Of one model. `frozen`: its fingerprint, '' while trainable. `sampled`: old files' name for it."""
+    """Of one model. `frozen`: its fingerprint, '' while trainable. `sampled`: old files' name for it.
+
+    A frozen model refuses training and other weights, and notices what torch counts as a write to a tensor.
+    A write through `.data` is none: who does that unfreezes first, or the model keeps a name that is not its.
+    """
 
     def __init__(self):
         self.frozen = self.sampled = ''
         self.versions, self.casts = (), {}  # casts: {fingerprint of cast numbers: of those before}
+
+    def __getstate__(self):  # of a copy, whose tensors are others
+        return {**self.__dict__, 'versions': ()}
 
     def fingerprint(self, model):
         """A hash of every number, as it was before any cast: float16 and bfloat16 of one model are one model.
@@ -21,6 +28,7 @@ class WeightState:
         frozen model was changed.
         """
         if self.frozen:
+            self.versions = self.versions or versions_of(model)
             if self.versions != versions_of(model):
                 raise ValueError("the weights were changed while the model was frozen: "
                                  "call model.unfreeze() first, or load it anew")

@@ -32,19 +32,29 @@ def write(path, tensors, metadata, replace=True):
         save_file(tensors, part, {'memory': text, 'checksum': checksum_of_text(text)})
 
 
-def read_description(path):
-    """-> the metadata of a file, checked.
+def opened(path):
+    """-> the file, for the two functions below: one handle, since the name may be another file's soon.
 
-    Raises FileNotFoundError, PermissionError, or ValueError that says what is wrong.
+    Raises FileNotFoundError, PermissionError, or ValueError for what is no memory file.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no memory file {path!r}: build it with build_memory.py")
     check_readable(path)
     try:
-        with safe_open(path, framework='pt') as f:
-            header = f.metadata() or {}
+        return safe_open(path, framework='pt')
+    except (SafetensorError, ValueError, OSError) as error:
+        raise ValueError(f"damaged or no memory file ({error}): {AGAIN}") from None
+
+
+def read_description(f):
+    """-> the metadata of an opened file, checked. Raises ValueError that says what is wrong.
+
+    Its own checksum is compared where it has one: who edits a description by hand leaves it out.
+    """
+    header = f.metadata() or {}
+    try:
         metadata = json.loads(header['memory'])
-    except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"damaged or no memory file ({error}): {AGAIN}") from None
     check_description(metadata)
     if header.get('checksum', written := checksum_of_text(header['memory'])) != written:
@@ -61,7 +71,7 @@ def check_readable(path):
         raise PermissionError(f"{path} may not be read ({error.strerror}): change its permissions") from None
 
 
-def read_tensors(path, metadata, layers):
+def read_tensors(f, metadata, layers):
     """-> {name: tensor} of these layers and the tokens, each a copy, compared with its checksum.
 
     Raises ValueError. A copy, since rows mapped from a file change with it, and a file cut short kills the
@@ -72,9 +82,8 @@ def read_tensors(path, metadata, layers):
     shape = origin.get('n_kv_head', origin['n_head']), rows, origin['head_size']
     names = [f'layers.{layer}.{kind}' for layer in layers for kind in ('keys', 'values')]
     try:
-        with safe_open(path, framework='pt') as f:
-            held = set(f.keys())
-            tensors = {name: f.get_tensor(name).clone() for name in (*names, 'tokens') if name in held}
+        held = set(f.keys())
+        tensors = {name: f.get_tensor(name).clone() for name in (*names, 'tokens') if name in held}
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(f"damaged or no memory file ({error}): {AGAIN}") from None
     for name in names:

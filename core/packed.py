@@ -28,6 +28,12 @@ class Linear(nn.Linear):
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, 'none', [], '')
         return super().forward(x)
 
+    def __reduce_ex__(self, protocol):  # how modules are copied and pickled, which a packed weight cannot be
+        if not self.weight.is_mkldnn:
+            return super().__reduce_ex__(protocol)
+        dense = nn.Parameter(self.weight.to_dense(), requires_grad=False)
+        return packed_again, ({**self.__dict__, '_parameters': {**self._parameters, 'weight': dense}},)
+
     def _save_to_state_dict(self, destination, prefix, keep_vars):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         # a state dict is for others to read
@@ -41,3 +47,11 @@ def can_be_packed(weight):
     if weight.dtype == torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return weight.dtype == torch.float32
+
+
+def packed_again(attributes):
+    """The Linear that had these attributes, its weight dense here."""
+    layer = Linear.__new__(Linear)
+    layer.__dict__.update(attributes)
+    layer.pack()
+    return layer

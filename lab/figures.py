@@ -156,7 +156,7 @@ def lines(points, rows, measure):
         series = series_of(rows, panel)
         for label, some in series.items():
             color, dashes = styles.setdefault(label, (SERIES[len(styles) % 8], DASHES[len(styles) // 8 % 4]))
-            curve(top, bottom, some, measure, color=color, ls=dashes, label=label)
+            curve(top, bottom, some, measure, {'color': color, 'ls': dashes, 'label': label})
         ticks_of_settings(bottom, next(iter(series.values())))
         straight_lines(top, rows, measure)
     scales_of_lines(axes, rows, measure)
@@ -164,8 +164,8 @@ def lines(points, rows, measure):
     return fig
 
 
-def curve(top, bottom, rows, measure, **style):
-    """One series: its score above, its damage below."""
+def curve(top, bottom, rows, measure, style):
+    """One series: its score above, its damage below; style is matplotlib's."""
     x = range(len(rows))
     middle, low, high = zip(*(score_of(row, measure) for row in rows))
     top.plot(x, middle, 'o', ms=3.5, lw=1.4, **style)

@@ -187,7 +187,7 @@ def run_on_ray(missing, config):
 
     It gets a copy of this repository's files. A task whose worker is lost runs again. Raises what a task
     raised.
-    """""
+    """
     try:
         import ray
     except ImportError:

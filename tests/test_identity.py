@@ -4,7 +4,11 @@ others.
 
 $ python -m pytest tests/test_identity.py
 """
+import copy
+import dataclasses
+import inspect
 import os
+import pickle
 
 import pytest
 import torch
@@ -13,6 +17,7 @@ from conftest import PROMPT, REMEMBERED, ROOT, tiny_model
 from load import load_model
 from memory import PersistentMemory
 from model import GPT
+from reader import Reading
 
 IDX = torch.tensor([PROMPT])
 
@@ -114,3 +119,26 @@ def test_a_state_dict_is_dense_frozen_or_not():
     after = model.freeze().state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(w, after[name]) for name, w in before.items())
+
+
+@pytest.mark.parametrize('twin_of', [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_frozen_model_can_be_copied_and_pickled_with_its_memory(folder, twin_of):
+    model = GPT.from_pretrained(folder)
+    plain = model(IDX)[0]
+    memory = PersistentMemory.from_tokens(model, REMEMBERED, (0, 2))
+    model.attach_memory(memory, (0, 2), method=3, memory_fraction=5.0)
+    twin = twin_of(model)
+    assert torch.equal(twin(IDX)[0], model(IDX)[0])
+    assert twin.fingerprint() == model.fingerprint()
+    twin.detach_memory()
+    assert torch.equal(twin(IDX)[0], plain)
+    assert not torch.equal(model(IDX)[0], plain), 'a copy has readers of its own'
+    twin.readers = model.readers
+    twin.unfreeze().train()
+    twin(IDX, targets=IDX)[1].backward()
+
+
+def test_attach_memory_has_the_defaults_of_a_reading():
+    parameters = inspect.signature(GPT.attach_memory).parameters.items()
+    given = {name: parameter.default for name, parameter in parameters}
+    assert {name: given[name] for name in list(given)[2:]} == dataclasses.asdict(Reading())

@@ -33,7 +33,6 @@ GROUPS = {
                "violins", "lanterns"),
 }
 SUBJECTS = [s for _, seen, _ in GROUPS.values() for s in seen.split()]
-HELD_OUT_SUBJECTS = [s for _, _, unseen in GROUPS.values() for s in unseen.split()]
 GROUP_OF = {s: group for group, (_, seen, unseen) in GROUPS.items()
             for s in (seen + " " + unseen).split()}
 
