@@ -216,7 +216,7 @@ def uninterrupted(folder, tmp_path_factory):
     return numbers_of(records_of(out_dir / 'evaluate'))
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=240):  # a busy machine starts a cluster in minutes
     deadline = time.time() + seconds
     while not condition():
         assert time.time() < deadline, 'it never happened'
