@@ -40,7 +40,6 @@ def configure(settings, written=()):
     docstring and settings block and exits 0; an error prints one line and exits 1, and `settings` stays as
     it was.
     """
-    show_what_cannot_be_encoded()
     with one_line_errors():
         arguments = sys.argv[1:]
         if '-h' in arguments or '--help' in arguments:
@@ -59,18 +58,23 @@ def configure(settings, written=()):
 # --- how a script ends
 
 
-def show_what_cannot_be_encoded():
-    """Backslash escapes for what a terminal or file that is not UTF-8 lacks, where Python gives up."""
-    for stream in sys.stdout, sys.stderr:
-        if hasattr(stream, 'reconfigure'):
-            stream.reconfigure(errors='backslashreplace')
+def ready_streams():
+    """Backslash escapes for what a terminal or file that is not UTF-8 lacks, where Python gives up; and a
+    stream that the shell has closed (>&-), None in Python, takes what is written and drops it."""
+    for name in 'stdout', 'stderr':
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, 'w'))
+        if hasattr(getattr(sys, name), 'reconfigure'):
+            getattr(sys, name).reconfigure(errors='backslashreplace')
 
 
 def stop_at_once(*_):
     """Ctrl-C until the job begins, while a script imports for seconds. An exception could be lost or
     wrapped on its way through the imports of C libraries, and there is nothing yet to clean up."""
-    os.write(2, b'error: interrupted\n')
-    os._exit(130)
+    try:
+        os.write(2, b'error: interrupted\n')
+    finally:  # stderr may be closed
+        os._exit(130)
 
 
 @contextmanager
@@ -81,6 +85,7 @@ def one_line_errors(again=''):
     Ctrl-C with 130 and the words `again` on how to go on. A closed pipe ends quietly, with the 141 that a
     shell gives other tools. Any other exception is a bug of ours and keeps its traceback.
     """
+    ready_streams()
     if signal.getsignal(signal.SIGINT) is stop_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -154,6 +154,20 @@ def test_output_to_a_full_disk_is_one_line(start, unbuffered):
     assert err.startswith('error: the disk is full')
 
 
+@pytest.mark.parametrize(('job', 'code'), [
+    ("print('Cats are kind.')", 0), ("raise ValueError('no cats')", 1), ("raise KeyboardInterrupt", 130),
+    ("print('Cats', file=sys.stderr); list(__import__('tqdm').tqdm([1]))", 0)])
+@pytest.mark.parametrize('closed', ['>&-', '2>&-', '>&- 2>&-', '<&- >&- 2>&-'])
+def test_a_script_whose_streams_are_closed_ends_as_with_open_ones(tmp_path, job, code, closed):
+    path = tmp_path / 'script.py'
+    path.write_text(TOP.format(root=ROOT) + f'with one_line_errors():\n    {job}')
+    done = subprocess.run(f'exec {sys.executable} {path} {closed}', shell=True, text=True,
+                          capture_output=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == code, done.stderr
+    assert 'Traceback' not in done.stderr
+    assert '2>&-' not in closed or 'error' not in done.stdout
+
+
 @pytest.mark.parametrize('encoding', ['cp1252', 'latin-1', 'ascii', 'utf-8'])
 def test_output_that_cannot_be_encoded_is_shown_as_escapes(start, encoding):
     process = start("with one_line_errors():\n    print('one \\U0001f642 \\ufffd \\udcff two')",
