@@ -154,6 +154,18 @@ def test_output_to_a_full_disk_is_one_line(start, unbuffered):
     assert err.startswith('error: the disk is full')
 
 
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no /dev/full on this system')
+@pytest.mark.parametrize(('where', 'code', 'lines'), [('a closed pipe', 141, 0), ('a full disk', 1, 1)])
+def test_the_demonstration_of_the_grammar_ends_as_the_other_scripts_do(where, code, lines):
+    reading, pipe = os.pipe()
+    os.close(reading)
+    with open('/dev/full', 'w') as full, open(pipe, 'w') as closed:
+        done = subprocess.run([sys.executable, os.path.join(ROOT, 'data', 'tinyworld', 'grammar.py')],
+                              stdout=full if where == 'a full disk' else closed, stderr=subprocess.PIPE,
+                              text=True)
+    assert (done.returncode, done.stderr.count('\n')) == (code, lines), done.stderr
+
+
 @pytest.mark.parametrize(('job', 'code'), [
     ("print('Cats are kind.')", 0), ("raise ValueError('no cats')", 1), ("raise KeyboardInterrupt", 130),
     ("print('Cats', file=sys.stderr); list(__import__('tqdm').tqdm([1]))", 0)])
