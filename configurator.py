@@ -10,6 +10,9 @@ it is taken as it stands, with backslash-n read as a new line, but not in paths;
 read as Python would. Other values are Python literals. In paths ~ is the home folder, and what the
 repository brings along is found from any folder (core/places.py).
 """
+from core.interrupts import raise_from_here, stop_from_here  # first: from here on Ctrl-C is one line
+
+# isort: split
 import ast
 import errno
 import os
@@ -25,6 +28,8 @@ from types import ModuleType
 from core.kinds import KINDS, fitted
 from core.other_names import OLD_HELPERS, OLD_NAMES, check_store, is_old, refusal, translate
 from core.places import REPOSITORY, found
+
+raise_from_here()  # who imports this file may be no script of ours: configure knows
 
 READ_PATHS = {'init_from', 'memory_file', 'tokenizer_file', 'models'}  # settings that name what is read,
 WRITTEN_PATHS = {'out_dir', 'export_dir', 'publish_dir', 'out'}  # and what is written
@@ -50,9 +55,8 @@ def configure(settings, written=()):
         values = read_sources(arguments, defaults, os.path.basename(settings.get('__file__', '')))
         values = {name: placed(name, value, written) for name, value in values.items()}
         settings.update(values)
-    is_script = settings.get('__name__') == '__main__'
-    if is_script and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # nohup has it ignored
-        signal.signal(signal.SIGINT, stop_at_once)
+    if settings.get('__name__') == '__main__':  # a script, whose slow imports come next
+        stop_from_here()
     return values
 
 # --- how a script ends
@@ -68,15 +72,6 @@ def ready_streams():
             getattr(sys, name).reconfigure(errors='backslashreplace')
 
 
-def stop_at_once(*_):
-    """Ctrl-C until the job begins, while a script imports for seconds. An exception could be lost or
-    wrapped on its way through the imports of C libraries, and there is nothing yet to clean up."""
-    try:
-        os.write(2, b'error: interrupted\n')
-    finally:  # stderr may be closed
-        os._exit(130)
-
-
 @contextmanager
 def one_line_errors(again=''):
     """Around a script's job: what a user can cause ends as one line `error: ...` on stderr, no traceback.
@@ -86,8 +81,7 @@ def one_line_errors(again=''):
     shell gives other tools. Any other exception is a bug of ours and keeps its traceback.
     """
     ready_streams()
-    if signal.getsignal(signal.SIGINT) is stop_at_once:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    raise_from_here()
     try:
         yield
         sys.stdout.flush()  # a closed pipe shows here, not at Python's own end, where nobody can catch it

@@ -103,6 +103,21 @@ def test_ctrl_c_while_a_script_imports_is_one_line(start):
     assert process.returncode == 130
 
 
+@pytest.mark.parametrize('imported', ['ast', 'traceback', 'difflib', 'pathlib'])
+def test_ctrl_c_while_the_settings_import_is_one_line(start, tmp_path, imported):
+    # beside the script, where Python looks before it looks among its own
+    (tmp_path / f'{imported}.py').write_text('import sys' + SLOW_IMPORT)
+    process = start('')
+    assert process.stderr.readline() == 'importing\n'
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == 'error: interrupted\n'
+    assert process.returncode == 130
+
+
+def test_who_imports_the_settings_and_is_no_script_keeps_pythons_own_ctrl_c():
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_ctrl_c_in_the_job_cleans_up_and_is_one_line(start):
     process = start("""
 import time
