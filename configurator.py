@@ -10,6 +10,9 @@ it is taken as it stands, with backslash-n read as a new line, but not in paths;
 read as Python would. Other values are Python literals. In paths ~ is the home folder, and what the
 repository brings along is found from any folder (core/places.py).
 """
+from core.interrupts import raise_from_here, stop_from_here  # first: from here on Ctrl-C is one line
+
+# isort: split
 import ast
 import errno
 import os
@@ -26,6 +29,8 @@ from core.kinds import KINDS, fitted
 from core.other_names import OLD_HELPERS, OLD_NAMES, check_store, is_old, refusal, translate
 from core.places import REPOSITORY, found
 
+raise_from_here()  # who imports this file may be no script of ours: configure knows
+
 READ_PATHS = {'init_from', 'memory_file', 'tokenizer_file', 'models'}  # settings that name what is read,
 WRITTEN_PATHS = {'out_dir', 'export_dir', 'publish_dir', 'out'}  # and what is written
 LITERAL = READ_PATHS | WRITTEN_PATHS | {'mem_store', 'dataset'}  # where backslash-n is part of a name
@@ -40,7 +45,6 @@ def configure(settings, written=()):
     docstring and settings block and exits 0; an error prints one line and exits 1, and `settings` stays as
     it was.
     """
-    show_what_cannot_be_encoded()
     with one_line_errors():
         arguments = sys.argv[1:]
         if '-h' in arguments or '--help' in arguments:
@@ -51,26 +55,21 @@ def configure(settings, written=()):
         values = read_sources(arguments, defaults, os.path.basename(settings.get('__file__', '')))
         values = {name: placed(name, value, written) for name, value in values.items()}
         settings.update(values)
-    is_script = settings.get('__name__') == '__main__'
-    if is_script and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # nohup has it ignored
-        signal.signal(signal.SIGINT, stop_at_once)
+    if settings.get('__name__') == '__main__':  # a script, whose slow imports come next
+        stop_from_here()
     return values
 
 # --- how a script ends
 
 
-def show_what_cannot_be_encoded():
-    """Backslash escapes for what a terminal or file that is not UTF-8 lacks, where Python gives up."""
-    for stream in sys.stdout, sys.stderr:
-        if hasattr(stream, 'reconfigure'):
-            stream.reconfigure(errors='backslashreplace')
-
-
-def stop_at_once(*_):
-    """Ctrl-C until the job begins, while a script imports for seconds. An exception could be lost or
-    wrapped on its way through the imports of C libraries, and there is nothing yet to clean up."""
-    os.write(2, b'error: interrupted\n')
-    os._exit(130)
+def ready_streams():
+    """Backslash escapes for what a terminal or file that is not UTF-8 lacks, where Python gives up; and a
+    stream that the shell has closed (>&-), None in Python, takes what is written and drops it."""
+    for name in 'stdout', 'stderr':
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, 'w'))
+        if hasattr(getattr(sys, name), 'reconfigure'):
+            getattr(sys, name).reconfigure(errors='backslashreplace')
 
 
 @contextmanager
@@ -81,8 +80,8 @@ def one_line_errors(again=''):
     Ctrl-C with 130 and the words `again` on how to go on. A closed pipe ends quietly, with the 141 that a
     shell gives other tools. Any other exception is a bug of ours and keeps its traceback.
     """
-    if signal.getsignal(signal.SIGINT) is stop_at_once:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    ready_streams()
+    raise_from_here()
     try:
         yield
         sys.stdout.flush()  # a closed pipe shows here, not at Python's own end, where nobody can catch it

@@ -53,17 +53,22 @@ def remembered(model, tokenizer, config):
 def load_memory(path, text, model, tokenizer, layers=()):
     """A memory file (of it these layers, () is all) or old folder.
 
-    Raises ValueError when it is of another tokenizer, or of another text than `text` (not '').
+    Raises ValueError when it is of another tokenizer, or of another text than `text` (not ''). Of a folder
+    without its text, which cannot be compared, stderr has a line.
     """
-    if os.path.isdir(path):
-        return PersistentMemory.from_folder(path, model, tokenizer)
-    memory = PersistentMemory.load(path, model, layers)
+    is_folder = os.path.isdir(path)
+    memory = (PersistentMemory.from_folder(path, model, tokenizer) if is_folder
+              else PersistentMemory.load(path, model, layers))
     if memory.tokenizer and not tokenizer.answers_to(memory.tokenizer):
         raise ValueError(f"{path} was written with the tokenizer {memory.tokenizer!r}, "
                          f"the model has {tokenizer.name!r}: build it again with build_memory.py")
-    if text and read_text(text).strip() not in [entry['text'] for entry in memory.texts]:
-        raise ValueError(f"{path} holds another text than memory_text: remove the file to have it built "
-                         "again, or name another")
+    held = [entry['text'].strip() for entry in memory.texts]
+    if text and is_folder and not any(held):
+        print(f"{path} is read as it is, memory_text is not used: the folder does not hold its text",
+              file=sys.stderr)
+    elif text and read_text(text).strip() not in held:
+        cure = 'leave memory_text out to read it' if is_folder else 'remove the file to have it built again'
+        raise ValueError(f"{path} holds another text than memory_text: {cure}, or name another memory_file")
     return memory
 
 
@@ -71,7 +76,9 @@ def say_differences(path, memory, config):
     """One line on stderr for each way in which a memory that exists is not what the settings would have
     built."""
     left_out = config['bookkeeping_tokens']
-    if os.path.isfile(path) and memory.bookkeeping_tokens != left_out:
+    if os.path.isdir(path) and memory.bookkeeping_tokens != left_out:  # it does not say how it was built
+        print(f"{path} is read as it is: bookkeeping_tokens={left_out} is not used", file=sys.stderr)
+    elif memory.bookkeeping_tokens != left_out:
         print(f"{path} was built with bookkeeping_tokens={memory.bookkeeping_tokens}, and is read as it is: "
               f"for {left_out} build it again with build_memory.py", file=sys.stderr)
     if len(memory) == 0:

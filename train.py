@@ -23,7 +23,7 @@ eval_iters = 20  # batches of an evaluation
 eval_only = False  # evaluate once and write nothing
 always_save_checkpoint = False  # False keeps the best by validation loss for export, True the last
 init_from = 'scratch'  # or 'resume' (out_dir/last.pt, or nanoGPT's ckpt.pt), or a GPT-2: hub name or folder
-dataset = 'tinyworld'  # data/<dataset>/train.bin and val.bin, uint16 token ids
+dataset = 'tinyworld'  # data/<dataset>/train.bin and val.bin, uint16 token ids; or ~/folder, /folder
 start_tokens = ()  # rows begin at the last of these tokens, () is anywhere: (198, 198): after an empty line
 restart_positions = 0.0  # share of the last start token's places where positions begin again at 0
 restart_after = 0  # steps before the first of it
@@ -63,14 +63,18 @@ from tqdm import tqdm  # noqa: E402
 from core.atomic import whole_files  # noqa: E402
 from core.batches import Batches, Rows  # noqa: E402
 from core.checkpoints import begun_from, checkpoint_to_resume  # noqa: E402
-from core.datasets import check_dataset, tokenizer_files, vocabulary_of_dataset  # noqa: E402
-from core.places import found  # noqa: E402
+from core.datasets import (  # noqa: E402
+    check_dataset,
+    folder_of_dataset,
+    tokenizer_files,
+    vocabulary_of_dataset,
+)
 from core.wandb_run import start_wandb  # noqa: E402
 from core.weights import read_checkpoint  # noqa: E402
 from load import pick_device, use_threads  # noqa: E402
 from model import GPT, GPTConfig  # noqa: E402
 
-DATA = found(os.path.join('data', dataset))
+DATA = folder_of_dataset(dataset)
 STATE = 'optimizer', 'iter_num', 'best_val_loss'  # of a checkpoint, what training needs to go on
 
 

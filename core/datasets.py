@@ -19,12 +19,17 @@ from core.tokenizers import (
 )
 
 
+def folder_of_dataset(dataset):
+    """data/<dataset>, or the folder itself where its path is absolute or in the home folder (~)."""
+    return found(os.path.join('data', os.path.expanduser(dataset)))
+
+
 def tokenizer_of_checkpoint(checkpoint, vocab_size):
     """What the data of a nanoGPT checkpoint was encoded with, else what the model that it began from has."""
     settings = checkpoint.get('config')
     settings = settings if isinstance(settings, dict) else {}
     dataset, begun_from = str(settings.get('dataset', '')), str(settings.get('init_from', 'scratch'))
-    folder = found(os.path.join('data', dataset))
+    folder = folder_of_dataset(dataset)
     own = tokenizer_of_folder(folder) or tokenizer_of_characters(folder, vocab_size)
     if not own and begun_from not in ('scratch', 'resume'):
         own = own_tokenizer(begun_from)

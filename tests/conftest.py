@@ -97,6 +97,18 @@ def memory(model):
     return PersistentMemory.from_tokens(model, REMEMBERED, layers=(0, 1, 2))
 
 
+def old_folder(memory, folder, text='letters here'):
+    """The original project's layout, written from `memory`."""
+    for store, kind in (('keyStore', memory.keys), ('valueStore', memory.values)):
+        for layer, heads in kind.items():
+            os.makedirs(folder / store / str(layer))
+            for head, rows in enumerate(heads):
+                first = torch.full((1, rows.size(1)), -torch.inf if store == 'keyStore' else 0.0)
+                torch.save(torch.cat((first, rows)), folder / store / str(layer) / f'{head}.pt')
+    (folder / 'keyStore' / '0' / '0.faiss').write_bytes(b'not to be read')
+    (folder / 'text.txt').write_text(text)
+
+
 def slow_logits(model, memory, idx, layers, heads=(), k=5, method=2,
                 memory_fraction=0.0, bookkeeping_fraction=0.9,
                 softmax_scale=1000.0, residual_fraction=0.1, select='last'):

@@ -7,7 +7,7 @@ import os
 
 import pytest
 import torch
-from conftest import ROOT, tiny_model
+from conftest import ROOT, old_folder, tiny_model
 from safetensors.torch import save_file
 
 from load import load_model
@@ -131,6 +131,38 @@ def test_a_memory_of_another_text_is_one_line(run, written):
     code, _, err = run('sample.py', *ONE, *TEXT, f'--memory_file={written}')
     assert (code, err.count('\n')) == (1, 1)
     assert 'holds another text than memory_text' in err
+
+
+@pytest.fixture
+def old(folder, tmp_path):
+    """An old folder of that model, of the text 'Dogs are bad.', layers 0 and 2."""
+    model, tokenizer = load_model(folder)
+    memory = PersistentMemory.from_text(model, 'Dogs are bad.', tokenizer, (0, 2))
+    old_folder(memory, tmp_path / 'old', '\nDogs are bad.\n')
+    return tmp_path / 'old'
+
+
+def test_an_old_folder_of_another_text_is_one_line_and_of_the_same_is_read(run, old):
+    code, _, err = run('sample.py', *ONE, *TEXT, f'--memory_file={old}', '--memory_method=4')
+    assert (code, err.count('\n')) == (1, 1)
+    assert 'holds another text than memory_text: leave memory_text out' in err
+    same = run('sample.py', *ONE, '--memory_text=Dogs are bad.', '--memory_layers=0', f'--memory_file={old}',
+               '--memory_method=4')
+    assert (same[0], same[2]) == (0, '')
+
+
+def test_a_text_that_an_old_folder_cannot_be_compared_with_is_said_not_to_be_used(run, old):
+    (old / 'text.txt').unlink()
+    code, _, err = run('sample.py', *ONE, *TEXT, f'--memory_file={old}', '--memory_method=4')
+    assert (code, err.count('\n')) == (0, 1)
+    assert 'memory_text is not used: the folder does not hold its text' in err
+
+
+def test_bookkeeping_tokens_that_an_old_folder_was_not_asked_for_are_said_not_to_be_used(run, old):
+    code, _, err = run('sample.py', *ONE, '--memory_layers=0', f'--memory_file={old}', '--memory_method=4',
+                       '--bookkeeping_tokens=0')
+    assert (code, err.count('\n')) == (0, 1)
+    assert 'bookkeeping_tokens=0 is not used' in err
 
 
 @pytest.mark.parametrize('init_from', ['no-such-model', 'no-such-folder/at/all', 'config'])

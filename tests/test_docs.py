@@ -71,3 +71,9 @@ def test_the_settings_of_the_readme_are_settings():
     told = {name for cell in cells for name in re.findall(r'`(\w+)`', cell)}
     assert 'memory_fraction' in told
     assert told <= {*settings_of('sample.py'), *settings_of('train.py')}
+
+
+@pytest.mark.parametrize('script', sorted(glob.glob('*.py', root_dir=ROOT)))
+def test_a_comment_that_sends_the_reader_to_another_file_names_the_one_that_defines_it(script):
+    for name, file in re.findall(r'see (\w+) in ([\w/]+\.py)', read(script)):
+        assert re.search(rf'^(def|class) {name}\b|^{name} = ', read(file), re.MULTILINE), f'{name}, {file}'

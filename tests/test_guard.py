@@ -103,6 +103,21 @@ def test_ctrl_c_while_a_script_imports_is_one_line(start):
     assert process.returncode == 130
 
 
+@pytest.mark.parametrize('imported', ['ast', 'traceback', 'difflib', 'pathlib'])
+def test_ctrl_c_while_the_settings_import_is_one_line(start, tmp_path, imported):
+    # beside the script, where Python looks before it looks among its own
+    (tmp_path / f'{imported}.py').write_text('import sys' + SLOW_IMPORT)
+    process = start('')
+    assert process.stderr.readline() == 'importing\n'
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == 'error: interrupted\n'
+    assert process.returncode == 130
+
+
+def test_who_imports_the_settings_and_is_no_script_keeps_pythons_own_ctrl_c():
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_ctrl_c_in_the_job_cleans_up_and_is_one_line(start):
     process = start("""
 import time
@@ -152,6 +167,32 @@ def test_output_to_a_full_disk_is_one_line(start, unbuffered):
     err = process.communicate()[1]
     assert (process.returncode, err.count('\n')) == (1, 1)
     assert err.startswith('error: the disk is full')
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no /dev/full on this system')
+@pytest.mark.parametrize(('where', 'code', 'lines'), [('a closed pipe', 141, 0), ('a full disk', 1, 1)])
+def test_the_demonstration_of_the_grammar_ends_as_the_other_scripts_do(where, code, lines):
+    reading, pipe = os.pipe()
+    os.close(reading)
+    with open('/dev/full', 'w') as full, open(pipe, 'w') as closed:
+        done = subprocess.run([sys.executable, os.path.join(ROOT, 'data', 'tinyworld', 'grammar.py')],
+                              stdout=full if where == 'a full disk' else closed, stderr=subprocess.PIPE,
+                              text=True)
+    assert (done.returncode, done.stderr.count('\n')) == (code, lines), done.stderr
+
+
+@pytest.mark.parametrize(('job', 'code'), [
+    ("print('Cats are kind.')", 0), ("raise ValueError('no cats')", 1), ("raise KeyboardInterrupt", 130),
+    ("print('Cats', file=sys.stderr); list(__import__('tqdm').tqdm([1]))", 0)])
+@pytest.mark.parametrize('closed', ['>&-', '2>&-', '>&- 2>&-', '<&- >&- 2>&-'])
+def test_a_script_whose_streams_are_closed_ends_as_with_open_ones(tmp_path, job, code, closed):
+    path = tmp_path / 'script.py'
+    path.write_text(TOP.format(root=ROOT) + f'with one_line_errors():\n    {job}')
+    done = subprocess.run(f'exec {sys.executable} {path} {closed}', shell=True, text=True,
+                          capture_output=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == code, done.stderr
+    assert 'Traceback' not in done.stderr
+    assert '2>&-' not in closed or 'error' not in done.stdout
 
 
 @pytest.mark.parametrize('encoding', ['cp1252', 'latin-1', 'ascii', 'utf-8'])

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from conftest import REMEMBERED, ROOT, tiny_model
+from conftest import REMEMBERED, ROOT, old_folder, tiny_model
 
 from memory import PersistentMemory
 
@@ -146,18 +146,6 @@ def test_a_refused_text_leaves_the_memory_as_it_was(model, memory):
     assert len(memory) == 13
     assert len(memory.texts) == 1
     assert torch.equal(memory.keys[0], before)
-
-
-def old_folder(memory, folder):
-    """The original project's layout, written from `memory`."""
-    for store, kind in (('keyStore', memory.keys), ('valueStore', memory.values)):
-        for layer, heads in kind.items():
-            os.makedirs(folder / store / str(layer))
-            for head, rows in enumerate(heads):
-                first = torch.full((1, rows.size(1)), -torch.inf if store == 'keyStore' else 0.0)
-                torch.save(torch.cat((first, rows)), folder / store / str(layer) / f'{head}.pt')
-    (folder / 'keyStore' / '0' / '0.faiss').write_bytes(b'not to be read')
-    (folder / 'text.txt').write_text('letters here')
 
 
 class Letters:

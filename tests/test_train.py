@@ -276,6 +276,18 @@ def test_a_model_from_scratch_has_the_vocabulary_of_its_data(data, train):
         assert read('out/ckpt.pt')['model_args']['vocab_size'] == meta['vocab_size']
 
 
+@pytest.mark.parametrize('dataset', ['~/mine', '{home}/mine'])
+def test_a_data_set_may_lie_in_the_home_folder_or_at_an_absolute_path(data, train, monkeypatch, dataset):
+    monkeypatch.setenv('HOME', str(data))
+    os.rename('data/abc', 'mine')
+    letters = dict(zip('abcd\n', range(5)))
+    with open('mine/meta.pkl', 'wb') as f:
+        pickle.dump({'stoi': letters, 'itos': {i: c for c, i in letters.items()}}, f)
+    code, err = train(**STEADY, dataset=dataset.format(home=data))
+    assert code == 0, err
+    assert load_model('resume', 'out')[1].encode('ab') == [0, 1]
+
+
 def test_data_of_another_vocabulary_than_the_model_to_finetune_is_refused(data, train, folder):
     with open('data/abc/meta.pkl', 'wb') as f:
         pickle.dump({'stoi': {'a': 0}, 'itos': {0: 'a'}}, f)

@@ -11,7 +11,9 @@ The world has two kinds of document, and every line of text begins with "\\n":
 All randomness comes from the random.Random that is passed in, so a seed gives one text.
 """
 
+import os
 import random
+import sys
 import zlib
 from collections import namedtuple
 
@@ -535,8 +537,15 @@ def document(rng):
     return one if rng.random() < 0.5 else _interleaved(rng, one, _single(rng))
 
 
-if __name__ == "__main__":
+def main():
     demo = random.Random(0)
     for _ in range(10):
         print(document(demo))
         print("-" * 40)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    from configurator import one_line_errors
+    with one_line_errors():
+        main()
