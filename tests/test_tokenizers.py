@@ -116,6 +116,15 @@ def test_what_a_trainer_left_in_the_file_neither_cuts_nor_fills_up_nor_frames_a_
     assert tokenizer_of_folder(str(tmp_path)).encode(TEXT) == plain
 
 
+def test_a_chance_that_a_trainer_left_in_the_file_is_switched_off(tmp_path):
+    own = trained()
+    plain = own.encode(TEXT).ids
+    own.model.dropout = 0.5
+    own.save(str(tmp_path / 'tokenizer.json'))
+    tokenizer = tokenizer_of_folder(str(tmp_path))
+    assert [tokenizer.encode(TEXT) for _ in range(9)] == [plain] * 9
+
+
 @pytest.mark.parametrize('name', ['vocab.txt', 'spiece.model', 'tokenizer.model', 'sentencepiece.bpe.model',
                                   'vocab.json', 'merges.txt', 'qwen.tiktoken', 'encoder.json', 'vocab.bpe',
                                   'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json'])
