@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from core.gguf_file import read_gguf
 from core.gguf_tokenizer import merges_of, tokenizer_of_gguf
+from core.tokenizers import own_tokenizer
 
 PIECES = ['a', 'The', ' cat', ' don\'t', 'I\'LL', 'we\'ve', ' ', '  ', '   ', '\n', '\n\n', '\r\n', '\t',
           '\u00a0', '\u3000', '1', '23', ' 456',
@@ -128,6 +129,16 @@ def test_a_sentence_piece_vocabulary_is_cut_as_by_transformers(prefix, tmp_path)
         assert found.own.encode(string).ids == ids, repr(string)
     assert found.own.decode(found.own.encode('the cats on é 🙂').ids) == 'the cats on é 🙂'
     assert found.add_bos and found.bos_id == 1 and found.end_ids == (2,)
+
+
+def test_a_character_without_a_token_is_refused_by_name(tmp_path):
+    keys = {'tokenizer.ggml.model': 'gpt2', 'tokenizer.ggml.pre': 'gpt-2',
+            'tokenizer.ggml.tokens': ['H', 'C', 'HC'], 'tokenizer.ggml.merges': ['H C']}
+    path = write(tmp_path / 'tiny.gguf', 'llama', keys, {'w': np.ones((1, 1), np.float32)})
+    tokenizer = own_tokenizer(str(path))
+    assert tokenizer.encode('HCC') == [2, 1]
+    with pytest.raises(ValueError, match="the character 'e' is not in the vocabulary of the tokenizer"):
+        tokenizer.encode('Hello Cats')
 
 
 def test_merges_follow_scores_and_a_longer_left_part_goes_first():
