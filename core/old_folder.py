@@ -9,6 +9,7 @@ import pathlib
 import torch
 
 from core.model_files import check_file
+from core.texts import read_file
 
 STORES = {'keys': 'keyStore', 'values': 'valueStore'}
 
@@ -29,9 +30,9 @@ def read(folder, n_head, head_size):
 
 
 def read_text(folder):
-    """Of its first .txt, '' where there is none."""
+    """Of its first .txt, '' where there is none. Raises ValueError for one that is not UTF-8."""
     first = sorted(pathlib.Path(folder).glob('*.txt'))[:1]
-    return ''.join(path.read_text(encoding='utf-8-sig') for path in first)
+    return ''.join(read_file(str(path)) for path in first)
 
 
 def numbered(folder):

@@ -225,6 +225,15 @@ def test_a_disk_that_fails_under_a_head_is_not_called_its_damage(model, memory, 
         PersistentMemory.from_folder(str(tmp_path), model)
 
 
+def test_the_text_of_an_old_folder_that_is_not_utf8_is_named_with_its_cure(model, memory, tmp_path):
+    old_folder(memory, tmp_path)
+    (tmp_path / 'text.txt').write_bytes('les élèves'.encode('latin-1'))
+    with pytest.raises(ValueError, match=r'text.txt is not text in UTF-8 .*: save it as UTF-8'):
+        PersistentMemory.from_folder(str(tmp_path), model)
+    (tmp_path / 'text.txt').write_bytes(b'\xef\xbb\xbfletters\r\nhere')
+    assert PersistentMemory.from_folder(str(tmp_path), model).texts[0]['text'] == 'letters\nhere'
+
+
 def test_a_pickle_that_would_run_code_is_never_run(model, memory, tmp_path):
     old_folder(memory, tmp_path)
 
