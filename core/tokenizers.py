@@ -226,10 +226,11 @@ def with_added_tokens(own, folder, names):
 
 def added_tokens(settings, special, added):
     """The contents of three files -> {token: (id or None, options)}, and which of them are special."""
-    wanted, specials = {text: (i, {}) for text, i in added.items()}, set()
+    wanted, specials = {text: (whole(i, text), {}) for text, i in added.items()}, set()
     options = 'lstrip', 'rstrip', 'normalized', 'single_word'
     for i, token in (settings.get('added_tokens_decoder') or {}).items():
-        wanted[token['content']] = int(i), {name: token[name] for name in options if name in token}
+        i = whole(int(i) if i.isdecimal() else i, token['content'])  # a text, as JSON's names all are
+        wanted[token['content']] = i, {name: token[name] for name in options if name in token}
         specials |= {token['content']} if token.get('special') else set()
     for name, value in [*settings.items(), *special.items()]:
         is_list = name in ('additional_special_tokens', 'extra_special_tokens')
@@ -240,6 +241,12 @@ def added_tokens(settings, special, added):
                     wanted.setdefault(text, (None, {}))
                     specials.add(text)
     return wanted, specials
+
+
+def whole(i, text):
+    if not isinstance(i, int):
+        raise TypeError(f"{text!r} has the id {i!r}, which is no whole number")
+    return i
 
 
 def from_library(own, old_names):

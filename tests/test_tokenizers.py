@@ -101,6 +101,15 @@ def test_an_added_token_with_an_id_that_cannot_be_is_refused(tmp_path):
         tokenizer_of_folder(str(tmp_path))
 
 
+@pytest.mark.parametrize('files', [
+    {'added_tokens': {'<b>': '2048'}}, {'added_tokens': {'<b>': '2048', '<c>': 300}},
+    {'tokenizer_config': {'added_tokens_decoder': {'last': {'content': '<b>'}}}}], ids=str)
+def test_an_id_that_is_no_number_is_called_so(tmp_path, files):
+    write_json(slow(tmp_path, trained()), **files)
+    with pytest.raises(ValueError, match=r"added .*'<b>' has the id '\w+', which is no whole number"):
+        tokenizer_of_folder(str(tmp_path))
+
+
 @pytest.mark.parametrize('added', [[1], {'<b>': 'x'}])
 def test_added_tokens_of_another_kind_are_refused(tmp_path, added):
     slow(tmp_path, trained())
