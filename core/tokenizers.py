@@ -235,6 +235,8 @@ def added_tokens(settings, special, added):
     for name, value in [*settings.items(), *special.items()]:
         is_list = name in ('additional_special_tokens', 'extra_special_tokens')
         if name.endswith('_token') and value or is_list:
+            if is_list and isinstance(value, dict):
+                value = list(value.values())  # {its name in a processor: token}
             for token in value if isinstance(value, list) else [value]:
                 text = token['content'] if isinstance(token, dict) else token
                 if isinstance(text, str):  # add_bos_token and the like are settings

@@ -110,6 +110,16 @@ def test_an_id_that_is_no_number_is_called_so(tmp_path, files):
         tokenizer_of_folder(str(tmp_path))
 
 
+@pytest.mark.parametrize('value', ['<image>', {'content': '<image>', 'lstrip': False}], ids=str)
+def test_extra_special_tokens_may_be_a_dictionary_of_names(tmp_path, value):
+    trained().save(str(tmp_path / 'tokenizer.json'))
+    size = trained().get_vocab_size()
+    write_json(tmp_path, tokenizer_config={'extra_special_tokens': {'image_token': value}})
+    assert tokenizer_of_folder(str(tmp_path)).encode('<image>') == [size]
+    write_json(tmp_path, tokenizer_config={'extra_special_tokens': {}})
+    assert tokenizer_of_folder(str(tmp_path)).n_vocab == size
+
+
 @pytest.mark.parametrize('added', [[1], {'<b>': 'x'}])
 def test_added_tokens_of_another_kind_are_refused(tmp_path, added):
     slow(tmp_path, trained())
