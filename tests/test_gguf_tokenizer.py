@@ -15,16 +15,17 @@ from core.tokenizers import own_tokenizer
 
 PIECES = ['a', 'The', ' cat', ' don\'t', 'I\'LL', 'we\'ve', ' ', '  ', '   ', '\n', '\n\n', '\r\n', '\t',
           '\u00a0', '\u3000', '1', '23', ' 456',
-          '7890', '3.14', '1,000', 'é', 'e\u0301', 'ß', 'Ω', 'жизнь', '日本語', 'العربية', 'हिन्दी', '한국어',
+          '7890', '3.14', '1,000', 'é', 'e\u0301', 'ß', 'Ω', 'жизнь',
+          '日本語', 'العربية', 'हिन्दी', '한국어',
           '🙂', '👩‍👩‍👧', '🇨🇦', '½', 'Ⅳ', '²',
           '...', '!?', ' --', '$x^2$', '<b>', 'def f(x):\n    return x', 'x+=1;', '#', '_', '"', '\\n',
           '“', '—', '€', '\u200b', '\ufeff',
           'ſ', 'K', '<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|im_start|>user\n', '<tool>', '<s>',
           '</s>', '[INST]', '▁']
-TEXTS = ["Cats don't like 1234567 dogs.\n\n  Indented, 3.14 times; won't we've I'll he'd", "日本語 и жизнь é "
-         "½ 🙂 naïve café",
-         "def f(x):\n    return x + 1  # code\n\n\nfor i in range(10): print(i)\r\n", "A b c   d    e \t f "
-         "THE THERE they're"] * 3
+TEXTS = ["Cats don't like 1234567 dogs.\n\n  Indented, 3.14 times; won't we've I'll he'd",
+         "日本語 и жизнь é ½ 🙂 naïve café",
+         "def f(x):\n    return x + 1  # code\n\n\nfor i in range(10): print(i)\r\n",
+         "A b c   d    e \t f THE THERE they're"] * 3
 
 
 def odd_strings(n=1000):
@@ -72,9 +73,8 @@ def byte_level_file(path, pre='gpt-2', kind='llama', **more):
 
 
 def sentence_piece_file(path, prefix=True):
-    pieces = ['▁', 't', 'h', 'e', 'c', 'a', 's', 'o', 'n', '▁t', 'he', '▁the', '▁c', 'at', '▁cat', 'cats',
-              '▁cats', '▁▁', 'on', '.',
-              'the', 'hen', 'en']
+    pieces = ['▁', 't', 'h', 'e', 'c', 'a', 's', 'o', 'n', '▁t', 'he', '▁the', '▁c', 'at', '▁cat',
+              'cats', '▁cats', '▁▁', 'on', '.', 'the', 'hen', 'en']
     tokens = ['<unk>', '<s>', '</s>', *(f'<0x{byte:02X}>' for byte in range(256)), *pieces]
     types = [2, 3, 3, *[6] * 256, *[1] * len(pieces)]
     scores = [0.0] * 259 + [-float(i) for i in range(len(pieces))]
