@@ -237,8 +237,8 @@ class PersistentMemory:
     def from_folder(cls, folder, model, tokenizer=None):
         """Imports a memory of the original project, read-only, see core/old_folder.py.
 
-        Such a folder does not say which model wrote it, so only the sizes are checked. Raises
-        FileNotFoundError, ValueError.
+        Such a folder does not say which model wrote it, so only the sizes are checked. Raises OSError
+        kinds, ValueError.
         """
         origin = describe(model)
         rows = old_folder.read(folder, key_heads(origin), origin['head_size'])

@@ -8,11 +8,14 @@ import pathlib
 
 import torch
 
+from core.model_files import check_file
+from core.texts import read_file
+
 STORES = {'keys': 'keyStore', 'values': 'valueStore'}
 
 
 def read(folder, n_head, head_size):
-    """-> {layer: (keys, values)}, each (nh, M, hs) float32. Raises FileNotFoundError, ValueError."""
+    """-> {layer: (keys, values)}, each (nh, M, hs) float32. Raises OSError kinds, ValueError."""
     layers = numbered(os.path.join(folder, STORES['keys']))
     if not layers:
         raise FileNotFoundError(f"{folder!r} is a folder without keyStore/<layer>/<head>.pt: name a memory "
@@ -27,9 +30,9 @@ def read(folder, n_head, head_size):
 
 
 def read_text(folder):
-    """Of its first .txt, '' where there is none."""
+    """Of its first .txt, '' where there is none. Raises ValueError for one that is not UTF-8."""
     first = sorted(pathlib.Path(folder).glob('*.txt'))[:1]
-    return ''.join(path.read_text(encoding='utf-8-sig') for path in first)
+    return ''.join(read_file(str(path)) for path in first)
 
 
 def numbered(folder):
@@ -56,9 +59,12 @@ def old_store(folder, kind, layer, n_head, head_size):
 
 def old_head(path):
     """(1 + M, hs) in a file -> (M, hs) float32. The first row is the original's mark of an empty store."""
+    check_file(path)
     try:
         rows = torch.load(path, map_location='cpu', weights_only=True).float()
         rows = rows.reshape(-1, rows.shape[-1])[1:]
+    except OSError:
+        raise
     except Exception as error:  # damaged files raise many types
         raise ValueError(f"{path} is damaged or no tensor ({type(error).__name__}): "
                          "copy the folder again") from None

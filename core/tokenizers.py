@@ -152,7 +152,7 @@ def is_foreign(name):
 
 
 def read_tokenizer(path):
-    """A tokenizer.json -> tokenizers.Tokenizer that neither cuts nor fills up.
+    """A tokenizer.json -> tokenizers.Tokenizer that neither cuts nor fills up, nor draws lots.
 
     Raises ValueError, OSError kinds.
     """
@@ -164,6 +164,8 @@ def read_tokenizer(path):
         raise ValueError(f"{path} is no tokenizer ({error}): fetch or save it again") from None
     own.no_truncation()  # training scripts save theirs with the file
     own.no_padding()
+    if getattr(own.model, 'dropout', None):
+        own.model.dropout = None  # merges left out by chance: other ids for the same text at each call
     return own
 
 
@@ -224,14 +226,17 @@ def with_added_tokens(own, folder, names):
 
 def added_tokens(settings, special, added):
     """The contents of three files -> {token: (id or None, options)}, and which of them are special."""
-    wanted, specials = {text: (i, {}) for text, i in added.items()}, set()
+    wanted, specials = {text: (whole(i, text), {}) for text, i in added.items()}, set()
     options = 'lstrip', 'rstrip', 'normalized', 'single_word'
     for i, token in (settings.get('added_tokens_decoder') or {}).items():
-        wanted[token['content']] = int(i), {name: token[name] for name in options if name in token}
+        i = whole(int(i) if i.isdecimal() else i, token['content'])  # a text, as JSON's names all are
+        wanted[token['content']] = i, {name: token[name] for name in options if name in token}
         specials |= {token['content']} if token.get('special') else set()
     for name, value in [*settings.items(), *special.items()]:
         is_list = name in ('additional_special_tokens', 'extra_special_tokens')
         if name.endswith('_token') and value or is_list:
+            if is_list and isinstance(value, dict):
+                value = list(value.values())  # {its name in a processor: token}
             for token in value if isinstance(value, list) else [value]:
                 text = token['content'] if isinstance(token, dict) else token
                 if isinstance(text, str):  # add_bos_token and the like are settings
@@ -240,21 +245,72 @@ def added_tokens(settings, special, added):
     return wanted, specials
 
 
+def whole(i, text):
+    if not isinstance(i, int):
+        raise TypeError(f"{text!r} has the id {i!r}, which is no whole number")
+    return i
+
+
 def from_library(own, old_names):
     """tokenizers.Tokenizer -> Tokenizer: no tokens are put around a text, special ones are shown."""
     vocabulary = own.get_vocab(with_added_tokens=True)
     n_vocab = max(vocabulary.values(), default=-1) + 1
+    is_watched = can_lose(own)
+    if is_watched:
+        mark_lost(own, n_vocab)
 
     def encode(text):
         try:
-            return own.encode(text, add_special_tokens=False).ids
+            found = own.encode(text, add_special_tokens=False)
         except Exception as error:  # the library raises plain Exception
             raise ValueError(f"the tokenizer cannot encode the text ({error}): leave out what it does not "
                              "know") from None
+        ids = found.ids
+        if is_watched and n_vocab in ids:
+            start, end = found.offsets[ids.index(n_vocab)]
+            lost = lost_character(own, text, text[start:end], n_vocab)
+            raise ValueError(f"the character {lost!r} is not in the vocabulary of the tokenizer: leave it "
+                             "out")
+        return ids
 
     return Tokenizer(name_of(vocabulary), n_vocab, encode,
                      lambda ids: own.decode(ids, skip_special_tokens=False), old_names,
                      set(range(n_vocab)) - set(vocabulary.values()))
+
+
+def can_lose(own):
+    """Whether characters can vanish from a text: a BPE without an unknown token leaves out what it has no
+    token for, unless it has one for each byte."""
+    from tokenizers import models, pre_tokenizers
+    model, cut = own.model, own.pre_tokenizer
+    if not isinstance(model, models.BPE) or model.unk_token is not None:
+        return False  # other models raise
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    if model.byte_fallback:
+        letters = [f'<0x{byte:02X}>' for byte in range(256)]
+    elif not cut or any(set(word) - set(letters) for word, _ in cut.pre_tokenize_str('日 é')):
+        return True  # its letters are characters
+    elif model.continuing_subword_prefix or model.end_of_word_suffix:
+        return True  # a letter has other tokens within a word, or at its end
+    return any(model.token_to_id(letter) is None for letter in letters)
+
+
+def mark_lost(own, i):
+    """Gives what would vanish the id i, which no token has."""
+    from tokenizers import models
+    state = json.loads(own.model.__getstate__())
+    vocabulary = own.get_vocab(with_added_tokens=False)
+    mark = max(vocabulary, key=len, default='') + '\0'  # longer than any token, so none
+    state |= {'vocab': {**vocabulary, mark: i}, 'unk_token': mark, 'fuse_unk': False}
+    model = models.BPE()
+    model.__setstate__(json.dumps(state).encode())
+    own.model = model
+
+
+def lost_character(own, text, place, mark):
+    """The first character of `place` that is lost by itself too. Where only some bytes have tokens, the
+    library can put the mark behind its place, so then the first of the text."""
+    return next((c for c in place[:1] + text if mark in own.encode(c, add_special_tokens=False).ids), place)
 
 
 def encode_tensor(tokenizer, text, model):

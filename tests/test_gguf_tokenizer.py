@@ -11,19 +11,21 @@ from transformers import AutoTokenizer
 
 from core.gguf_file import read_gguf
 from core.gguf_tokenizer import merges_of, tokenizer_of_gguf
+from core.tokenizers import own_tokenizer
 
 PIECES = ['a', 'The', ' cat', ' don\'t', 'I\'LL', 'we\'ve', ' ', '  ', '   ', '\n', '\n\n', '\r\n', '\t',
           '\u00a0', '\u3000', '1', '23', ' 456',
-          '7890', '3.14', '1,000', 'é', 'e\u0301', 'ß', 'Ω', 'жизнь', '日本語', 'العربية', 'हिन्दी', '한국어',
+          '7890', '3.14', '1,000', 'é', 'e\u0301', 'ß', 'Ω', 'жизнь',
+          '日本語', 'العربية', 'हिन्दी', '한국어',
           '🙂', '👩‍👩‍👧', '🇨🇦', '½', 'Ⅳ', '²',
           '...', '!?', ' --', '$x^2$', '<b>', 'def f(x):\n    return x', 'x+=1;', '#', '_', '"', '\\n',
           '“', '—', '€', '\u200b', '\ufeff',
           'ſ', 'K', '<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|im_start|>user\n', '<tool>', '<s>',
           '</s>', '[INST]', '▁']
-TEXTS = ["Cats don't like 1234567 dogs.\n\n  Indented, 3.14 times; won't we've I'll he'd", "日本語 и жизнь é "
-         "½ 🙂 naïve café",
-         "def f(x):\n    return x + 1  # code\n\n\nfor i in range(10): print(i)\r\n", "A b c   d    e \t f "
-         "THE THERE they're"] * 3
+TEXTS = ["Cats don't like 1234567 dogs.\n\n  Indented, 3.14 times; won't we've I'll he'd",
+         "日本語 и жизнь é ½ 🙂 naïve café",
+         "def f(x):\n    return x + 1  # code\n\n\nfor i in range(10): print(i)\r\n",
+         "A b c   d    e \t f THE THERE they're"] * 3
 
 
 def odd_strings(n=1000):
@@ -71,9 +73,8 @@ def byte_level_file(path, pre='gpt-2', kind='llama', **more):
 
 
 def sentence_piece_file(path, prefix=True):
-    pieces = ['▁', 't', 'h', 'e', 'c', 'a', 's', 'o', 'n', '▁t', 'he', '▁the', '▁c', 'at', '▁cat', 'cats',
-              '▁cats', '▁▁', 'on', '.',
-              'the', 'hen', 'en']
+    pieces = ['▁', 't', 'h', 'e', 'c', 'a', 's', 'o', 'n', '▁t', 'he', '▁the', '▁c', 'at', '▁cat',
+              'cats', '▁cats', '▁▁', 'on', '.', 'the', 'hen', 'en']
     tokens = ['<unk>', '<s>', '</s>', *(f'<0x{byte:02X}>' for byte in range(256)), *pieces]
     types = [2, 3, 3, *[6] * 256, *[1] * len(pieces)]
     scores = [0.0] * 259 + [-float(i) for i in range(len(pieces))]
@@ -128,6 +129,16 @@ def test_a_sentence_piece_vocabulary_is_cut_as_by_transformers(prefix, tmp_path)
         assert found.own.encode(string).ids == ids, repr(string)
     assert found.own.decode(found.own.encode('the cats on é 🙂').ids) == 'the cats on é 🙂'
     assert found.add_bos and found.bos_id == 1 and found.end_ids == (2,)
+
+
+def test_a_character_without_a_token_is_refused_by_name(tmp_path):
+    keys = {'tokenizer.ggml.model': 'gpt2', 'tokenizer.ggml.pre': 'gpt-2',
+            'tokenizer.ggml.tokens': ['H', 'C', 'HC'], 'tokenizer.ggml.merges': ['H C']}
+    path = write(tmp_path / 'tiny.gguf', 'llama', keys, {'w': np.ones((1, 1), np.float32)})
+    tokenizer = own_tokenizer(str(path))
+    assert tokenizer.encode('HCC') == [2, 1]
+    with pytest.raises(ValueError, match="the character 'e' is not in the vocabulary of the tokenizer"):
+        tokenizer.encode('Hello Cats')
 
 
 def test_merges_follow_scores_and_a_longer_left_part_goes_first():

@@ -186,6 +186,42 @@ def test_damaged_old_folders_are_refused(model, memory, tmp_path):
         PersistentMemory.from_folder(str(tmp_path / 'valueStore'), model)
 
 
+def test_a_head_that_may_not_be_read_is_not_called_damaged(model, memory, tmp_path, monkeypatch):
+    old_folder(memory, tmp_path)
+    path = tmp_path / 'keyStore' / '1' / '0.pt'
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(IsADirectoryError, match=r'0.pt cannot be read \(Is a directory\)'):
+        PersistentMemory.from_folder(str(tmp_path), model)
+
+    def refuse(*_, **__):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr('builtins.open', refuse)  # as the system does; root may read everything
+    with pytest.raises(PermissionError, match=r'0.pt cannot be read \(Permission denied\): change its'):
+        PersistentMemory.from_folder(str(tmp_path), model)
+
+
+def test_a_disk_that_fails_under_a_head_is_not_called_its_damage(model, memory, tmp_path, monkeypatch):
+    old_folder(memory, tmp_path)
+
+    def fail(*_, **__):
+        raise OSError(5, 'Input/output error')
+
+    monkeypatch.setattr('torch.load', fail)
+    with pytest.raises(OSError, match='Input/output error'):
+        PersistentMemory.from_folder(str(tmp_path), model)
+
+
+def test_the_text_of_an_old_folder_that_is_not_utf8_is_named_with_its_cure(model, memory, tmp_path):
+    old_folder(memory, tmp_path)
+    (tmp_path / 'text.txt').write_bytes('les élèves'.encode('latin-1'))
+    with pytest.raises(ValueError, match=r'text.txt is not text in UTF-8 .*: save it as UTF-8'):
+        PersistentMemory.from_folder(str(tmp_path), model)
+    (tmp_path / 'text.txt').write_bytes(b'\xef\xbb\xbfletters\r\nhere')
+    assert PersistentMemory.from_folder(str(tmp_path), model).texts[0]['text'] == 'letters\nhere'
+
+
 def test_a_pickle_that_would_run_code_is_never_run(model, memory, tmp_path):
     old_folder(memory, tmp_path)
 

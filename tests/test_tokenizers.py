@@ -11,10 +11,17 @@ import shutil
 import pytest
 import tokenizers
 from conftest import ROOT
-from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from core.datasets import check_dataset, tokenizer_files, tokenizer_of_checkpoint
-from core.tokenizers import GPT2_SIZE, Tokenizer, name_of, tokenizer_of_folder, tokenizer_of_model
+from core.tokenizers import (
+    GPT2_SIZE,
+    Tokenizer,
+    can_lose,
+    name_of,
+    tokenizer_of_folder,
+    tokenizer_of_model,
+)
 from load import load_model
 
 TEXT = 'il gatto dorme, la luna no'
@@ -94,6 +101,25 @@ def test_an_added_token_with_an_id_that_cannot_be_is_refused(tmp_path):
         tokenizer_of_folder(str(tmp_path))
 
 
+@pytest.mark.parametrize('files', [
+    {'added_tokens': {'<b>': '2048'}}, {'added_tokens': {'<b>': '2048', '<c>': 300}},
+    {'tokenizer_config': {'added_tokens_decoder': {'last': {'content': '<b>'}}}}], ids=str)
+def test_an_id_that_is_no_number_is_called_so(tmp_path, files):
+    write_json(slow(tmp_path, trained()), **files)
+    with pytest.raises(ValueError, match=r"added .*'<b>' has the id '\w+', which is no whole number"):
+        tokenizer_of_folder(str(tmp_path))
+
+
+@pytest.mark.parametrize('value', ['<image>', {'content': '<image>', 'lstrip': False}], ids=str)
+def test_extra_special_tokens_may_be_a_dictionary_of_names(tmp_path, value):
+    trained().save(str(tmp_path / 'tokenizer.json'))
+    size = trained().get_vocab_size()
+    write_json(tmp_path, tokenizer_config={'extra_special_tokens': {'image_token': value}})
+    assert tokenizer_of_folder(str(tmp_path)).encode('<image>') == [size]
+    write_json(tmp_path, tokenizer_config={'extra_special_tokens': {}})
+    assert tokenizer_of_folder(str(tmp_path)).n_vocab == size
+
+
 @pytest.mark.parametrize('added', [[1], {'<b>': 'x'}])
 def test_added_tokens_of_another_kind_are_refused(tmp_path, added):
     slow(tmp_path, trained())
@@ -114,6 +140,15 @@ def test_what_a_trainer_left_in_the_file_neither_cuts_nor_fills_up_nor_frames_a_
         own.post_processor = processors.TemplateProcessing(single='<s> $A <s>', special_tokens=[('<s>', 0)])
     own.save(str(tmp_path / 'tokenizer.json'))
     assert tokenizer_of_folder(str(tmp_path)).encode(TEXT) == plain
+
+
+def test_a_chance_that_a_trainer_left_in_the_file_is_switched_off(tmp_path):
+    own = trained()
+    plain = own.encode(TEXT).ids
+    own.model.dropout = 0.5
+    own.save(str(tmp_path / 'tokenizer.json'))
+    tokenizer = tokenizer_of_folder(str(tmp_path))
+    assert [tokenizer.encode(TEXT) for _ in range(9)] == [plain] * 9
 
 
 @pytest.mark.parametrize('name', ['vocab.txt', 'spiece.model', 'tokenizer.model', 'sentencepiece.bpe.model',
@@ -140,6 +175,65 @@ def test_what_the_library_cannot_encode_is_one_line(tmp_path):
     own.save(str(tmp_path / 'tokenizer.json'))
     with pytest.raises(ValueError, match='cannot encode the text'):
         tokenizer_of_folder(str(tmp_path)).encode('dog')
+
+
+def of_few_tokens(kind):
+    """-> a BPE that has no token for most characters, a text, and the first character it would lose."""
+    own = tokenizers.Tokenizer(models.BPE({'H': 0, 'C': 1}, []))
+    if kind == 'added token':
+        own.add_tokens(['<b>'])
+        return own, 'H<b>Cats', 'a'
+    if kind == 'lower case':
+        own.normalizer = normalizers.Lowercase()
+        return own, 'Hello', 'H'
+    if kind == 'bytes':
+        own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        return own, 'HCé', 'é'
+    if kind == 'some bytes':
+        tokens = {'H': 0, **{f'<0x{byte:02X}>': byte + 1 for byte in range(128)}}
+        return tokenizers.Tokenizer(models.BPE(tokens, [], byte_fallback=True)), 'Hello, 猫!!!', '猫'
+    return own, 'Hello Cats', 'e'
+
+
+@pytest.mark.parametrize('kind', ['characters', 'added token', 'lower case', 'bytes', 'some bytes'])
+def test_a_character_without_a_token_is_refused_by_name_and_does_not_vanish(tmp_path, kind):
+    own, text, lost = of_few_tokens(kind)
+    own.save(str(tmp_path / 'tokenizer.json'))
+    tokenizer = tokenizer_of_folder(str(tmp_path))
+    with pytest.raises(ValueError, match=f"the character '{lost}' is not in the vocabulary of the tokenizer"):
+        tokenizer.encode(text)
+    known = 'C<b>' if kind == 'added token' else 'H'
+    if kind != 'lower case':  # which knows nothing
+        assert tokenizer.encode(known) == own.encode(known).ids
+    assert tokenizer.name == name_of(own.get_vocab())
+    assert tokenizer.n_vocab == own.get_vocab_size()
+    assert tokenizer.decode([0, own.get_vocab_size()]).endswith('\ufffd')
+
+
+def test_of_vocab_and_merges_a_character_without_a_token_is_refused_too(tmp_path):
+    write_json(tmp_path, vocab={'H': 0, 'C': 1})
+    (tmp_path / 'merges.txt').write_text('#version: 0.2\n')
+    with pytest.raises(ValueError, match="the character 'e' is not in the vocabulary"):
+        tokenizer_of_folder(str(tmp_path)).encode('Hello Cats')
+
+
+def test_an_unknown_token_stands_for_what_has_none(tmp_path):
+    own = tokenizers.Tokenizer(models.BPE({'H': 0, '<unk>': 1}, [], unk_token='<unk>'))
+    own.save(str(tmp_path / 'tokenizer.json'))
+    assert tokenizer_of_folder(str(tmp_path)).encode('Hi!') == [0, 1, 1]
+
+
+def test_only_a_vocabulary_that_can_lose_a_character_is_watched():
+    sentence_piece = {f'<0x{byte:02X}>': byte for byte in range(256)}
+    all_bytes = tokenizers.Tokenizer(models.BPE(sentence_piece, [], byte_fallback=True))
+    assert not can_lose(trained()) and not can_lose(all_bytes)
+    characters = trained()
+    characters.pre_tokenizer = pre_tokenizers.Metaspace()
+    assert can_lose(characters)
+    suffixed = trained()
+    suffixed.model.end_of_word_suffix = '</w>'
+    assert can_lose(suffixed)
+    assert can_lose(of_few_tokens('bytes')[0]) and can_lose(of_few_tokens('some bytes')[0])
 
 
 def test_a_gap_among_the_ids_hides_none_beyond_it(tmp_path):
