@@ -8,7 +8,7 @@ $ python build_memory.py --init_from=assets/tinyworld --text="FILE:memories/*.tx
 from configurator import configure, one_line_errors
 
 # -----------------------------------------------------------------------------
-init_from = 'gpt2'  # a hub name, a folder in Hugging Face format, or 'resume' (from out_dir/ckpt.pt)
+init_from = 'gpt2'  # a hub name, a folder, a .gguf file, 'smollm2', or 'resume' (from out_dir/ckpt.pt)
 out_dir = 'out'
 text = ''  # to remember; 'FILE:path'; 'FILE:pattern', a text a file, ** for folders; '' is memory_text
 memory_text = ''  # where a config for sample.py keeps it
@@ -50,7 +50,7 @@ def check_target():
     """What would fail after the work is done is better known before."""
     if not memory_file:
         raise ValueError("no file to write: give --memory_file=memories/name.safetensors")
-    if os.path.exists(memory_file) and not overwrite:
+    if os.path.isfile(memory_file) and not overwrite:
         raise FileExistsError(f"{memory_file} exists: name another memory_file, "
                               "or add --overwrite=True to replace it")
     with whole_files(folder_of(memory_file)):

@@ -250,7 +250,7 @@ class GPT(nn.Module):
     def attach(self, memory, reading):
         """attach_memory, of a Reading."""
         memory.check(self)
-        reading.check_model(self.config.n_layer, self.config.n_head)
+        reading.check_model(self.config.n_layer, self.config.n_head, self.rotary is not None)
         memory.check_layers(reading.layers)
         self.readers = {layer: Reader(memory, layer, reading, self.config.n_head, self.rotary)
                         for layer in reading.layers}

@@ -67,8 +67,8 @@ def load_memory(path, text, model, tokenizer, layers=()):
         print(f"{path} is read as it is, memory_text is not used: the folder does not hold its text",
               file=sys.stderr)
     elif text and read_text(text).strip() not in held:
-        cure = 'leave memory_text out to read it' if is_folder else 'remove the file to have it built again'
-        raise ValueError(f"{path} holds another text than memory_text: {cure}, or name another memory_file")
+        raise ValueError(f"{path} holds another text than memory_text: --memory_text= reads it as it is, "
+                         "or name another memory_file")
     return memory
 
 

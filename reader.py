@@ -77,8 +77,11 @@ class Reading:
         """From a script's settings, {name: value}."""
         return cls(**{field: settings[name] for field, name in SETTINGS.items()})
 
-    def check_model(self, n_layer, n_head):
-        """Raises ValueError for a layer or head that a model of this size has not."""
+    def check_model(self, n_layer, n_head, is_rotary):
+        """Raises ValueError for a layer or head that such a model has not, or positions of another kind."""
+        if self.positions and not is_rotary:
+            raise ValueError(f"positions is {self.positions!r}, but the model's are learned and part of its "
+                             "keys: leave positions out")
         check_indices('layer', self.layers, n_layer)
         check_indices('head', self.heads, n_head)
 

@@ -8,7 +8,7 @@ $ python sample.py --start="Cats are" --memory_text=FILE:memories/cats_praise.tx
 from configurator import configure, one_line_errors
 
 # -----------------------------------------------------------------------------
-init_from = 'gpt2'  # a hub name, a folder in Hugging Face format, or 'resume' (from out_dir/ckpt.pt)
+init_from = 'gpt2'  # a hub name, a folder, a .gguf file, 'smollm2', or 'resume' (from out_dir/ckpt.pt)
 out_dir = 'out'
 start = '\n'  # the prompt, or 'FILE:prompt.txt'
 num_samples = 5
@@ -177,6 +177,7 @@ def main():
     describe_run(model, memory)
     columns, work = [], []
     with model.plain():
+        model(idx)  # the first pass of a process sets torch up, which no rate below is to pay for
         if compare_plain or memory is None:
             texts, seconds = write(model, tokenizer, idx, all_seeds)
             columns.append(('plain', texts))

@@ -28,9 +28,10 @@ OF_TEXTS = ("text: median perplexity of what was written, under the plain model.
             "of 4-grams that stood in the text before. ")
 OF_ALL = ("p is two-sided, and Holm's correction is for all rows of its column: where nothing has an "
           "effect, at most one table in twenty shows a p of 0.05 or less. A small p says that there is an "
-          "effect, not that it is large. held-out: perplexity of documents on other subjects, relative to "
-          "the plain model's (95 % interval over documents), each token picking for itself whatever "
-          "memory_select is. searches: token-heads looked up, a step, over all layers.")
+          "effect, not that it is large, and few texts can have no small one. held-out: perplexity of "
+          "documents on other subjects, relative to the plain model's (95 % interval over documents), each "
+          "token picking for itself whatever memory_select is. searches: token-heads looked up, a step, over "
+          "all layers.")
 CHOSEN = ("Bold is chosen: of the settings that do as much as the best but for chance, the one that "
           "damages least. Its row is the best of many, which is partly luck: the config below has what it "
           "does on fresh seeds.")

@@ -145,7 +145,7 @@ def old(folder, tmp_path):
 def test_an_old_folder_of_another_text_is_one_line_and_of_the_same_is_read(run, old):
     code, _, err = run('sample.py', *ONE, *TEXT, f'--memory_file={old}', '--memory_method=4')
     assert (code, err.count('\n')) == (1, 1)
-    assert 'holds another text than memory_text: leave memory_text out' in err
+    assert 'holds another text than memory_text: --memory_text= reads it as it is' in err
     same = run('sample.py', *ONE, '--memory_text=Dogs are bad.', '--memory_layers=0', f'--memory_file={old}',
                '--memory_method=4')
     assert (same[0], same[2]) == (0, '')

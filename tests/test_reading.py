@@ -403,3 +403,8 @@ def test_a_gpu_reads_as_the_cpu_does(name, select):
     idx = torch.tensor([PROMPT, PROMPT[::-1]], device='cuda')
     torch.testing.assert_close(model(idx, targets=idx)[0].cpu(), expected, atol=1e-3, rtol=1e-3)
     assert model.generate(idx, 5, top_k=1).shape == (2, len(PROMPT) + 5)
+
+
+def test_positions_of_a_rotary_model_are_refused_where_they_are_learned(model, memory):
+    with pytest.raises(ValueError, match="positions is 'insert', but the model's are learned"):
+        model.attach_memory(memory, layers=(0,), method=4, positions='insert')
