@@ -3,7 +3,9 @@ The points of an experiment: what a grid varies, what every table has beside it,
 whether it can run.
 """
 import itertools
+import os
 import re
+import sys
 from difflib import get_close_matches
 
 from core.kinds import fitted
@@ -204,11 +206,17 @@ def check_answer(s):
 
 
 def check_model(points, model, tokenizer):
-    """Raises ValueError for a memory that another model wrote, a layer or a head that this one has not."""
-    files = {point['settings']['memory_file'] for point in points
-             if point['settings']['measure'] != 'facts' and not point['settings']['memory_text']}
-    for file in sorted(files):  # first: a wrong model is why its layers are wrong too
-        load_memory(file, '', model, tokenizer)
+    """Raises ValueError for a memory that another model wrote, or of another text than memory_text, and for
+    a layer or a head that this model has not."""
+    used = [point['settings'] for point in points if point['settings']['measure'] != 'facts']
+    files = {(s['memory_file'], s['memory_text']) for s in used
+             # one that is not there is no mistake beside a text: sample.py would build it
+             if not s['memory_text'] or s['memory_file'] and os.path.exists(s['memory_file'])}
+    for file, text in sorted(files):  # first: a wrong model is why its layers are wrong too
+        memory = load_memory(file, text, model, tokenizer)
+        if text and not any(entry['text'].strip() for entry in memory.texts):
+            print(f"{file} is not read, memory_text is remembered: the folder does not hold its text",
+                  file=sys.stderr)
     for point in points:
         check_layers(point, model.config)
 
