@@ -12,7 +12,7 @@ from core.kinds import fitted
 from core.sampling import check_seeds
 from core.texts import read_text
 from lab.conditions import CONDITIONS, READING
-from lab.measures import MEASURES, held_out_of, point_seeds, reading_of
+from lab.measures import MEASURES, held_out_of, point_seeds, reading_of, substituted
 from load import load_memory
 from reader import SETTINGS
 
@@ -192,6 +192,11 @@ def check_texts(s):
     if s['substitute'] and not s['memory_text']:
         raise ValueError("substitute stands in a text, but the memory is a file: "
                          "give its text as memory_text")
+    if s['substitute'] and not s['answer'].strip():
+        raise ValueError(f"substitute is {s['substitute']!r}, but there is no answer whose place it could "
+                         "take: give answer, or leave substitute out")
+    substituted(read_text(s['memory_text']).strip(), s['answer'].strip(), s['substitute'].strip(),
+                s['substitute_at'])
     for how, of in (('unrelated', 'unrelated'), ('opposite', 'opposite'), ('steering', 'opposite')):
         if s['condition'] == how and not read_text(s[f'{of}_text']).strip():
             raise ValueError(f"condition {how!r} needs {of}_text: "
