@@ -26,7 +26,16 @@ from pathlib import Path
 from types import ModuleType
 
 from core.kinds import KINDS, fitted
-from core.other_names import OLD_HELPERS, OLD_NAMES, check_store, is_old, refusal, translate
+from core.other_names import (
+    NEEDED_BESIDE,
+    OLD_HELPERS,
+    OLD_NAMES,
+    check_store,
+    helpers_of_a_template,
+    is_old,
+    refusal,
+    translate,
+)
 from core.places import REPOSITORY, found
 
 raise_from_here()  # who imports this file may be no script of ours: configure knows
@@ -183,6 +192,10 @@ def read_config(path, settings, script):
              if name[:1] != '_' and not callable(value) and not isinstance(value, ModuleType)
              and (name in assigned or value is not settings.get(name))}
     check_helpers(path, given, settings, script)
+    for name in helpers_of_a_template(given, settings):
+        print(f'{path}: {name} is taken for a helper and not used: where it is meant as the setting, give '
+              f'{NEEDED_BESIDE[name]} beside it', file=sys.stderr)
+        del given[name]
     old = [name for name in given if is_old(name, settings)]
     new = [name for name in given if name in settings]
     return [checked(name, given[name], settings, f'{path}: ') for name in old + new]

@@ -53,8 +53,8 @@ def remembered(model, tokenizer, config):
 def load_memory(path, text, model, tokenizer, layers=()):
     """A memory file (of it these layers, () is all) or old folder.
 
-    Raises ValueError when it is of another tokenizer, or of another text than `text` (not ''). Of a folder
-    without its text, which cannot be compared, stderr has a line.
+    Raises ValueError when it is of another tokenizer, or of another text than `text` (not ''), as far as a
+    folder holds its text.
     """
     is_folder = os.path.isdir(path)
     memory = (PersistentMemory.from_folder(path, model, tokenizer) if is_folder
@@ -63,10 +63,8 @@ def load_memory(path, text, model, tokenizer, layers=()):
         raise ValueError(f"{path} was written with the tokenizer {memory.tokenizer!r}, "
                          f"the model has {tokenizer.name!r}: build it again with build_memory.py")
     held = [entry['text'].strip() for entry in memory.texts]
-    if text and is_folder and not any(held):
-        print(f"{path} is read as it is, memory_text is not used: the folder does not hold its text",
-              file=sys.stderr)
-    elif text and read_text(text).strip() not in held:
+    can_tell = any(held) or not is_folder
+    if text and can_tell and read_text(text).strip() not in held:
         raise ValueError(f"{path} holds another text than memory_text: --memory_text= reads it as it is, "
                          "or name another memory_file")
     return memory
@@ -76,6 +74,9 @@ def say_differences(path, memory, config):
     """One line on stderr for each way in which a memory that exists is not what the settings would have
     built."""
     left_out = config['bookkeeping_tokens']
+    if config['memory_text'] and not any(entry['text'].strip() for entry in memory.texts):
+        print(f"{path} is read as it is, memory_text is not used: the folder does not hold its text",
+              file=sys.stderr)
     if os.path.isdir(path) and memory.bookkeeping_tokens != left_out:  # it does not say how it was built
         print(f"{path} is read as it is: bookkeeping_tokens={left_out} is not used", file=sys.stderr)
     elif memory.bookkeeping_tokens != left_out:

@@ -20,6 +20,9 @@ OLD_NAMES = {old: {new} for old, new in RENAMED.items()} | {
 # what its config files build their texts with
 OLD_HELPERS = {'bookkeeping_token', 'enc', 'encode', 'decode', 'substitute'}
 
+# what a setting called like a helper needs beside it, or it is the helper of a file with old names
+NEEDED_BESIDE = {'substitute': 'answer'}
+
 # nanoGPT's settings by the script of this repository that has them
 OF_TRAINING = {
     'eval_interval', 'log_interval', 'eval_iters', 'always_save_checkpoint', 'dataset', 'batch_size',
@@ -34,6 +37,15 @@ OF_NONE = {'backend': 'leave it out, training is on one device',
 def is_old(name, settings):
     # only in a script that has what the name turned into; elsewhere it is a helper like any other
     return name not in settings and not OLD_NAMES.get(name, set()).isdisjoint(settings)
+
+
+def helpers_of_a_template(given, settings):
+    """Of a config file's names, {name: value}, those that are settings here, but in a file with old names
+    what its texts are built with."""
+    if not any(is_old(name, settings) for name in given):
+        return []
+    return [name for name, other in NEEDED_BESIDE.items()
+            if name in given and name in settings and other not in given]
 
 
 def translate(given):

@@ -3,14 +3,16 @@ The points of an experiment: what a grid varies, what every table has beside it,
 whether it can run.
 """
 import itertools
+import os
 import re
+import sys
 from difflib import get_close_matches
 
 from core.kinds import fitted
 from core.sampling import check_seeds
 from core.texts import read_text
 from lab.conditions import CONDITIONS, READING
-from lab.measures import MEASURES, held_out_of, point_seeds, reading_of
+from lab.measures import MEASURES, held_out_of, point_seeds, reading_of, substituted
 from load import load_memory
 from reader import SETTINGS
 
@@ -190,6 +192,11 @@ def check_texts(s):
     if s['substitute'] and not s['memory_text']:
         raise ValueError("substitute stands in a text, but the memory is a file: "
                          "give its text as memory_text")
+    if s['substitute'] and not s['answer'].strip():
+        raise ValueError(f"substitute is {s['substitute']!r}, but there is no answer whose place it could "
+                         "take: give answer, or leave substitute out")
+    substituted(read_text(s['memory_text']).strip(), s['answer'].strip(), s['substitute'].strip(),
+                s['substitute_at'])
     for how, of in (('unrelated', 'unrelated'), ('opposite', 'opposite'), ('steering', 'opposite')):
         if s['condition'] == how and not read_text(s[f'{of}_text']).strip():
             raise ValueError(f"condition {how!r} needs {of}_text: "
@@ -204,11 +211,17 @@ def check_answer(s):
 
 
 def check_model(points, model, tokenizer):
-    """Raises ValueError for a memory that another model wrote, a layer or a head that this one has not."""
-    files = {point['settings']['memory_file'] for point in points
-             if point['settings']['measure'] != 'facts' and not point['settings']['memory_text']}
-    for file in sorted(files):  # first: a wrong model is why its layers are wrong too
-        load_memory(file, '', model, tokenizer)
+    """Raises ValueError for a memory that another model wrote, or of another text than memory_text, and for
+    a layer or a head that this model has not."""
+    used = [point['settings'] for point in points if point['settings']['measure'] != 'facts']
+    files = {(s['memory_file'], s['memory_text']) for s in used
+             # one that is not there is no mistake beside a text: sample.py would build it
+             if not s['memory_text'] or s['memory_file'] and os.path.exists(s['memory_file'])}
+    for file, text in sorted(files):  # first: a wrong model is why its layers are wrong too
+        memory = load_memory(file, text, model, tokenizer)
+        if text and not any(entry['text'].strip() for entry in memory.texts):
+            print(f"{file} is not read, memory_text is remembered: the folder does not hold its text",
+                  file=sys.stderr)
     for point in points:
         check_layers(point, model.config)
 

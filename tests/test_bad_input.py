@@ -133,6 +133,13 @@ def test_a_memory_of_another_text_is_one_line(run, written):
     assert 'holds another text than memory_text' in err
 
 
+def test_an_experiment_refuses_a_memory_of_another_text_as_sample_does(run, written, tmp_path):
+    code, _, err = run('evaluate.py', *TEXT, f'--memory_file={written}', f'--out_dir={tmp_path}/out')
+    assert (code, err.count('\n')) == (1, 1)
+    assert 'holds another text than memory_text' in err
+    assert not os.path.exists(tmp_path / 'out')
+
+
 @pytest.fixture
 def old(folder, tmp_path):
     """An old folder of that model, of the text 'Dogs are bad.', layers 0 and 2."""
@@ -156,6 +163,10 @@ def test_a_text_that_an_old_folder_cannot_be_compared_with_is_said_not_to_be_use
     code, _, err = run('sample.py', *ONE, *TEXT, f'--memory_file={old}', '--memory_method=4')
     assert (code, err.count('\n')) == (0, 1)
     assert 'memory_text is not used: the folder does not hold its text' in err
+    out_dir = f'--out_dir={old.parent}/out'
+    few = '--num_seeds=1', '--num_held_out=1', '--max_new_tokens=2', '--controls=False', '--figure='
+    code, _, err = run('evaluate.py', *TEXT, *few, out_dir, f'--memory_file={old}')
+    assert (code, err.count('old is not read, memory_text is remembered')) == (0, 1), err
 
 
 def test_bookkeeping_tokens_that_an_old_folder_was_not_asked_for_are_said_not_to_be_used(run, old):

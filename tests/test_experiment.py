@@ -176,7 +176,8 @@ def test_a_full_disk_loses_no_run_that_was_done(tmp_path):
     (["--grid=[{'memory_layers': [(0,), (7,)]}]"], "memory_layers holds 7 for 'layers 7'"),
     (['--measure=recall', '--answer=Ida'], 'a space included'), (['--engine=cloud'], "engine is 'cloud'"),
     (['--measure=recall', '--answer= Ida', '--substitute= Eva', '--memory_text=', '--memory_file=x'],
-     'substitute stands in a text')])
+     'substitute stands in a text'),
+    (['--substitute= Eva'], "substitute is ' Eva', but there is no answer whose place it could take")])
 def test_what_cannot_be_measured_is_one_line(run, tmp_path, arguments, message):
     (tmp_path / 'empty.txt').write_text(' ')
     arguments = [argument.replace('EMPTY', str(tmp_path / 'empty.txt')) for argument in arguments]
@@ -184,6 +185,12 @@ def test_what_cannot_be_measured_is_one_line(run, tmp_path, arguments, message):
     lines = [line for line in err.splitlines() if line.strip() and not line.startswith('runs: ')]
     assert (code, len(lines)) == (1, 1), err
     assert message in lines[0]
+
+
+def test_a_substitute_without_a_place_in_the_text_is_refused_before_the_sweep(defaults):
+    settings = {**defaults, 'measure': 'recall', 'answer': ' Ida', 'memory_text': 'Cats are good.'}
+    with pytest.raises(ValueError, match="the answer 'Ida' stands 0 times in the remembered text"):
+        grid.points_of({**settings, 'grid': [{'substitute': ['', ' Eva']}]})
 
 
 def test_a_substitute_is_compared_with_how_often_the_plain_model_says_it(run, tmp_path):

@@ -104,3 +104,16 @@ def test_a_template_in_which_no_layer_reads_says_that_no_memory_is_read(template
     assert (code, err.count('\n')) == (0, 1)
     assert 'no memory is read: memory_layers is ()' in err
     assert 'memory  none' in out
+
+
+def test_a_helper_called_like_a_setting_of_an_experiment_is_not_used(run, gpt2, tmp_path):
+    (tmp_path / 'template.py').write_text(RECALL.replace('bookkeeping_frac = 0.0', 'bookkeeping_frac = 0.9'))
+    short = '--num_seeds=1', '--num_held_out=1', '--controls=False', '--figure=', f'--out_dir={tmp_path}/out'
+    code, _, err = run('evaluate.py', str(tmp_path / 'template.py'), *short, init_from=gpt2)
+    assert code == 0, err
+    assert err.count('substitute is taken for a helper and not used') == 1
+    code, _, err = run('evaluate.py', str(tmp_path / 'template.py'), *short, '--measure=recall',
+                       '--answer= Lisbon', '--substitute= Porto', init_from=gpt2)
+    assert code == 0, err
+    with open(tmp_path / 'out' / 'template' / 'results.jsonl') as f:
+        assert '"substitute":" Porto"' in f.readlines()[-1]
