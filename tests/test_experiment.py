@@ -94,7 +94,7 @@ def test_the_layers_of_a_memory_of_another_model_are_not_what_is_complained_of(d
     config = {**defaults, 'memory_file': path, 'memory_layers': (9,)}
     with pytest.raises(ValueError, match=r'other.safetensors.* written by .* n_layer 12'):
         grid.check_model(grid.points_of(config), tiny_model(), tokenizer)
-    config |= {'memory_text': 'x', 'init_from': 'small'}
+    config |= {'memory_text': 'x', 'memory_file': '', 'init_from': 'small'}
     with pytest.raises(ValueError, match="memory_layers holds 9 .* has 3, from 0 to 2: set memory_l"):
         grid.check_model(grid.points_of(config), tiny_model(), tokenizer)
 
