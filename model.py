@@ -312,7 +312,7 @@ class GPT(nn.Module):
         return cls.of_weights(*weights.load_checkpoint(path), device, dtype)
 
     @classmethod
-    def of_weights(cls, sizes, state, device, dtype):
+    def of_weights(cls, sizes, state, device='cpu', dtype=torch.float32):
         """Fields of GPTConfig, state dict -> GPT, frozen. Which model it is is known before any cast."""
         model = cls(GPTConfig(**sizes)).eval()
         model.load_state_dict(state)

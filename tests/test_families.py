@@ -47,7 +47,7 @@ def hugging_face(**settings):
 def ours(hf, **config):
     given = {**hf.config.to_dict(), **config}
     fields = fields_of_hugging_face(given, 'tiny')
-    return GPT(GPTConfig(**fields)).take(state_of_hugging_face(tensors_of(hf), fields, 'tiny'))
+    return GPT.of_weights(fields, state_of_hugging_face(tensors_of(hf), fields, 'tiny'))
 
 
 def tensors_of(hf):

@@ -16,7 +16,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from core.families import GGUF, HUGGING_FACE
 from core.gguf_file import find_smollm2, load, read_gguf
-from model import GPT, GPTConfig
+from model import GPT
 
 try:
     SMOLLM2 = find_smollm2()
@@ -94,7 +94,7 @@ def written(path, more_keys=(), more_tensors=(), **settings):
 
 def opened(path):
     fields, state = load(path)
-    return GPT(GPTConfig(**fields)).take(state)
+    return GPT.of_weights(fields, state)
 
 
 def check_logits(model, hf):
