@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from core import memory_file, old_folder
-from core.checks import check_indices, whole_number, whole_numbers
+from core.checks import all_finite, check_indices, whole_number, whole_numbers
 from core.generation import check_ids
 from core.index import Index, Table
 
@@ -136,7 +136,7 @@ class PersistentMemory:
         check_ids(idx, model.config.vocab_size)
         new = {(kind, layer): part[0, :, skip:].float().cpu().contiguous() for layer, both in
                model.keys_values(idx, self.layers).items() for kind, part in zip(('keys', 'values'), both)}
-        if not all(map(memory_file.all_finite, new.values())):
+        if not all(map(all_finite, new.values())):
             raise ValueError(f"the model's keys or values of the text {source or text[:40]!r} "
                              "are not finite: its weights are damaged, or its dtype is too narrow for them")
         entry = {'source': source, 'text': text, 'rows': idx.size(1) - skip}

@@ -10,7 +10,8 @@ import os
 
 import torch
 
-FLOATS = torch.float64, torch.float32, torch.float16, torch.bfloat16
+from core.checks import in_float32
+
 MOST_LAYERS = 10_000
 FAMILIES = 'llama', 'mistral', 'qwen2', 'qwen3'
 # what a config.json may say that changes the computation, and the values with which it does not
@@ -274,19 +275,3 @@ def fitting(w, name, shape, source):
         raise ValueError(f"{name} of {source!r} has the shape {tuple(w.shape)}, its config asks for "
                          f"{shape}: one of them is another model's")
     return in_float32(w, name, source)
-
-
-def in_float32(w, name, source):
-    """Raises ValueError for numbers that are none, or that are only codes for numbers."""
-    if w.dtype not in FLOATS:
-        raise ValueError(f"{name} of {source!r} is in {str(w.dtype).removeprefix('torch.')}, expected "
-                         "float32, float16 or bfloat16: "
-                         "quantised weights are not computed here")
-    w = w.float()
-    # a sum is one pass without a mask; that of finite numbers can overflow, so then they are counted
-    broken = 0 if w.sum().isfinite() else w.numel() - int(w.isfinite().sum())
-    if broken:
-        raise ValueError(f"{name} of {source!r} holds {broken} of {w.numel()} numbers that are infinite or "
-                         "none at all: "
-                         "it is damaged, or its training went astray")
-    return w

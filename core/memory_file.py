@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from core.atomic import folder_of, whole_files
+from core.checks import all_finite
 from core.identity import checksum, checksum_of_text
 
 FORMAT_VERSION = 2
@@ -103,10 +104,6 @@ def expect(tensors, name, shape, dtype):
         raise ValueError(f"damaged, {name} is {given}, expected {shape} {dtype}: {AGAIN}")
     if not all_finite(tensor):
         raise ValueError(f"damaged, {name} holds numbers that are not finite: {AGAIN}")
-
-
-def all_finite(tensor):
-    return tensor.numel() == 0 or torch.stack(tensor.aminmax()).isfinite().all().item()
 
 
 def check_description(metadata):

@@ -12,11 +12,11 @@ import torch
 
 from core import families, gguf_file
 from core.atomic import whole_files
+from core.checks import all_finite, in_float32
 from core.config import GPTConfig
 from core.model_files import check_file, folder_of_model, parts_of, read_json
 
 ACTIVATIONS = {'gelu_new': 'gelu_new', 'gelu_pytorch_tanh': 'gelu_new', 'gelu': 'gelu'}
-FLOATS = torch.float64, torch.float32, torch.float16, torch.bfloat16
 MASKS = '.attn.bias', '.attn.masked_bias'  # constants that old versions kept beside the weights
 SIZES = 'block_size', 'vocab_size', 'n_layer', 'n_head', 'n_embd'
 # what a config.json may say that would change the computation, and what is computed here
@@ -166,7 +166,7 @@ def save(config, weights, folder, dtype):
         source = torch.zeros_like(tensor) if absent else weights[name]
         tensor.copy_(source.T if is_conv1d(name) else source)
     for name, tensor in hf.to(dtype).state_dict().items():
-        if not is_finite(tensor):
+        if not all_finite(tensor):
             raise ValueError(f"{name} holds numbers that are no finite {str(dtype).removeprefix('torch.')}: "
                              "nothing is written")
     with whole_files(folder) as beside:
@@ -274,24 +274,6 @@ def check_shapes(weights, expected, sizes, source, config, other_names):
             field = other_names.get(differs[0], differs[0])
             raise ValueError(f"the weights of {source!r} are not those of {config}, where {field} is "
                              f"{numbers[differs[0]]}: {name} has the shape {found}, expected {wanted}")
-
-
-def in_float32(w, name, source):
-    """Raises ValueError for numbers that are none, or that are only codes for numbers."""
-    if w.dtype not in FLOATS:
-        raise ValueError(f"{name} of {source!r} is in {str(w.dtype).removeprefix('torch.')}, expected "
-                         "float32, float16 or bfloat16: quantised weights are not computed here")
-    w = w.float()
-    if not is_finite(w):
-        broken = int((~w.isfinite()).sum())
-        raise ValueError(f"{name} of {source!r} holds {broken} of {w.numel()} numbers that are infinite or "
-                         "none at all: the training that wrote it went astray, take an earlier checkpoint")
-    return w
-
-
-def is_finite(w):
-    """Whether all numbers are, from the lowest and highest alone: 20 times as fast as looking at each."""
-    return w.numel() == 0 or bool(torch.stack(w.aminmax()).isfinite().all())
 
 
 def first_line(error):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from core.texts import in_front
 from core.tokenizers import encode_tensor
 from load import load_memory
 from memory import PersistentMemory, describe
@@ -47,8 +48,7 @@ def text_before(condition):
 
 def prompt_of(condition):
     """The prompt that the model is given."""
-    before, start = text_before(condition), condition.start
-    return before + '\n' + start.removeprefix('\n') if before else start
+    return in_front(condition.text, condition.start) if condition.how == 'prompt' else condition.start
 
 
 @contextlib.contextmanager
