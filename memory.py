@@ -3,7 +3,7 @@ PersistentMemory: keys and values that attention kept of remembered texts; writt
 
 Letters as in model.py: nh key heads, hs head size, M stored tokens, K neighbours, N look-ups.
 Nothing here knows how a model works: of one it needs `config`, `parameters()`, `fingerprint()` and
-`keys_values(idx, layers)`.
+`heads_of(idx, layers)`.
 """
 import os
 import threading
@@ -134,8 +134,8 @@ class PersistentMemory:
                              f"the model's context is {model.config.block_size}: "
                              "split it, and add the parts as texts of their own")
         check_ids(idx, model.config.vocab_size)
-        new = {(kind, layer): part[0, :, skip:].float().cpu().contiguous() for layer, both in
-               model.keys_values(idx, self.layers).items() for kind, part in zip(('keys', 'values'), both)}
+        new = {(kind, layer): part[0, :, skip:].float().cpu().contiguous() for layer, (_, *both) in
+               model.heads_of(idx, self.layers).items() for kind, part in zip(('keys', 'values'), both)}
         if not all(map(all_finite, new.values())):
             raise ValueError(f"the model's keys or values of the text {source or text[:40]!r} "
                              "are not finite: its weights are damaged, or its dtype is too narrow for them")

@@ -67,10 +67,12 @@ class CausalSelfAttention(nn.Module):
             at = [part[..., -T:, :] for part in at]
             q, k = turn(q, at), turn(k, at)
         if cache is not None:
+            if self.layer in cache.kept_layers:
+                cache.kept[self.layer] = plain_q, plain_k, v
             is_one = at is None and self.q_norm is None  # keys and values lie side by side as they came
             kv = heads[:, self.n_head:] if is_one else torch.cat((k, v), dim=1)
             k, v = cache.append((self.layer, 'kv'), kv).chunk(2, dim=1)  # (B, nkv, S, hs)
-            if reader is not None or self.layer in cache.plain_layers:
+            if reader is not None:
                 plain_k = k if at is None else cache.append((self.layer, 'plain'), plain_k)
         if reader is None:
             y = self.attend(q[:, :, -newest:], k, v)
@@ -166,10 +168,10 @@ class GPT(nn.Module):
         return ((name, p) for name, p in self.named_parameters()
                 if name != 'lm_head.weight' or not self.config.tied)
 
-    def hidden(self, idx, cache=None, pos=None, newest=0):
+    def hidden(self, idx, cache=None, pos=None, newest=0, layers=0):
         """idx (B, T) token ids, following those in the cache, at pos (T,) or (B, T) -> (B, n, C), after ln_f.
 
-        n is `newest`, the last rows alone, or T for 0.
+        n is `newest`, the last rows alone, or T for 0. `layers`: so many from below, 0 is all.
         """
         T, past = idx.size(1), 0 if cache is None else cache.length
         if past + T > self.config.block_size:
@@ -186,9 +188,10 @@ class GPT(nn.Module):
             rows = torch.arange(cache.end, device=idx.device) if cache and cache.readers else pos
             at = self.rotary.at(rows)
         x = self.transformer.drop(x)
-        for block in self.transformer.h[:-1]:
+        *below, last = self.transformer.h[:layers or None]
+        for block in below:
             x = block(x, at, cache)
-        x = self.transformer.h[-1](x, at, cache, newest or T)
+        x = last(x, at, cache, newest or T)
         if cache is not None:
             cache.length = cache.end
         return self.transformer.ln_f(x)
@@ -269,13 +272,15 @@ class GPT(nn.Module):
             plain_now.reset(token)
 
     @torch.no_grad()
-    def keys_values(self, idx, layers):
-        """What plain layers keep of idx (B, T), keys before a rotation: {layer: two of (B, nkv, T, hs)}."""
+    def heads_of(self, idx, layers):
+        """What plain layers make of idx (B, T), before a rotation: {layer: (queries, keys, values)}.
+
+        (B, nh, T, hs) queries, (B, nkv, T, hs) keys and values. Layers above the last of them are not run.
+        """
         cache = Cache(idx.size(1))
-        cache.readers, cache.plain_layers = {}, layers
-        self.hidden(idx, cache, newest=1)
-        kept = {layer: cache.rows[layer, 'kv'].chunk(2, dim=1) for layer in layers}
-        return {layer: (cache.rows.get((layer, 'plain'), keys), v) for layer, (keys, v) in kept.items()}
+        cache.readers, cache.kept_layers = {}, layers
+        self.hidden(idx, cache, newest=1, layers=max(layers) + 1)
+        return cache.kept
 
     # ---- writing ----
 

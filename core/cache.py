@@ -20,13 +20,14 @@ class Cache:
     `first` (B,): a memory read can change rows of the past, so in each row of the batch the first token that
     is new or changed.
     `readers` {layer: Reader} are those of the call's begin, None before.
-    `plain_layers`, like those that read, also keep keys as they are before a rotation.
+    `kept` {layer: (queries, keys, values)} of the last call, as they are before a rotation, of `kept_layers`.
     `counts` are its look-ups; `trace`, for trace=True, a list that gets one record a look-up, else None.
     """
 
     def __init__(self, size, trace=False):
         self.size, self.length, self.end = size, 0, 0
-        self.rows, self.first, self.readers, self.plain_layers = {}, None, None, ()
+        self.rows, self.first, self.readers = {}, None, None
+        self.kept, self.kept_layers = {}, ()
         self.counts, self.trace = Counts(), [] if trace else None
 
     @property

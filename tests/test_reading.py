@@ -310,7 +310,7 @@ def test_a_trace_lists_each_look_up_with_its_neighbours(model, memory):
                         softmax_scale=1.0)
     trace = traced(model, PROMPT)
     assert [(r['layer'], r['h'], r['j']) for r in trace] == [(0, 0, 0), (0, 1, 0)]
-    key = model.keys_values(torch.tensor([PROMPT]), (0,))[0][0][0, 1, 0]
+    key = model.heads_of(torch.tensor([PROMPT]), (0,))[0][1][0, 1, 0]
     distances = ((memory.keys[0][1] - key) ** 2).sum(-1)
     assert trace[1]['ids'] == distances.argsort()[:3].tolist()
     assert trace[1]['distances'] == pytest.approx(distances.sort().values[:3].tolist(), rel=1e-4)
