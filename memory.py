@@ -122,7 +122,7 @@ class PersistentMemory:
     @classmethod
     def from_texts(cls, model, texts, tokenizer, layers=(), index_heads=(), keep='values',
                    bookkeeping_tokens=1, prefix='\n', sources=()):
-        """A memory of many texts, see add_texts. layers: those kept, () is all; none where keep is 'tokens'."""
+        """A memory of many texts, see add_texts. layers: those kept, () is all, or none of keep 'tokens'."""
         layers = layers or (range(model.config.n_layer) if keep == 'values' else ())
         memory = cls(describe(model), layers, bookkeeping_tokens, tokenizer.name, index_heads, keep)
         memory.add_texts(model, texts, tokenizer, prefix, sources)
@@ -246,9 +246,14 @@ class PersistentMemory:
         ends = np.cumsum([text['rows'] for text in self.texts])
         return self.texts[np.searchsorted(ends, row, side='right')]
 
-    def index(self, layer):
-        """The index heads' keys of a layer -> {key head: (M, hs) float32}, of the texts at this time."""
-        return self._held.index(layer, self.index_key_heads[layer], layer in self.layers)
+    @property
+    def held(self):
+        """All of it as it is now, for who reads while others add: see core/held.py."""
+        return self._held
+
+    def index(self, held, layer):
+        """The index heads' keys of a layer -> {key head: (M, hs) float32}."""
+        return held.index(layer, self.index_key_heads[layer], layer in self.layers)
 
     def rows_of(self, model, number, layers):
         """One text's keys and values of these layers: {layer: two of (nh, n, hs) float32}.
@@ -273,9 +278,17 @@ class PersistentMemory:
         """Raises ValueError, naming what differs, unless `model` is the one that wrote this memory."""
         check_origin(self.origin, describe(model))
 
-    def check_layers(self, layers):
-        """Raises ValueError unless this memory holds all of them."""
-        check_held(layers, self.layers)
+    def check_reading(self, layers, method=4, index_heads=()):
+        """Raises ValueError unless this memory holds what a method reads: these layers, these index heads."""
+        missing = set(index_heads) - set(self.index_heads)
+        if method == 5 and missing:
+            raise ValueError(f"the memory has no keys of index heads {tuple(sorted(missing))}, but of "
+                             f"{self.index_heads or 'none'}: build it with these index_heads")
+        if self.keep == 'values':
+            check_held(layers, self.layers)
+        elif method != 5:
+            raise ValueError("the memory keeps tokens, no layer's rows, which method 5 alone reads: build it "
+                             "with keep='values'")
 
     # ---- save and load ----
 

@@ -25,17 +25,18 @@ class Held:
     """Never changes, adding makes another: who reads this one sees it whole.
 
     parts {(kind, layer): [(nh, n, hs), ...]}, part after part the rows of all texts; tokens (M,) int64;
-    texts: an entry a text, in the order of the rows.
+    texts: an entry a text, in the order of the rows; forgotten: numbers of texts that nothing recalls.
     """
 
-    def __init__(self, parts, tokens, texts):
+    def __init__(self, parts, tokens, texts, forgotten=frozenset()):
         self.parts, self.tokens, self.texts = parts, tokens, texts
         self._layers, self._ends = {}, None  # made when first asked for, never the truth
+        self.forgotten = forgotten
 
     def with_texts(self, new, tokens, texts):
         """new {(kind, layer): (nh, n, hs)} of every kind and layer held -> Held."""
         parts = {key: [*some, new[key]] for key, some in self.parts.items()}
-        return Held(parts, torch.cat((self.tokens, tokens)), [*self.texts, *texts])
+        return Held(parts, torch.cat((self.tokens, tokens)), [*self.texts, *texts], self.forgotten)
 
     @torch.inference_mode(False)  # what is kept outlasts the call that first asked for it
     def part(self, kind, layer):
@@ -62,6 +63,16 @@ class Held:
             rows = self.part('keys', layer)[list(heads)] if from_keys else self.part('index', layer)
             self._layers['index', layer] = {head: own.float().contiguous() for head, own in zip(heads, rows)}
         return self._layers['index', layer]
+
+    @property
+    def lengths(self):
+        """(texts,) int64, the rows of each."""
+        return torch.from_numpy(np.diff(self.ends, prepend=0))
+
+    @property
+    def live(self):
+        """Numbers of the texts that are not forgotten, int64, rising."""
+        return torch.tensor([n for n in range(len(self.texts)) if n not in self.forgotten], dtype=torch.int64)
 
     @property
     def ends(self):
