@@ -268,8 +268,9 @@ class GPT(nn.Module):
                       bookkeeping_fraction=Reading.bookkeeping_fraction, softmax_scale=Reading.softmax_scale,
                       residual_fraction=Reading.residual_fraction, select=Reading.select,
                       positions=Reading.positions, distance=Reading.distance,
-                      index_heads=Reading.index_heads, recall_texts=Reading.recall_texts, recall_votes=Reading.recall_votes,
-                      recall_threshold=Reading.recall_threshold, recall_every=Reading.recall_every):
+                      index_heads=Reading.index_heads, recall_texts=Reading.recall_texts,
+                      recall_votes=Reading.recall_votes, recall_threshold=Reading.recall_threshold,
+                      recall_every=Reading.recall_every):
         """Lets `layers` read `memory` from now on, in place of any before; see Reading. Undo: detach_memory.
 
         memory: PersistentMemory that this model wrote, with these layers; an empty one changes nothing until

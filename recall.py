@@ -192,7 +192,8 @@ class Recaller:
         room = self.config.block_size - h - (longest if self.where == 'insert' else 0)
         if T - h > room:
             raise ValueError(f"the recalled text has {longest} tokens and the prompt {T}, the model's "
-                             f"context is {self.config.block_size}: shorten the prompt, or remember shorter texts")
+                             f"context is {self.config.block_size}: shorten the prompt, or remember in "
+                             "shorter texts")
         cache.offset, cache.size = h, min(cache.size - h, room)
 
     def read_header(self, model, idx):
