@@ -320,7 +320,7 @@ class GPT(nn.Module):
         return model.to(device, dtype).freeze()
 
     def save_pretrained(self, folder, dtype=torch.float32):
-        """Writes config.json and model.safetensors in Hugging Face format, each whole. Raises OSError."""
+        """Hugging Face's config.json and model.safetensors, each whole. Raises ValueError, OSError."""
         weights.save(self.config, self.state_dict(), folder, dtype)
 
     def freeze(self):

@@ -21,6 +21,8 @@ NEUTRAL = {'pretraining_tp': (1,), 'partial_rotary_factor': (1,), 'quantization_
            'logits_scaling': (1,), 'attention_multiplier': (), 'embedding_multiplier': (1,),
            'residual_multiplier': (1,), 'use_bidirectional_attention': (False,), 'is_causal': (True,),
            'no_rope_layers': (), 'clip_qkv': (), 'pruned_heads': ({},)}
+# of Llama 3's rotary positions, in the order of GPTConfig's rope_scaling
+SCALING = 'factor', 'low_freq_factor', 'high_freq_factor', 'original_max_position_embeddings'
 # the parts of a model: in Hugging Face's names, and in those of GGUF
 HUGGING_FACE = {
     'wte': 'model.embed_tokens', 'ln_f': 'model.norm', 'head': 'lm_head', 'ln_1': 'input_layernorm',
@@ -122,14 +124,33 @@ def rotary_of(rope, source):
                          "'llama3' are computed here")
     if part not in (None, 1):
         raise ValueError(f"{source!r} has partial_rotary_factor={part!r}, only 1 is computed here")
-    names = 'factor', 'low_freq_factor', 'high_freq_factor', 'original_max_position_embeddings'
-    numbers = [rope.get(name) for name in names] if kind == 'llama3' else []
-    for name, number in zip(('rope_theta', *names), (rope.get('rope_theta'), *numbers)):
+    numbers = [rope.get(name) for name in SCALING] if kind == 'llama3' else []
+    for name, number in zip(('rope_theta', *SCALING), (rope.get('rope_theta'), *numbers)):
         check_positive(name, number, source)
     if numbers and numbers[1] >= numbers[2]:
         raise ValueError(f"{source!r} has low_freq_factor={numbers[1]}, expected less than its "
                          f"high_freq_factor, {numbers[2]}")
     return {'rope_theta': float(rope['rope_theta']), 'rope_scaling': tuple(numbers)}
+
+
+def config_of_fields(c):
+    """GPTConfig -> transformers' config of the family that has its norms and biases, for `save`.
+
+    Whether that one holds all of its fields is for the caller to see, who reads it as loading does.
+    """
+    from transformers import AutoConfig
+    kind = 'qwen3' if c.qk_norm else 'qwen2' if c.bias_attn and not c.bias_proj else 'llama'
+    biases = {} if kind == 'qwen2' else {'attention_bias': c.bias_proj}
+    if kind == 'llama':
+        biases['mlp_bias'] = c.bias_mlp
+    rope = {'rope_type': 'llama3' if c.rope_scaling else 'default', 'rope_theta': c.rope_theta,
+            **dict(zip(SCALING, c.rope_scaling))}
+    return AutoConfig.for_model(
+        kind, vocab_size=c.vocab_size, hidden_size=c.n_embd, intermediate_size=c.n_inner or 4 * c.n_embd,
+        num_hidden_layers=c.n_layer, num_attention_heads=c.n_head, num_key_value_heads=c.n_kv_head,
+        head_dim=c.head_size, max_position_embeddings=c.block_size, rms_norm_eps=c.layer_norm_epsilon,
+        rope_parameters=rope, tie_word_embeddings=c.tied, architectures=[f'{kind.capitalize()}ForCausalLM'],
+        bos_token_id=None, eos_token_id=None, **biases)
 
 
 def checked_fields(fields, source):
@@ -173,6 +194,15 @@ def state_of_hugging_face(tensors, fields, source):
                              "config.json says that they are one: put \"tie_word_embeddings\": false there "
                              "if the head is meant")
     return state
+
+
+def tensors_of_state(state, fields):
+    """State dict of GPT -> {name in Hugging Face's files: tensor}, the other way of state_of_hugging_face."""
+    tensors = {}
+    for name, parts in layout(fields, HUGGING_FACE, 'model.layers'):
+        pieces = state[name].split([shape[0] for _, shape in parts])
+        tensors |= dict(zip((part for part, _ in parts), pieces))
+    return tensors
 
 
 def state_of_gguf(tensors, fields, architecture, source):
