@@ -249,7 +249,7 @@ def state_of(tensors, fields, names, layers, source, optional):
         state[name] = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
     surplus = sorted(there - optional)
     if surplus:
-        raise ValueError(f"the weights of {source!r} hold {surplus[0]}, which nothing in its config takes: "
+        raise ValueError(f"the weights of {source!r} hold {surplus[0]!r}, which nothing in its config takes: "
                          "it is of another architecture, or of a variant that is not computed here")
     if fields['tied']:
         state['lm_head.weight'] = state['transformer.wte.weight']
