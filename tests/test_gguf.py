@@ -369,13 +369,3 @@ def test_the_file_of_smollm2_is_found_and_says_what_it_is():
     file = read_gguf(SMOLLM2)
     assert os.path.isfile(SMOLLM2)
     assert file.metadata['general.architecture'] == 'llama' and len(file.places) == 272
-
-
-@needs_smollm2
-@pytest.mark.slow
-def test_smollm2_writes_the_greedy_text_that_transformers_writes_from_the_same_file():
-    from core.gguf_tokenizer import tokenizer_of_gguf
-    own = tokenizer_of_gguf(read_gguf(SMOLLM2)).own
-    rows = opened(SMOLLM2).generate(torch.tensor([own.encode("The capital of France is").ids]), 32, top_k=1)
-    assert own.decode(rows[0].tolist(), skip_special_tokens=False) == (
-        "The capital of France is Paris.\n\nThe answer is: 2018-01-22 12:12:53.<|im_end|>\n<|im_start|>")
