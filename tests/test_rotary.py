@@ -195,6 +195,32 @@ def test_a_token_at_a_time_is_all_at_once_and_a_row_of_a_batch_that_row_alone(mo
         assert model.generate(torch.tensor([row]), 30, 0.9, 20, [seed])[0].tolist() == text.tolist()
 
 
+@pytest.mark.parametrize('name', ['method 3', 'method 4, far'])
+def test_a_prompt_that_all_rows_share_writes_what_each_seed_writes_alone(model, memory, name):
+    idx = torch.tensor([PROMPT])
+    model.attach_memory(memory, **SETTINGS[name], select='each')
+    together, searched = model.generate(idx.expand(3, -1), 8, 0.9, 20, [4, 5, 6]), dict(model.searches)
+    rows = [(model.generate(idx, 8, 0.9, 20, [seed])[0], dict(model.searches)) for seed in (4, 5, 6)]
+    assert [row.tolist() for row in together] == [row.tolist() for row, _ in rows]
+    assert searched == {layer: sum(counts[layer] for _, counts in rows) for layer in searched}
+    assert len({tuple(row) for row in together.tolist()}) == 3
+
+
+@pytest.mark.parametrize('name', ['method 2', 'method 4, insert'])
+def test_a_memory_that_was_saved_and_loaded_reads_the_same_bits(model, memory, name, tmp_path):
+    model.attach_memory(memory, **SETTINGS[name])
+    idx = torch.tensor([PROMPT])
+    expected = model(idx, targets=idx)[0]
+    memory.save(tmp_path / 'm.safetensors')
+    loaded = PersistentMemory.load(tmp_path / 'm.safetensors', model)
+    c = model.config
+    assert loaded.keys[1].shape == (c.n_kv_head, 18, c.head_size) and loaded.origin == memory.origin
+    model.attach_memory(loaded, **SETTINGS[name])
+    assert torch.equal(model(idx, targets=idx)[0], expected)
+    model.detach_memory()
+    assert not torch.equal(model(idx, targets=idx)[0], expected)
+
+
 @pytest.mark.parametrize('header', [1, 3])
 def test_an_inserted_text_is_the_text_in_the_prompt(model, header):
     header_ids, text, question = REMEMBERED[:header], REMEMBERED[3:11], PROMPT
