@@ -205,7 +205,7 @@ class GPT(nn.Module):
         logits = self.lm_head(self.hidden(idx, cache, pos, newest=1 if targets is None else 0))
         if targets is None:
             return logits, None
-        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+        return logits, F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-1)
 
     # ---- the memory ----
 
@@ -303,7 +303,7 @@ class GPT(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source, device='cpu', dtype=torch.float32):
-        """By hub name ('gpt2', ...) or folder in Hugging Face format; frozen. Raises ValueError, OSError."""
+        """Hub name, Hugging Face's folder, .gguf file, 'smollm2'; frozen. Raises ValueError, OSError."""
         return cls.of_weights(*weights.load(source), device, dtype)
 
     @classmethod

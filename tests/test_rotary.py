@@ -19,7 +19,8 @@ FAMILIES = {
     'qwen2': dict(bias_attn=True, tied=False),
     'qwen3': dict(qk_norm=True, head_size=12),
     'llama 3': dict(rope_theta=500.0, rope_scaling=(8.0, 1.0, 4.0, 16)),
-    'every head its own keys': dict(n_kv_head=4, bias_proj=True, bias_mlp=True),
+    'every head its own keys': dict(n_kv_head=4, bias_proj=True, bias_mlp=True,
+                                    rope_factors=(1.0, 1.5, 4.0, 8.0)),
 }
 SETTINGS = {
     'method 1': dict(layers=(0, 1, 2), method=1, k=3, memory_fraction=1.0, bookkeeping_fraction=0.1,
@@ -85,7 +86,7 @@ def slow_turn(x, positions, config):
 def slow_frequency(n, config):
     frequency = config.rope_theta ** (-2 * n / config.head_size)
     if not config.rope_scaling:
-        return frequency
+        return frequency / (config.rope_factors[n] if config.rope_factors else 1)
     factor, low, high, context = config.rope_scaling
     wavelength = 2 * math.pi / frequency
     if wavelength < context / high:
