@@ -83,7 +83,7 @@ def write(newest_logits, cache, idx, max_new_tokens, temperature, top_k, generat
         drawn = sample(logits, temperature, top_k, generators)
         if end_ids:
             drawn = torch.where(ended, idx[:, -1:], drawn)
-            ended |= torch.isin(drawn, ends)
+            ended = torch.isin(drawn, ends)
         idx = torch.cat((idx, drawn), dim=1)
         if end_ids and ended.all():
             break

@@ -222,6 +222,13 @@ def test_of_two_control_tokens_that_share_letters_neither_acts(tmp_path):
     assert turn.ids[turn.end:] == tokenizer.encode('<|b|>')
 
 
+def test_a_control_token_of_one_letter_is_refused_where_somebody_typed_it(tmp_path):
+    tokenizer = of(tmp_path, '{{ messages[0].content }}#', additional_special_tokens=['#'])
+    assert chat_turn(tokenizer, 'gatto').ids[-1] == tokenizer.chat.control['#']
+    with pytest.raises(ValueError, match="what was typed holds '#', a control token"):
+        chat_turn(tokenizer, 'gatto #1')
+
+
 def test_a_vocabulary_that_cannot_be_cut_refuses_a_typed_control_token_by_name(tmp_path):
     template = {'chat_template': "{{ bos_token + messages[0].content }}"}
     path = sentence_piece_file(tmp_path / 'tiny.gguf', more=template)
