@@ -21,11 +21,13 @@ STYLES = {  # in the manner of: SmolLM2, with a system turn of its own; Llama 3;
     'smollm2': "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}<|turn|>system\nla luna"
                "<|end|>\n{% endif %}{{ '<|turn|>' + m['role'] + '\n' + m['content'] + '<|end|>' + '\n' }}"
                "{% endfor %}{% if add_generation_prompt %}{{ '<|turn|>assistant\n' }}{% endif %}",
-    'llama3': "{{- bos_token }}\n{%- set day = strftime_now('%Y') if strftime_now is defined else '1999' %}\n"
+    'llama3': "{{- bos_token }}\n"
+              "{%- set day = strftime_now('%Y') if strftime_now is defined else '1999' %}\n"
               "{%- if messages[0].role == 'system' %}\n    {%- set said = messages[0].content | trim %}\n"
               "    {%- set messages = messages[1:] %}\n{%- else %}\n    {%- set said = '' %}\n{%- endif %}\n"
               "{{- '<|turn|>system<|end|>\n\n' + day + '\n' + said }}\n{%- for m in messages %}\n"
-              "    {{- '<|turn|>' + m.role + '<|end|>\n\n' + m.content | trim + eos_token }}\n{%- endfor %}\n"
+              "    {{- '<|turn|>' + m.role + '<|end|>\n\n' + m.content | trim + eos_token }}\n"
+              "{%- endfor %}\n"
               "{%- if add_generation_prompt %}\n    {{- '<|turn|>assistant<|end|>\n\n' }}\n{%- endif %}\n",
     'qwen': "{%- if tools %}{{ tools | tojson }}{%- endif %}{%- set ns = namespace(n=0) %}\n"
             "{%- for m in messages %}\n    {%- if m.role == 'other' %}{%- continue %}{%- endif %}\n"

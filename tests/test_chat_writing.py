@@ -210,7 +210,7 @@ def test_a_chat_that_cannot_be_is_one_line_and_nothing_is_left(run, tmp_path, mo
 def test_help_names_both_settings(run):
     for script in ('sample.py', 'evaluate.py'):
         _, out, _ = run(script, '--help')
-        assert re.search(r'^chat = False', out, re.MULTILINE) and re.search("^system = ''", out, re.MULTILINE)
+        assert '\nchat = False' in out and "\nsystem = ''" in out
 
 
 # ---- experiments ----
