@@ -18,8 +18,9 @@ from core.tokenizers import own_tokenizer, prompt_ids, tokenizer_of_folder
 
 SPECIAL = ['<s>', '</s>', '<|turn|>', '<|end|>', '[INST]', '[/INST]']
 STYLES = {  # in the manner of: SmolLM2, with a system turn of its own; Llama 3; Qwen 2.5; Mistral
-    'smollm2': "{% for m in messages %}\n    {% if loop.first and m['role'] != 'system' %}<|turn|>system\nla luna"
-               "<|end|>\n{% endif %}{{ '<|turn|>' + m['role'] + '\n' + m['content'] + '<|end|>' + '\n' }}"
+    'smollm2': "{% for m in messages %}\n    {% if loop.first and m['role'] != 'system' %}<|turn|>system\n"
+               "la luna<|end|>\n{% endif %}"
+               "{{ '<|turn|>' + m['role'] + '\n' + m['content'] + '<|end|>' + '\n' }}"
                "{% endfor %}{% if add_generation_prompt %}{{ '<|turn|>assistant\n' }}{% endif %}",
     'llama3': "{{- bos_token }}\n"
               "{%- set day = strftime_now('%Y') if strftime_now is defined else '1999' %}\n"
