@@ -14,6 +14,7 @@ from core.tokenizers import (  # noqa: F401, some are for those who import them 
     Tokenizer,
     encode_tensor,
     gpt2_tokenizer,
+    prompt_ids,
     tokenizer_of_folder,
     tokenizer_of_model,
 )

@@ -17,7 +17,7 @@ from core import weights
 from core.cache import Cache, Counts, counts_of_last_call
 from core.config import GPTConfig
 from core.frozen import WeightState
-from core.generation import check_ids, check_writing, generators_of, write
+from core.generation import check_end_ids, check_ids, check_writing, generators_of, write
 from core.packed import Linear
 from core.rotary import Rotary, turn
 from reader import Heads, Reader, Reading, causal_mask
@@ -279,20 +279,20 @@ class GPT(nn.Module):
 
     # ---- writing ----
 
-    def generate(self, idx, max_new_tokens, temperature=1.0, top_k=None, seeds=None):
-        """Continues idx (B, T) int64 by max_new_tokens each -> (B, T + max_new_tokens).
+    def generate(self, idx, max_new_tokens, temperature=1.0, top_k=None, seeds=None, end_ids=()):
+        """Continues idx (B, T) int64 by max_new_tokens -> (B, T + max_new_tokens), fewer if all rows end.
 
         temperature: > 0. top_k: draw from the k likeliest tokens, None is all, 1 is greedy. seeds: an int a
         row, which then gets what nanoGPT draws for it alone after torch.manual_seed(seed); None: torch's own.
-        Past block_size the context is cropped from the left, as in nanoGPT. `searches` counts the whole call.
-        Raises ValueError for an empty idx, an id outside the vocabulary, or a setting out of range.
+        end_ids: a row that draws one has ended, and is filled up with it. Past block_size the context is
+        cropped from the left. `searches` counts the call. Raises ValueError for ids or settings out of range.
         """
         check_ids(idx, self.config.vocab_size)
         check_writing(max_new_tokens, temperature, top_k)
-        generators = generators_of(seeds, idx)
+        ends, generators = check_end_ids(end_ids, self.config.vocab_size), generators_of(seeds, idx)
         cache = self.begin(Cache(min(idx.size(1) + max_new_tokens, self.config.block_size)), idx.size(1))
         with torch.inference_mode():
-            rows = write(self.newest_logits, cache, idx, max_new_tokens, temperature, top_k, generators)
+            rows = write(self.newest_logits, cache, idx, max_new_tokens, temperature, top_k, generators, ends)
         return rows.clone()  # an ordinary tensor, as those of inference mode are not
 
     def newest_logits(self, idx, cache):
