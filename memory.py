@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from core import memory_file, old_folder
+from core.chat import turn_behind_header
 from core.checks import all_finite, check_choice, check_indices, pairs_of_heads, whole_number, whole_numbers
 from core.held import Held, Recent
 from core.origin import check_origin, describe, key_heads
@@ -121,28 +122,33 @@ class PersistentMemory:
 
     @classmethod
     def from_texts(cls, model, texts, tokenizer, layers=(), index_heads=(), keep='values',
-                   bookkeeping_tokens=1, prefix='\n', sources=()):
+                   bookkeeping_tokens=1, prefix='\n', sources=(), chat=False, system=''):
         """A memory of many texts, see add_texts. layers: those kept, () is all, or none of keep 'tokens'."""
         layers = layers or (range(model.config.n_layer) if keep == 'values' else ())
         memory = cls(describe(model), layers, bookkeeping_tokens, tokenizer.name, index_heads, keep)
-        memory.add_texts(model, texts, tokenizer, prefix, sources)
+        memory.add_texts(model, texts, tokenizer, prefix, sources, chat, system)
         return memory
 
     def add_text(self, model, text, tokenizer, source='', prefix='\n'):
         """One more text, as in `add`, less blank space around it. Raises ValueError if nothing is left."""
         self.add_texts(model, [text], tokenizer, prefix, [source])
 
-    def add_texts(self, model, texts, tokenizer, prefix='\n', sources=()):
+    def add_texts(self, model, texts, tokenizer, prefix='\n', sources=(), chat=False, system=''):
         """More texts, each on its own, less blank space around it; those of like length run together.
 
-        prefix: put in front of each when bookkeeping_tokens > 0, and left out again whole. sources: where
-        each is from, () is unknown. Raises ValueError, and then adds nothing.
+        prefix: put in front of each when bookkeeping_tokens > 0, and left out again whole; with chat that is
+        the model's chat template up to a user's words, with what the system says. sources: where each is
+        from, () is unknown. Raises ValueError, and then adds nothing.
         """
         sources = sources or [''] * len(texts)
         if len(sources) != len(texts):
             raise ValueError(f"{len(sources)} sources were given for {len(texts)} texts: give one a text")
-        encoded = [self._encode(text.strip(), tokenizer, prefix, source)
-                   for text, source in zip(texts, sources)]
+        if chat:
+            turns = [turn_behind_header(tokenizer, text.strip(), system) for text in texts]
+            encoded = [(turn.ids[:turn.end], turn.start) for turn in turns]
+        else:
+            encoded = [self._encode(text.strip(), tokenizer, prefix, source)
+                       for text, source in zip(texts, sources)]
         self._add(model, encoded, [{'source': source, 'text': text.strip()}
                                    for text, source in zip(texts, sources)])
 
@@ -224,6 +230,12 @@ class PersistentMemory:
     @property
     def texts(self):
         return self._held.texts
+
+    @property
+    def nbytes(self):
+        """Of its rows and tokens."""
+        held = self._held
+        return held.tokens.nbytes + sum(part.nbytes for some in held.parts.values() for part in some)
 
     @property
     def keys(self):

@@ -21,7 +21,7 @@ def open_memory(model, tokenizer, config):
     path, text, layers = config['memory_file'], config['memory_text'], config['memory_layers']
     if not path and not text:
         return None
-    if not layers:
+    if not layers and config['memory_method'] != 5:
         print("no memory is read: memory_layers is (), name the layers that read", file=sys.stderr)
         return None
     is_there = os.path.exists(path)
@@ -46,8 +46,11 @@ def remembered(model, tokenizer, config):
                                 f"--memory_layers={','.join(map(str, layers))} "
                                 f"--init_from={config['init_from']}")
     source = text if text.startswith('FILE:') else ''
-    left_out = config['bookkeeping_tokens']
-    return PersistentMemory.from_text(model, read_text(text), tokenizer, layers, left_out, source)
+    left_out, chat, system = config['bookkeeping_tokens'], config['chat'], read_text(config['system'])
+    if config['memory_method'] != 5:
+        return PersistentMemory.from_text(model, read_text(text), tokenizer, layers, left_out, source)
+    return PersistentMemory.from_texts(model, [read_text(text)], tokenizer, layers, config['index_heads'],
+                                       'values', left_out, '\n', [source], chat, system)
 
 
 def load_memory(path, text, model, tokenizer, layers=()):
