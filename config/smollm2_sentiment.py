@@ -17,8 +17,8 @@ measure = 'sentiment'  # of evaluate.py, from here on
 opposite_text = 'FILE:memories/cats_blame.txt'
 unrelated_text = 'FILE:memories/vancouver.txt'
 held_out_text = 'FILE:config/writeup/held_out.txt'
-steering_layer = 14
-steering_scale = 1.0
+steering_layer = 18
+steering_scale = 2.0
 figure = 'boxes'
 
 memory_layers = (17, 18, 19, 20, 21, 22)
