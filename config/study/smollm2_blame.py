@@ -11,6 +11,6 @@ memory_text = 'FILE:memories/cats_blame.txt'
 opposite_text = 'FILE:memories/cats_praise.txt'
 
 grid = [{'name': 'the template'},
-        {'name': 'Table 1', 'memory_layers': [_layers(18, 23)]},
-        {'name': 'k 20, RF 0.1', 'memory_k': [20], 'residual_fraction': [0.1]},
-        {'name': 'method 1', 'memory_method': [1], 'memory_k': [20]}]
+        {'name': 'Table 1', 'memory_k': [5], 'memory_layers': [_layers(18, 23)]},
+        {'name': 'RF 0.1', 'residual_fraction': [0.1]},
+        {'name': 'method 1', 'memory_method': [1]}]

@@ -6,6 +6,7 @@
 # The template has the best of these, which is partly luck: smollm2_sentiment.py measures it on other seeds.
 from config.smollm2_sentiment import *  # noqa: F403
 
+memory_k = 5
 num_seeds = 24
 num_held_out = 2
 controls = False
