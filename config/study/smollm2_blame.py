@@ -8,9 +8,8 @@ from config.study.smollm2_sentiment import *  # noqa: F403
 start = '\nCats are wonderful'
 memory_text = 'FILE:memories/cats_blame.txt'
 controls = False
-num_seeds = 40
-grid = [{'condition': ['plain', 'prompt']},
+num_seeds = 24
+grid = [{'condition': ['plain']},
         {'name': 'the template'},
-        {'name': 'RF 0.1', 'residual_fraction': [0.1]},
-        {'name': 'method 1', 'memory_method': [1]},
-        {'name': 'layers 15-24', 'memory_layers': [tuple(range(15, 25))]}]
+        {'name': 'layers 15-24, RF 0.1', 'memory_layers': [tuple(range(15, 25))], 'residual_fraction': [0.1]},
+        {'name': 'method 1', 'memory_method': [1]}]
