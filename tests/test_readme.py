@@ -103,7 +103,9 @@ def test_the_command_runs(command, copy, request, monkeypatch, capsys):
         monkeypatch.setattr(sys, 'argv', [*earlier, *SHORT[earlier[0]]])
         runpy.run_path(earlier[0], run_name='__main__')
     fewer = {'find_layers': ['--memory_layers=5', '--grid=[]', '--controls=False'], 'writeup': ['--grid=[]']}
-    fewer |= {'evaluate.py config/smollm2': ['--controls=False']}  # a second a control
+    # a model of 135 M parameters takes seconds where the embedded one takes none
+    fewer |= {'evaluate.py config/smollm2': ['--controls=False'],
+              'sample.py config/smollm2': ['--num_samples=1']}
     fewer = [argument for name, some in fewer.items() if name in command for argument in some]
     monkeypatch.setattr(sys, 'argv', [script, *arguments, *SHORT.get(script, []), *fewer])
     runpy.run_path(script, run_name='__main__')
