@@ -26,11 +26,27 @@ def write(path, tensors, metadata, replace=True):
 
     Raises OSError when it cannot. replace: False raises FileExistsError where there is such a file by then.
     """
-    sums = {name: checksum(tensor) for name, tensor in tensors.items()}
-    text = json.dumps({'format_version': FORMAT_VERSION, **metadata, 'dtype': 'float32', 'checksums': sums})
     with whole_files(folder_of(path), replace) as beside:
-        part = os.path.join(beside, os.path.basename(path))
-        save_file(tensors, part, {'memory': text, 'checksum': checksum_of_text(text)})
+        write_part(os.path.join(beside, os.path.basename(path)), tensors, metadata)
+
+
+def write_part(path, tensors, metadata):
+    """As `write`, a file in a folder of whole_files -> its description, as JSON."""
+    sums = {name: checksum(tensor) for name, tensor in tensors.items()}
+    text = json.dumps({**metadata, 'format_version': FORMAT_VERSION, 'dtype': 'float32', 'checksums': sums})
+    save_file(tensors, path, {'memory': text, 'checksum': checksum_of_text(text)})
+    return text
+
+
+def without(tensors, metadata, forgotten):
+    """Tensors and description of a file -> the same without the texts of these numbers."""
+    kept = [number not in forgotten for number in range(len(metadata['texts']))]
+    lengths = torch.tensor([text['rows'] for text in metadata['texts']])
+    rows = torch.tensor(kept).repeat_interleave(lengths)
+    texts = [text for text, is_kept in zip(metadata['texts'], kept) if is_kept]
+    # tokens are (M,), all else is (heads, M, hs)
+    return ({name: (w[rows] if w.dim() == 1 else w[:, rows]).contiguous() for name, w in tensors.items()},
+            {**metadata, 'texts': texts})
 
 
 def opened(path):
@@ -61,6 +77,10 @@ def read_description(f):
     if header.get('checksum', written := checksum_of_text(header['memory'])) != written:
         raise ValueError(f"damaged, its description is not the one that was written: {AGAIN}")
     return metadata
+
+
+def checksum_of_description(f):
+    return checksum_of_text(f.metadata()['memory'])
 
 
 def check_readable(path):
