@@ -18,6 +18,8 @@ import os
 import secrets
 from typing import NamedTuple
 
+import xxhash
+
 from core import memory_file
 from core.atomic import fsync, whole_files
 from core.identity import checksum_of_text
@@ -161,7 +163,7 @@ def locked(folder):
 @contextlib.contextmanager
 def changed(folder):
     """Yields the Manifest of a library under its lock."""
-    read(folder)  # before a lock is made in a folder that is none
+    shared_in(whole_lines(folder), folder)  # before a lock is made in a folder that is no library
     with locked(folder):
         yield read(folder)
 
@@ -184,73 +186,82 @@ def segments_in(folder):
 
 def read(folder):
     """-> the Manifest of a library. Raises FileNotFoundError, or ValueError for a damaged one."""
-    lines, _ = lines_of(folder)
-    if not lines:
-        raise FileNotFoundError(f"{folder} holds no memory: build one with build_memory.py")
-    shared, *entries = [entry_of(line, folder, number) for number, line in enumerate(lines, 1)]
-    if shared.get('library') != VERSION:
-        raise ValueError(f"{folder}: library version {shared.get('library')}, this program reads {VERSION}: "
-                         f"{memory_file.AGAIN}")
-    segments = {}
+    data = whole_lines(folder)
+    shared, lines, segments = shared_in(data, folder), data.splitlines(), {}
     try:
-        for entry in entries:
+        for number, line in enumerate(lines[1:], 2):
+            entry = entry_of(line, folder, number)
             for one in entry.get('segments', ()):
                 segments[one['file']] = Segment(**one)
             for file, numbers in entry.get('forgotten', {}).items():
                 segments[file] = segments[file]._replace(forgotten=segments[file].forgotten | {*numbers})
-        return Manifest(shared['shared'], tuple(segments.values()))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder}/{MANIFEST} is damaged ({error}): {memory_file.AGAIN}") from None
+    return Manifest(shared, tuple(segments.values()))
 
 
-def lines_of(folder):
-    """The whole lines of a manifest, none where there is none, and how many bytes they take. What is behind
-    them is half a line of a killed writer, or one that is being written."""
+def whole_lines(folder):
+    """The bytes of a manifest up to its last whole line, none where there is no manifest. What is behind it
+    is half a line of a killed writer, or one that is being written."""
     try:
         with open(os.path.join(folder, MANIFEST), 'rb') as f:
             data = f.read()
     except FileNotFoundError:
-        return [], 0
-    data = data[:data.rfind(b'\n') + 1]
-    return data.splitlines(), len(data)
+        return b''
+    return data[:data.rfind(b'\n') + 1]
+
+
+def shared_in(data, folder):
+    """What a manifest's first line says that all segments share."""
+    if not data:
+        raise FileNotFoundError(f"{folder} holds no memory: build one with build_memory.py")
+    first = entry_of(data[:data.index(b'\n')], folder, 1)
+    if first.get('library') != VERSION:
+        raise ValueError(f"{folder}: library version {first.get('library')}, this program reads {VERSION}: "
+                         f"{memory_file.AGAIN}")
+    return first['shared']
 
 
 def entry_of(line, folder, number):
-    checksum, _, text = line.decode(errors='replace').partition(' ')
-    with contextlib.suppress(ValueError):
-        entry = json.loads(text)
-        if checksum == checksum_of_text(text) and isinstance(entry, dict):
-            return entry
-    raise ValueError(f"{folder}/{MANIFEST} is damaged, line {number} is not the one that was written: "
-                     f"{memory_file.AGAIN}, or name a segment of it, each is a memory file")
+    checksum, _, text = line.partition(b' ')
+    if checksum.decode(errors='replace') != checksum_of(text):
+        raise ValueError(f"{folder}/{MANIFEST} is damaged, line {number} is not the one that was written: "
+                         f"{memory_file.AGAIN}, or name a segment of it, each is a memory file")
+    return json.loads(text)
 
 
 def line_of(entry):
-    text = json.dumps(entry)
-    return f'{checksum_of_text(text)} {text}\n'.encode()
+    text = json.dumps(entry).encode()
+    return b'%s %s\n' % (checksum_of(text).encode(), text)
+
+
+def checksum_of(text):
+    return xxhash.xxh3_64_hexdigest(text)
 
 
 def shared_by(folder):
     """What the segments of a library share, None where there is no library yet."""
-    return read(folder).shared if lines_of(folder)[0] else None
+    data = whole_lines(folder)
+    return shared_in(data, folder) if data else None
 
 
 def begin(folder, shared):
     """Under the lock: begins a manifest where there is none. It is there before any segment, so that segments
     without one tell of a lost one, and are not swept away. Raises ValueError, also for another library."""
-    if not lines_of(folder)[0]:
+    held = shared_by(folder)
+    if held is None:
         lost = sorted(segments_in(folder))
         if lost:
             raise ValueError(f"{folder} holds {lost[0]} but has lost its {MANIFEST}: build the memory in "
                              "another folder, and add what is here with --merge, file by file")
         add_line(folder, {'library': VERSION, 'shared': shared})
         fsync(folder)
-    check_shared(shared, read(folder).shared)
+    check_shared(shared, held or shared)
 
 
 def add_line(folder, entry):
     """Under the lock. On the disk when this returns, and nothing of it where it raises OSError."""
-    size = lines_of(folder)[1]
+    size = len(whole_lines(folder))
     fd = os.open(os.path.join(folder, MANIFEST), os.O_WRONLY | os.O_CREAT, 0o666)
     try:
         os.ftruncate(fd, size)  # half a line of a killed writer

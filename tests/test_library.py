@@ -144,7 +144,19 @@ def test_a_segment_of_another_model_or_kind_is_refused_before_anything_is_writte
                            (segment('rex', layers=(1,)), r"library's layers is \[0, 2\], .* is \[1\]")):
         with pytest.raises(ValueError, match=message):
             library.append(cats, [segment('ok'), other])
+        with pytest.raises(ValueError, match=message):
+            library.append(cats.parent / 'new', [segment('ok'), other])
     assert content(cats) == before and files_in(cats, hidden=True)[1:] == files_in(cats)
+    assert os.listdir(cats.parent / 'new') == []
+
+
+def test_of_two_first_writers_with_different_models_the_second_is_refused(cats, monkeypatch):
+    before = content(cats)
+    first, shared_by = [None], library.shared_by  # when it began, there was no library yet
+    monkeypatch.setattr(library, 'shared_by', lambda folder: first.pop() if first else shared_by(folder))
+    with pytest.raises(ValueError, match="library's origin is"):
+        library.append(cats, [segment('rex', origin={**ORIGIN, 'fingerprint': 'bad'})])
+    assert content(cats) == before
 
 
 def test_texts_that_are_not_there_cannot_be_forgotten(cats, tmp_path):
@@ -169,7 +181,7 @@ def of_another_model(folder, first, second):
     """A manifest that names a segment of another model, as one put together by hand would."""
     memory_file.write(str(folder / first), *segment('tom', 'felix', origin={**ORIGIN, 'fingerprint': 'bad'}))
     checksum = memory_file.checksum_of_description(memory_file.opened(folder / first))
-    lines = [json.loads(line.partition(b' ')[2]) for line in library.lines_of(folder)[0]]
+    lines = [json.loads(line.partition(b' ')[2]) for line in library.whole_lines(folder).splitlines()]
     lines[1]['segments'][0]['checksum'] = checksum
     (folder / library.MANIFEST).write_bytes(b''.join(map(library.line_of, lines)))
 
@@ -303,9 +315,10 @@ def test_a_last_line_cut_anywhere_is_no_line_and_the_next_writer_removes_it(cats
     for end in range(last, len(whole), 7):
         path.write_bytes(whole[:end])
         assert words_of(cats) == ['tom', 'felix']
+    path.write_bytes(whole[:last] + b'x' * 5000)
     library.append(cats, [segment('mog')])
     assert words_of(cats) == ['tom', 'felix', 'mog']
-    assert len(files_in(cats)) == 3
+    assert len(files_in(cats)) == 3 and len(path.read_bytes()) < 1000
 
 
 def keep_appending(folder, name, done):
