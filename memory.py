@@ -7,22 +7,17 @@ Nothing here knows how a model works: of one it needs `config`, `parameters()`, 
 """
 import os
 import threading
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from core import memory_file, old_folder
-from core.checks import all_finite, check_indices, whole_number, whole_numbers
-from core.generation import check_ids
-from core.index import Index, Table
+from core.checks import all_finite, check_choice, check_indices, pairs_of_heads, whole_number, whole_numbers
+from core.held import Held, Recent
+from core.origin import check_origin, describe, key_heads
+from core.rows import as_row, batches_of_like_length, check_length
 
-
-class Layer(NamedTuple):
-    """One layer's rows, as they are when they are asked for: what is added later makes another Layer."""
-    keys: Index
-    values: Table
-    lengths: tuple  # of the texts, in rows
+KEEPS = 'values', 'tokens'
 
 
 class PersistentMemory:
@@ -33,23 +28,44 @@ class PersistentMemory:
     `tokens` (M,) int64 the token of each row, -1 where unknown,
     `texts` one dictionary a text, in order: 'source', 'text' and 'rows',
     `origin` what is known of the model that wrote it, `tokenizer` its name,
-    `bookkeeping_tokens` the positions left out of each text.
+    `bookkeeping_tokens` the positions left out of each text, `header` their tokens, () where they differ,
+    `index_heads` the (layer, query head) by which method 5 finds a text,
+    `keep` 'values', or 'tokens': no layer's rows, of the index heads their keys alone; what is recalled runs
+    through the model again.
     One thread may add while others read: they see all of a text or nothing of it.
     """
 
-    def __init__(self, origin, layers, bookkeeping_tokens=1, tokenizer=''):
+    def __init__(self, origin, layers, bookkeeping_tokens=1, tokenizer='', index_heads=(), keep='values'):
         self.layers = tuple(sorted(whole_numbers('layer', layers)))
         check_indices('layer', self.layers, origin['n_layer'])
-        if not self.layers:
+        self.index_heads = pairs_of_heads(index_heads, origin['n_layer'], origin['n_head'])
+        check_choice('keep', keep, KEEPS)
+        if keep == 'tokens' and not self.index_heads:
+            raise ValueError("keep is 'tokens', which leaves the keys of index heads alone: name index_heads")
+        if keep == 'tokens' and self.layers:
+            raise ValueError(f"keep is 'tokens', which keeps no layer's rows, but layers is {self.layers}: "
+                             "leave layers out, or keep 'values'")
+        if keep == 'values' and not self.layers:
             raise ValueError("layers is (): name at least one layer, and each once")
         if whole_number('bookkeeping_tokens', bookkeeping_tokens) < 0:
             raise ValueError(f"bookkeeping_tokens is {bookkeeping_tokens}, expected 0 or more positions")
         self.origin, self.bookkeeping_tokens, self.tokenizer = origin, bookkeeping_tokens, tokenizer
-        self.n_head, self.head_size = key_heads(origin), origin['head_size']
+        self.n_head, self.head_size, self.keep = key_heads(origin), origin['head_size'], keep
         self.partly_from = ''  # the file of which only some layers were loaded
-        nothing = torch.zeros(self.n_head, 0, self.head_size)
-        parts = {(kind, layer): [nothing] for kind in ('keys', 'values') for layer in self.layers}
+        self.header, self.recent = (), Recent()
+        parts = {(kind, layer): [torch.zeros(self.n_head, 0, self.head_size)]
+                 for kind in ('keys', 'values') for layer in self.layers}
+        parts |= {('index', layer): [torch.zeros(len(heads), 0, self.head_size)]
+                  for layer, heads in self.index_key_heads.items() if layer not in self.layers}
         self._held, self._lock = Held(parts, torch.zeros(0, dtype=torch.int64), []), threading.Lock()
+
+    @property
+    def index_key_heads(self):
+        """{layer: its key heads that serve an index head}."""
+        group, found = self.origin['n_head'] // self.n_head, {}
+        for layer, head in self.index_heads:
+            found.setdefault(layer, set()).add(head // group)
+        return {layer: tuple(sorted(heads)) for layer, heads in found.items()}
 
     def __len__(self):
         return len(self.tokens)
@@ -103,9 +119,36 @@ class PersistentMemory:
         memory._held = Held(parts, torch.full((M,), -1) if tokens is None else tokens, texts)
         return memory
 
+    @classmethod
+    def from_texts(cls, model, texts, tokenizer, layers=(), index_heads=(), keep='values',
+                   bookkeeping_tokens=1, prefix='\n', sources=()):
+        """A memory of many texts, see add_texts. layers: those kept, () is all; none where keep is 'tokens'."""
+        layers = layers or (range(model.config.n_layer) if keep == 'values' else ())
+        memory = cls(describe(model), layers, bookkeeping_tokens, tokenizer.name, index_heads, keep)
+        memory.add_texts(model, texts, tokenizer, prefix, sources)
+        return memory
+
     def add_text(self, model, text, tokenizer, source='', prefix='\n'):
         """One more text, as in `add`, less blank space around it. Raises ValueError if nothing is left."""
-        text, skip = text.strip(), self.bookkeeping_tokens
+        self.add_texts(model, [text], tokenizer, prefix, [source])
+
+    def add_texts(self, model, texts, tokenizer, prefix='\n', sources=()):
+        """More texts, each on its own, less blank space around it; those of like length run together.
+
+        prefix: put in front of each when bookkeeping_tokens > 0, and left out again whole. sources: where
+        each is from, () is unknown. Raises ValueError, and then adds nothing.
+        """
+        sources = sources or [''] * len(texts)
+        if len(sources) != len(texts):
+            raise ValueError(f"{len(sources)} sources were given for {len(texts)} texts: give one a text")
+        encoded = [self._encode(text.strip(), tokenizer, prefix, source)
+                   for text, source in zip(texts, sources)]
+        self._add(model, encoded, [{'source': source, 'text': text.strip()}
+                                   for text, source in zip(texts, sources)])
+
+    def _encode(self, text, tokenizer, prefix, source):
+        """-> ids, and how many of the first are left out."""
+        skip = self.bookkeeping_tokens
         if not skip or not text:  # the prefix stands for what is left out, so that the text is kept whole
             prefix = ''
         ids = tokenizer.encode(prefix + text) if text else []
@@ -116,32 +159,61 @@ class PersistentMemory:
             raise ValueError(f"the text to remember is empty{' (' + source + ')' if source else ''}: "
                              f"{len(ids)} tokens, of which "
                              f"bookkeeping_tokens={self.bookkeeping_tokens} are left out")
-        self._add(model, ids, skip, source, text)
+        return ids, skip
 
     def add(self, model, ids, source='', text=''):
         """Runs one more text through the plain model, on its own, and appends its rows.
 
         Raises as from_tokens, and then adds nothing.
         """
-        self._add(model, ids, self.bookkeeping_tokens, source, text)
+        self._add(model, [(ids, self.bookkeeping_tokens)], [{'source': source, 'text': text}])
 
-    def _add(self, model, ids, skip, source, text):
+    def _add(self, model, encoded, entries):
+        """encoded: [(ids, how many of them are left out)]."""
         self.check(model)
-        idx = as_row(ids).to(next(model.parameters()).device)  # (1, T)
-        if idx.size(1) > model.config.block_size:
-            name = f"the text {source}" if source else "the text"
-            raise ValueError(f"{name} has {idx.size(1)} tokens, "
-                             f"the model's context is {model.config.block_size}: "
-                             "split it, and add the parts as texts of their own")
-        check_ids(idx, model.config.vocab_size)
-        new = {(kind, layer): part[0, :, skip:].float().cpu().contiguous() for layer, (_, *both) in
-               model.heads_of(idx, self.layers).items() for kind, part in zip(('keys', 'values'), both)}
-        if not all(map(all_finite, new.values())):
-            raise ValueError(f"the model's keys or values of the text {source or text[:40]!r} "
-                             "are not finite: its weights are damaged, or its dtype is too narrow for them")
-        entry = {'source': source, 'text': text, 'rows': idx.size(1) - skip}
+        rows, skips = [], [skip for _, skip in encoded]
+        for (ids, _), entry in zip(encoded, entries):
+            rows.append(as_row(ids)[0])
+            check_length(rows[-1], model.config, entry['source'])
+        headers = {tuple(row[:skip].tolist()) for row, skip in zip(rows, skips)}
+        new = self._run(model, rows, skips, entries)
+        kept = [row[skip:] for row, skip in zip(rows, skips)]
+        entries = [{**entry, 'rows': len(row)} for entry, row in zip(entries, kept)]
         with self._lock:  # held for no more than this, so that texts run through the model side by side
-            self._held = self._held.with_text(new, idx[0, skip:].cpu(), entry)
+            self._take_header(headers)
+            self._held = self._held.with_texts(new, torch.cat(kept), entries)
+
+    def _take_header(self, headers):
+        """The tokens in front of every text so far and of new ones; () where they are not the same."""
+        headers = headers | ({self.header} if self._held.texts else set())
+        if len(headers) > 1 and self.index_heads:
+            raise ValueError("the texts stand behind different prefixes: a memory with index_heads has one, "
+                             "give the prefix that its other texts were written behind")
+        self.header = headers.pop() if len(headers) == 1 else ()
+
+    def _run(self, model, rows, skips, entries):
+        """Texts, each (T,) ids, through the plain model -> {(kind, layer): (nh, n, hs)}, in their order."""
+        wanted, device = {*self.layers, *self.index_key_heads}, next(model.parameters()).device
+        found = [None] * len(rows)
+        for batch in batches_of_like_length([len(row) for row in rows]):
+            idx = torch.nn.utils.rnn.pad_sequence([rows[i] for i in batch], batch_first=True).to(device)
+            heads = model.heads_of(idx, wanted)
+            for at, i in enumerate(batch):
+                own = slice(skips[i], len(rows[i]))
+                found[i] = self._kept_of({layer: [part[at, :, own].float().cpu() for part in both]
+                                          for layer, (_, *both) in heads.items()})
+                if not all(map(all_finite, found[i].values())):
+                    name = entries[i]['source'] or entries[i]['text'][:40]
+                    raise ValueError(f"the model's keys or values of the text {name!r} are not finite: its "
+                                     "weights are damaged, or its dtype is too narrow for them")
+        return {key: torch.cat([one[key] for one in found], dim=1) for key in self._held.parts}
+
+    def _kept_of(self, heads):
+        """{layer: (keys, values)} of one text, each (nh, n, hs) -> {(kind, layer): rows} that are kept."""
+        parts = {('index', layer): heads[layer][0][list(own)] for layer, own in self.index_key_heads.items()
+                 if layer not in self.layers}
+        return parts | {(kind, layer): part.contiguous() for layer in self.layers
+                        for kind, part in zip(('keys', 'values'), heads[layer])}
 
     # ---- read ----
 
@@ -173,6 +245,29 @@ class PersistentMemory:
         """The entry of `texts` that a row belongs to."""
         ends = np.cumsum([text['rows'] for text in self.texts])
         return self.texts[np.searchsorted(ends, row, side='right')]
+
+    def index(self, layer):
+        """The index heads' keys of a layer -> {key head: (M, hs) float32}, of the texts at this time."""
+        return self._held.index(layer, self.index_key_heads[layer], layer in self.layers)
+
+    def rows_of(self, model, number, layers):
+        """One text's keys and values of these layers: {layer: two of (nh, n, hs) float32}.
+
+        Where tokens alone are kept it runs through the model again, unless it was recalled a while ago.
+        """
+        held = self._held
+        if self.keep == 'values':
+            return {layer: tuple(held.rows(kind, layer, number).float() for kind in ('keys', 'values'))
+                    for layer in layers}
+        return self.recent.get((number, tuple(layers)), lambda: self._again(model, held, number, layers))
+
+    def _again(self, model, held, number, layers):
+        end = int(held.ends[number])
+        ids = [*self.header, *held.tokens[end - held.texts[number]['rows']:end].tolist()]
+        idx = torch.tensor([ids], device=next(model.parameters()).device)
+        heads = model.heads_of(idx, layers)
+        return {layer: tuple(part[0, :, len(self.header):].float().cpu() for part in both)
+                for layer, (_, *both) in heads.items()}
 
     def check(self, model):
         """Raises ValueError, naming what differs, unless `model` is the one that wrote this memory."""
@@ -247,75 +342,8 @@ class PersistentMemory:
         return cls.from_rows(origin, rows, texts, old_folder.old_tokens(text, tokenizer, M))
 
 
-class Held:
-    """What a memory holds at one time. Adding makes another, so that who reads this one sees it whole."""
-
-    def __init__(self, parts, tokens, texts):
-        # parts: {(kind, layer): [(nh, n, hs), ...]}
-        self.parts, self.tokens, self.texts = parts, tokens, texts
-        self._layers = {}  # made when first asked for, never the truth
-
-    def with_text(self, new, tokens, text):
-        """new: {(kind, layer): (nh, n, hs)} of all layers -> Held."""
-        parts = {key: [*some, new[key]] for key, some in self.parts.items()}
-        return Held(parts, torch.cat((self.tokens, tokens)), [*self.texts, text])
-
-    @torch.inference_mode(False)  # what is kept outlasts the call that first asked for it
-    def part(self, kind, layer):
-        """(nh, M, hs), of what was added part by part."""
-        some = self.parts[kind, layer]
-        if len(some) > 1:  # joined once, when first asked for, and not at every text that is added
-            some = self.parts[kind, layer] = [torch.cat(some, dim=1)]
-        return some[0].contiguous()
-
-    def layer(self, layer):
-        if layer not in self._layers:
-            self._layers[layer] = Layer(Index(self.part('keys', layer)), Table(self.part('values', layer)),
-                                        tuple(text['rows'] for text in self.texts))
-        return self._layers[layer]
-
-
-def as_row(ids):
-    """A list of int, an array or tensor (T,) or (1, T) -> (1, T) int64. Raises ValueError."""
-    idx = torch.as_tensor(ids if hasattr(ids, 'shape') else list(ids))
-    if idx.numel() == 0:
-        return torch.zeros(1, 0, dtype=torch.int64)
-    is_whole = not idx.is_floating_point() and idx.dtype != torch.bool
-    if not is_whole or idx.dim() > 2 or idx.dim() == 2 and len(idx) != 1:
-        raise ValueError(f"the token ids are {tuple(idx.shape)} {idx.dtype}, "
-                         "expected a list of whole numbers, or one row (1, T) of them")
-    return idx.reshape(1, -1).to(torch.int64)
-
-
 def check_held(layers, held):
     """Raises ValueError unless a memory that holds some layers holds all of `layers`."""
     if not set(layers) <= set(held):
         raise ValueError(f"layers {tuple(layers)} cannot read: the memory holds layers {tuple(held)}, "
                          "build it with memory_layers that include those that read")
-
-
-# what must agree, and what messages call it: sizes first, since they say more than a fingerprint
-FIELDS = {'n_head': 'n_head', 'n_kv_head': 'n_kv_head', 'head_size': 'head size', 'n_layer': 'n_layer',
-          'vocab_size': 'vocabulary', 'fingerprint': 'weights of fingerprint'}
-
-
-def describe(model):
-    """What a memory keeps of the model that wrote it."""
-    c = model.config
-    return {'name': c.name, 'n_layer': c.n_layer, 'n_head': c.n_head, 'n_kv_head': c.n_kv_head,
-            'head_size': c.head_size, 'vocab_size': c.vocab_size, 'fingerprint': model.fingerprint()}
-
-
-def key_heads(origin):
-    """How many heads have keys of their own; files of models where all have do not say."""
-    return origin.get('n_kv_head', origin['n_head'])
-
-
-def check_origin(origin, ours):
-    """Raises ValueError, naming what differs, unless the model that `ours` describes is the origin."""
-    origin = {**origin, 'n_kv_head': key_heads(origin)}
-    for field, label in FIELDS.items():
-        if origin[field] != ours[field]:
-            raise ValueError(f"memory was written by {origin['name']!r} with {label} {origin[field]}, "
-                             f"the model is {ours['name']!r} with {ours[field]}: "
-                             "take that model, or build the memory again with this one (build_memory.py)")

@@ -17,6 +17,9 @@ class Cache:
 
     `rows` holds growing tensors (B, ..., size, d).
     `length` is the number of tokens seen before this forward pass, `end` after it.
+    `front` {key: rows} that stand before those of the tokens, such as recalled ones; `front_seen` {layer:
+    (B, rows) bool} of a layer in which they are not as many for each row of the batch, the rest is padding.
+    `offset`: the position of the first token, whose header is in the front.
     `first` (B,): a memory read can change rows of the past, so in each row of the batch the first token that
     is new or changed.
     `readers` {layer: Reader} are those of the call's begin, None before.
@@ -28,6 +31,7 @@ class Cache:
         self.size, self.length, self.end = size, 0, 0
         self.rows, self.first, self.readers = {}, None, None
         self.kept, self.kept_layers = {}, ()
+        self.front, self.front_seen, self.offset = {}, {}, 0
         self.counts, self.trace = Counts(), [] if trace else None
 
     @property
@@ -50,20 +54,25 @@ class Cache:
         self.first = torch.full((B,), self.length, device=idx.device)
 
     def append(self, key, x):
-        """x (..., n, d), the newest n rows -> (..., end, d), all of them."""
+        """x (..., n, d), the newest n rows -> (..., front and end, d), all of them."""
+        front = self.front[key].size(-2) if key in self.front else 0
         if key not in self.rows:
-            self.rows[key] = x.new_zeros(*x.shape[:-2], self.size, x.size(-1))
-        self.rows[key].narrow(-2, self.end - x.size(-2), x.size(-2)).copy_(x)
-        return self.rows[key].narrow(-2, 0, self.end)
+            self.rows[key] = x.new_zeros(*x.shape[:-2], front + self.size, x.size(-1))
+            if front:
+                self.rows[key].narrow(-2, 0, front).copy_(self.front[key])
+        self.rows[key].narrow(-2, front + self.end - x.size(-2), x.size(-2)).copy_(x)
+        return self.rows[key].narrow(-2, 0, front + self.end)
 
     def expand(self, B):
         """One row's tokens become those of a batch of B; what was looked up counts for each."""
         # copied, since the rows then go their own ways
         self.rows = {key: rows.expand(B, *rows.shape[1:]).contiguous() for key, rows in self.rows.items()}
+        self.front = {key: rows.expand(B, *rows.shape[1:]) for key, rows in self.front.items()}
+        self.front_seen = {layer: seen.expand(B, -1) for layer, seen in self.front_seen.items()}
         self.counts.times(B)
 
     def restart(self):
-        """Forgets the tokens, but neither the memory nor the counts.
+        """Forgets the tokens, but neither the memory, nor what was recalled, nor the counts.
 
         Positions have moved, so nothing kept still holds.
         """
@@ -71,10 +80,10 @@ class Cache:
 
 
 class Counts:
-    """Token-heads looked up and picked, {layer: count}."""
+    """Token-heads looked up and picked, {layer: count}; `recalled`, for each row of the batch, see GPT."""
 
     def __init__(self):
-        self.searches, self._picks = {}, {}
+        self.searches, self._picks, self.recalled = {}, {}, []
 
     @property
     def picks(self):

@@ -34,6 +34,17 @@ def check_indices(kind, given, count):
         raise ValueError(f"a {kind} is named twice in {given}: name each once")
 
 
+def pairs_of_heads(given, n_layer, n_head):
+    """((layer, head), ...) -> the same as tuples of int, sorted. Raises ValueError for what is no such head."""
+    pairs = [whole_numbers('index_heads', pair) for pair in given]
+    for pair in pairs:
+        if len(pair) != 2:
+            raise ValueError(f"index_heads holds {pair}, expected pairs (layer, query head), e.g. ((17, 3),)")
+        check_indices('layer', pair[:1], n_layer)
+        check_indices('head', pair[1:], n_head)
+    return tuple(sorted(set(pairs)))
+
+
 def check_choice(name, value, choices):
     if value not in choices:
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")

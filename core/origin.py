@@ -1,0 +1,28 @@
+"""
+Which model wrote a memory: what a memory keeps of it, and what must agree.
+"""
+# what must agree, and what messages call it: sizes first, since they say more than a fingerprint
+FIELDS = {'n_head': 'n_head', 'n_kv_head': 'n_kv_head', 'head_size': 'head size', 'n_layer': 'n_layer',
+          'vocab_size': 'vocabulary', 'fingerprint': 'weights of fingerprint'}
+
+
+def describe(model):
+    """What a memory keeps of the model that wrote it."""
+    c = model.config
+    return {'name': c.name, 'n_layer': c.n_layer, 'n_head': c.n_head, 'n_kv_head': c.n_kv_head,
+            'head_size': c.head_size, 'vocab_size': c.vocab_size, 'fingerprint': model.fingerprint()}
+
+
+def key_heads(origin):
+    """How many heads have keys of their own; files of models where all have do not say."""
+    return origin.get('n_kv_head', origin['n_head'])
+
+
+def check_origin(origin, ours):
+    """Raises ValueError, naming what differs, unless the model that `ours` describes is the origin."""
+    origin = {**origin, 'n_kv_head': key_heads(origin)}
+    for field, label in FIELDS.items():
+        if origin[field] != ours[field]:
+            raise ValueError(f"memory was written by {origin['name']!r} with {label} {origin[field]}, "
+                             f"the model is {ours['name']!r} with {ours[field]}: "
+                             "take that model, or build the memory again with this one (build_memory.py)")

@@ -1,0 +1,38 @@
+"""
+Texts on their way through a model: rows of token ids, checked, and batches of like length.
+"""
+import torch
+
+from core.generation import check_ids
+
+TOKENS_A_BATCH = 4096  # of texts that run through the model together, padding included
+
+
+def batches_of_like_length(lengths):
+    """-> lists of numbers of texts, of which the longest fills a batch with no more than TOKENS_A_BATCH."""
+    order, batches = sorted(range(len(lengths)), key=lambda i: -lengths[i]), []
+    while order:
+        size = max(1, TOKENS_A_BATCH // max(1, lengths[order[0]]))
+        batches, order = [*batches, order[:size]], order[size:]
+    return batches
+
+
+def check_length(row, config, source):
+    """Raises ValueError unless these ids (T,) are tokens of the model, and no more than its context."""
+    if len(row) > config.block_size:
+        name = f"the text {source}" if source else "the text"
+        raise ValueError(f"{name} has {len(row)} tokens, the model's context is {config.block_size}: "
+                         "split it, and add the parts as texts of their own")
+    check_ids(row[None], config.vocab_size)
+
+
+def as_row(ids):
+    """A list of int, an array or tensor (T,) or (1, T) -> (1, T) int64. Raises ValueError."""
+    idx = torch.as_tensor(ids if hasattr(ids, 'shape') else list(ids))
+    if idx.numel() == 0:
+        return torch.zeros(1, 0, dtype=torch.int64)
+    is_whole = not idx.is_floating_point() and idx.dtype != torch.bool
+    if not is_whole or idx.dim() > 2 or idx.dim() == 2 and len(idx) != 1:
+        raise ValueError(f"the token ids are {tuple(idx.shape)} {idx.dtype}, "
+                         "expected a list of whole numbers, or one row (1, T) of them")
+    return idx.reshape(1, -1).to(torch.int64)
