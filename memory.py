@@ -11,11 +11,12 @@ import threading
 import numpy as np
 import torch
 
-from core import memory_file, old_folder
+from core import old_folder, stored
 from core.checks import all_finite, check_choice, check_indices, pairs_of_heads, whole_number, whole_numbers
 from core.held import Held, Recent
-from core.origin import check_origin, describe, key_heads
-from core.rows import as_row, batches_of_like_length, check_length
+from core.origin import check_origin, describe, index_key_heads, key_heads, origin_read
+from core.rows import as_row, batches_of_like_length, check_length, encoded_behind
+from core.windows import WINDOW_TOKENS, cut
 
 KEEPS = 'values', 'tokens'
 
@@ -26,12 +27,14 @@ class PersistentMemory:
 
     `layers` tuple of the layers kept, `len(memory)` M, `keys` and `values` {layer: (nh, M, hs) float32},
     `tokens` (M,) int64 the token of each row, -1 where unknown,
-    `texts` one dictionary a text, in order: 'source', 'text' and 'rows',
+    `texts` one dictionary a text, in order: 'source', 'text' and 'rows', of a part of a longer text also its
+    place, see core/windows.py; `forgotten` the numbers of those that have no rows any more,
     `origin` what is known of the model that wrote it, `tokenizer` its name,
     `bookkeeping_tokens` the positions left out of each text, `header` their tokens, () where they differ,
     `index_heads` the (layer, query head) by which method 5 finds a text,
     `keep` 'values', or 'tokens': no layer's rows, of the index heads their keys alone; what is recalled runs
-    through the model again.
+    through the model again,
+    `dtype` 'float32' or 'bfloat16', that of the rows in its files.
     One thread may add while others read: they see all of a text or nothing of it.
     """
 
@@ -52,32 +55,35 @@ class PersistentMemory:
         self.origin, self.bookkeeping_tokens, self.tokenizer = origin, bookkeeping_tokens, tokenizer
         self.n_head, self.head_size, self.keep = key_heads(origin), origin['head_size'], keep
         self.partly_from = ''  # the file of which only some layers were loaded
+        self.home, self.dtype = None, 'float32'  # home: stored.Home of the library that it is of
         self.header, self.recent = (), Recent()
+        self._held = self._nothing()
+        self._lock, self._saving = threading.Lock(), threading.Lock()
+
+    def _nothing(self):
         parts = {(kind, layer): [torch.zeros(self.n_head, 0, self.head_size)]
                  for kind in ('keys', 'values') for layer in self.layers}
         parts |= {('index', layer): [torch.zeros(len(heads), 0, self.head_size)]
                   for layer, heads in self.index_key_heads.items() if layer not in self.layers}
-        self._held, self._lock = Held(parts, torch.zeros(0, dtype=torch.int64), []), threading.Lock()
+        return Held(parts, torch.zeros(0, dtype=torch.int64), [])
 
     @property
     def index_key_heads(self):
         """{layer: its key heads that serve an index head}."""
-        group, found = self.origin['n_head'] // self.n_head, {}
-        for layer, head in self.index_heads:
-            found.setdefault(layer, set()).add(head // group)
-        return {layer: tuple(sorted(heads)) for layer, heads in found.items()}
+        return index_key_heads(self.origin, self.index_heads)
 
     def __len__(self):
         return len(self.tokens)
 
     def __getstate__(self):  # a copy has a lock of its own
-        return {name: value for name, value in self.__dict__.items() if name != '_lock'}
+        return {name: value for name, value in self.__dict__.items() if name not in ('_lock', '_saving')}
 
     def __setstate__(self, attributes):
-        self.__dict__.update(attributes, _lock=threading.Lock())
+        self.__dict__.update(attributes, _lock=threading.Lock(), _saving=threading.Lock())
 
     def __repr__(self):
-        return (f"PersistentMemory({len(self.texts)} texts, {len(self)} tokens, layers {self.layers}, "
+        texts = len(self.texts) - len(self.forgotten)
+        return (f"PersistentMemory({texts} texts, {len(self)} tokens, layers {self.layers}, "
                 f"{self.n_head} heads of {self.head_size}, written by {self.origin['name']!r})")
 
     # ---- write ----
@@ -121,45 +127,34 @@ class PersistentMemory:
 
     @classmethod
     def from_texts(cls, model, texts, tokenizer, layers=(), index_heads=(), keep='values',
-                   bookkeeping_tokens=1, prefix='\n', sources=()):
-        """A memory of many texts, see add_texts. layers: those kept, () is all; none where keep is 'tokens'."""
+                   bookkeeping_tokens=1, prefix='\n', sources=(), window_tokens=0, window_overlap=32):
+        """A memory of many texts, see add_texts. layers: those kept, () is all, or none of keep 'tokens'."""
         layers = layers or (range(model.config.n_layer) if keep == 'values' else ())
         memory = cls(describe(model), layers, bookkeeping_tokens, tokenizer.name, index_heads, keep)
-        memory.add_texts(model, texts, tokenizer, prefix, sources)
+        memory.add_texts(model, texts, tokenizer, prefix, sources, window_tokens, window_overlap)
         return memory
 
     def add_text(self, model, text, tokenizer, source='', prefix='\n'):
         """One more text, as in `add`, less blank space around it. Raises ValueError if nothing is left."""
         self.add_texts(model, [text], tokenizer, prefix, [source])
 
-    def add_texts(self, model, texts, tokenizer, prefix='\n', sources=()):
+    def add_texts(self, model, texts, tokenizer, prefix='\n', sources=(), window_tokens=0, window_overlap=32):
         """More texts, each on its own, less blank space around it; those of like length run together.
 
         prefix: put in front of each when bookkeeping_tokens > 0, and left out again whole. sources: where
-        each is from, () is unknown. Raises ValueError, and then adds nothing.
+        each is from, () is unknown. window_tokens: a longer text is cut into windows, texts of their own, see
+        core/windows.py; 0 is 256 with index heads, else the model's context. Raises ValueError, and then adds
+        nothing.
         """
         sources = sources or [''] * len(texts)
         if len(sources) != len(texts):
             raise ValueError(f"{len(sources)} sources were given for {len(texts)} texts: give one a text")
-        encoded = [self._encode(text.strip(), tokenizer, prefix, source)
-                   for text, source in zip(texts, sources)]
-        self._add(model, encoded, [{'source': source, 'text': text.strip()}
-                                   for text, source in zip(texts, sources)])
-
-    def _encode(self, text, tokenizer, prefix, source):
-        """-> ids, and how many of the first are left out."""
-        skip = self.bookkeeping_tokens
-        if not skip or not text:  # the prefix stands for what is left out, so that the text is kept whole
-            prefix = ''
-        ids = tokenizer.encode(prefix + text) if text else []
-        before = tokenizer.encode(prefix) if prefix else []
-        if skip < len(before) and list(ids[:len(before)]) == list(before):
-            skip = len(before)  # a prefix of several tokens is left out whole
-        if len(ids) <= skip:
-            raise ValueError(f"the text to remember is empty{' (' + source + ')' if source else ''}: "
-                             f"{len(ids)} tokens, of which "
-                             f"bookkeeping_tokens={self.bookkeeping_tokens} are left out")
-        return ids, skip
+        prefix = prefix if self.bookkeeping_tokens else ''
+        room = model.config.block_size - (len(tokenizer.encode(prefix)) if prefix else 0)
+        window_tokens = window_tokens or (min(WINDOW_TOKENS, room) if self.index_heads else room)
+        entries = cut(texts, sources, tokenizer, window_tokens, window_overlap, prefix)
+        encoded = [encoded_behind(prefix, entry, tokenizer, self.bookkeeping_tokens) for entry in entries]
+        self._add(model, encoded, entries)
 
     def add(self, model, ids, source='', text=''):
         """Runs one more text through the plain model, on its own, and appends its rows.
@@ -219,11 +214,16 @@ class PersistentMemory:
 
     @property
     def tokens(self):
-        return self._held.tokens
+        held = self._held
+        return held.tokens_of(held.live.tolist()) if held.forgotten else held.tokens
 
     @property
     def texts(self):
         return self._held.texts
+
+    @property
+    def forgotten(self):
+        return self._held.forgotten
 
     @property
     def keys(self):
@@ -243,8 +243,10 @@ class PersistentMemory:
 
     def text_of(self, row):
         """The entry of `texts` that a row belongs to."""
-        ends = np.cumsum([text['rows'] for text in self.texts])
-        return self.texts[np.searchsorted(ends, row, side='right')]
+        held = self._held
+        numbers = held.live.tolist()
+        ends = np.cumsum([held.texts[number]['rows'] for number in numbers])
+        return held.texts[numbers[np.searchsorted(ends, row, side='right')]]
 
     def index(self, layer):
         """The index heads' keys of a layer -> {key head: (M, hs) float32}, of the texts at this time."""
@@ -277,55 +279,116 @@ class PersistentMemory:
         """Raises ValueError unless this memory holds all of them."""
         check_held(layers, self.layers)
 
+    # ---- forget and merge ----
+
+    def forget(self, which):
+        """Texts are recalled and read no more -> how many. which: their numbers in `texts`, or their source.
+
+        The others keep their numbers until `compact`. Touches no disk: saving says so in a library, by one
+        small write, and leaves them out of a file. Raises ValueError for what is not there.
+        """
+        with self._lock:
+            held = self._held
+            numbers = held.of_source(which) if isinstance(which, str) else whole_numbers('text', which)
+            self._held = held.without(numbers)
+        return len({*numbers})
+
+    def merge(self, other):
+        """All texts of another memory of the same model and kind, behind those of this one. Touches no disk.
+
+        Raises ValueError that names what differs.
+        """
+        ours, theirs = ({**one.description(), 'dtype': '', 'origin': ''} for one in (self, other))
+        check_origin(other.origin, self.origin)
+        if len(self.texts) and ours != theirs:
+            name = next(name for name in ours if ours[name] != theirs[name])
+            raise ValueError(f"the memories differ in {name}, {ours[name]} and {theirs[name]}: build "
+                             "both with the same settings")
+        held = other._held
+        live = held.live.tolist()
+        rows = {key: held.of_texts(*key, live) for key in held.parts}
+        with self._lock:
+            self._take_header({other.header})
+            self._held = self._held.with_texts(rows, held.tokens_of(live), [held.texts[n] for n in live])
+
     # ---- save and load ----
 
-    def save(self, path, replace=True):
-        """Writes one .safetensors file, whole or not at all. Raises OSError when it cannot.
+    def description(self):
+        """What its files say of it, beside the texts."""
+        return {'origin': self.origin, 'tokenizer': self.tokenizer, 'layers': list(self.layers),
+                'bookkeeping_tokens': self.bookkeeping_tokens, 'dtype': self.dtype, 'keep': self.keep,
+                'index_heads': [list(pair) for pair in self.index_heads],
+                'header': list(self.header) if self.index_heads else []}
 
-        replace: False raises FileExistsError where there is such a file by then. Raises ValueError where the
-        file holds layers that were not loaded, which would be lost.
+    def save(self, path, replace=True):
+        """Writes one file, a .safetensors, whole or not at all; or, where the path is a folder or has no
+        ending, a library (core/library.py), of which only what changed since it was loaded or saved.
+
+        Raises OSError when it cannot. replace: False raises FileExistsError where there is such a file by
+        then; a library that is not this memory's is never replaced. Raises ValueError where the file holds
+        layers that were not loaded, which would be lost.
         """
+        path = os.fspath(path)
         if self.partly_from and os.path.exists(path) and os.path.samefile(path, self.partly_from):
             raise ValueError(f"{path} holds more layers than the {self.layers} that were loaded of it: "
                              "load all of them, or save under another name")
-        held = self._held  # taken once: what others add meanwhile is in the file whole or not at all
-        tensors = {f'layers.{layer}.{kind}': held.part(kind, layer)
-                   for layer in self.layers for kind in ('keys', 'values')}
-        metadata = {'origin': self.origin, 'tokenizer': self.tokenizer,
-                    'bookkeeping_tokens': self.bookkeeping_tokens,
-                    'layers': self.layers, 'texts': held.texts}
-        memory_file.write(os.fspath(path), {**tensors, 'tokens': held.tokens}, metadata, replace)
+        if stored.is_folder(path):
+            self._save_library(path)
+        else:
+            # what it holds is taken once: what others add meanwhile is in the file whole or not at all
+            stored.write(path, self.description(), self._held, replace)
+
+    def _save_library(self, folder):
+        with self._saving:  # others may add meanwhile, which numbers no text anew
+            home = self.home if self.home and self.home.is_at(folder) else stored.Home.new(folder)
+            places = home.save(self.description(), self._held)
+            with self._lock:
+                self._held, self.home = self._held.at(places), home
+
+    def append(self, folder):
+        """All its texts to a library, which is made where it is missing; costs what is appended.
+
+        Raises OSError, or ValueError where the library is of another model or kind.
+        """
+        held = self._held
+        stored.append(os.fspath(folder), self.description(), held, held.live.tolist())
+
+    def compact(self):
+        """Lets go of forgotten texts for good -> how many. The numbers of the others change.
+
+        Of a library, which is saved first, it writes the segments that hold some again: only then their words
+        are in no file any more. Raises OSError.
+        """
+        if self.home:
+            self._save_library(self.home.folder)
+        with self._saving, self._lock:
+            if self.home:
+                count, held = self.home.compact(self.layers)
+            else:
+                count, held = len(self._held.forgotten), self._held.compact()
+            self._held = held or self._nothing()
+            self.recent = Recent()  # which knows texts by their number
+        return count
 
     @classmethod
     def load(cls, path, model, layers=()):
-        """Reads a file that `save` wrote and checks it against `model`.
+        """Reads what `save` wrote, a file or a library, and checks it against `model`.
 
-        `layers`: only these, () is all that the file holds. What is read is copied, compared with its
-        checksums, and then independent of the file. Raises FileNotFoundError, PermissionError, ValueError:
-        damaged, of another kind or version, written by another model, without these layers.
+        `layers`: only these, () is all that it holds. What is read is copied, compared with its checksums,
+        and then independent of the file; but with index heads the layers' rows are read when a text is
+        recalled. Raises FileNotFoundError, PermissionError, ValueError: damaged, of another kind or version,
+        written by another model, without these layers.
         """
         path, layers = os.fspath(path), tuple(sorted(whole_numbers('layer', layers)))
-        try:
-            file = memory_file.opened(path)
-            metadata = memory_file.read_description(file)
-            origin = metadata['origin']
-            if metadata['format_version'] == 1:
-                # of samples of the weights then; from here on of all of them
-                sampled = model.state.sampled_fingerprint(model)
-                check_origin(origin, {**describe(model), 'fingerprint': sampled})
-                origin = {**origin, 'fingerprint': model.fingerprint()}
-            # before the rows, which are large, are read
-            check_origin(origin, describe(model))
-            check_held(layers, metadata['layers'])
-            layers = layers or tuple(metadata['layers'])
-            tensors = memory_file.read_tensors(file, metadata, layers)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-        rows = {layer: tuple(tensors[f'layers.{layer}.{kind}'] for kind in ('keys', 'values'))
-                for layer in layers}
-        memory = cls.from_rows(origin, rows, metadata['texts'], tensors['tokens'],
-                               metadata['bookkeeping_tokens'], metadata['tokenizer'])
-        memory.partly_from = path if set(layers) < set(metadata['layers']) else ''
+        description, held = stored.read(path, layers, lambda found: readable(found, model, layers))
+        kept = layers if layers and description['keep'] == 'values' else tuple(description['layers'])
+        memory = cls(description['origin'], kept, description['bookkeeping_tokens'],
+                     description['tokenizer'], description['index_heads'], description['keep'])
+        memory.header, memory.dtype = tuple(description['header']), description['dtype']
+        memory._held = held or memory._nothing()
+        memory.partly_from = path if set(kept) < set(description['layers']) else ''
+        if os.path.isdir(path) and not memory.partly_from:
+            memory.home = stored.Home(path, memory.forgotten)
         return memory
 
     @classmethod
@@ -347,3 +410,12 @@ def check_held(layers, held):
     if not set(layers) <= set(held):
         raise ValueError(f"layers {tuple(layers)} cannot read: the memory holds layers {tuple(held)}, "
                          "build it with memory_layers that include those that read")
+
+
+def readable(description, model, layers):
+    """The origin of what is about to be read. Raises ValueError unless it is this model, and has these
+    layers."""
+    origin = origin_read(description, model)
+    if description['keep'] == 'values':
+        check_held(layers, description['layers'])
+    return origin

@@ -35,7 +35,7 @@ def check_indices(kind, given, count):
 
 
 def pairs_of_heads(given, n_layer, n_head):
-    """((layer, head), ...) -> the same as tuples of int, sorted. Raises ValueError for what is no such head."""
+    """((layer, head), ...) -> the same as tuples of int, sorted. Raises ValueError for what is none."""
     pairs = [whole_numbers('index_heads', pair) for pair in given]
     for pair in pairs:
         if len(pair) != 2:

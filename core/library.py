@@ -50,7 +50,8 @@ def is_library(path):
 # ---- what changes a library ----
 
 def append(folder, segments):
-    """Adds memory files to the folder, which is made where it is missing: all of them, or none.
+    """Adds memory files to the folder, which is made where it is missing: all of them, or none -> a Segment
+    of each.
 
     segments: (tensors, metadata) of each, as memory_file.write takes them; one is held at a time. Costs what
     is appended. Raises ValueError where the library is of another model or kind, OSError where the disk
@@ -60,11 +61,12 @@ def append(folder, segments):
         with whole_files(folder, replace=False) as beside:
             shared, new = written(beside, segments, shared_by(folder))
             if not new:
-                return
+                return new
             to_the_end.enter_context(locked(folder))  # others may write meanwhile, but join one by one
             begin(folder, shared)
             to_the_end.callback(sweep, folder)
         add_line(folder, {'segments': [as_entry(segment) for segment in new]})
+        return new
 
 
 def written(beside, segments, shared):
@@ -127,7 +129,7 @@ def whole(folder, segment):
     try:
         file = memory_file.opened(os.path.join(folder, segment.file))
         metadata = memory_file.read_description(file)
-        return memory_file.read_tensors(file, metadata, metadata['layers']), metadata
+        return memory_file.read_tensors(file, metadata, list(memory_file.shapes_of(metadata))), metadata
     except ValueError as error:
         raise ValueError(f"{segment.file} in {folder}: {error}") from None
 

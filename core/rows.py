@@ -17,6 +17,21 @@ def batches_of_like_length(lengths):
     return batches
 
 
+def encoded_behind(prefix, entry, tokenizer, left_out):
+    """A text behind its header -> ids, and how many of the first are left out. Raises ValueError."""
+    text, source = entry['text'], entry['source']
+    if not text:  # the header stands for what is left out, so that the text is kept whole
+        prefix = ''
+    ids = tokenizer.encode(prefix + text) if text else []
+    before = tokenizer.encode(prefix) if prefix else []
+    if left_out < len(before) and list(ids[:len(before)]) == list(before):
+        left_out = len(before)  # a header of several tokens is left out whole
+    if len(ids) <= left_out:
+        raise ValueError(f"the text to remember is empty{' (' + source + ')' if source else ''}: {len(ids)} "
+                         f"tokens, of which bookkeeping_tokens={left_out} are left out")
+    return ids, left_out
+
+
 def check_length(row, config, source):
     """Raises ValueError unless these ids (T,) are tokens of the model, and no more than its context."""
     if len(row) > config.block_size:

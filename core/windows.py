@@ -17,6 +17,7 @@ SENTENCE_ENDS = re.compile(
     r"""|[。！？｡।؟۔]++[”’»」』）]*+()|\n[^\S\n]*+(?=\n)()""")
 CLAUSE_ENDS = re.compile(r"""[,;:–—]["'”’»)\]]*+(?=\s)|[，；：、]|\n""")
 WORD_ENDS = re.compile(r'(?<=\S)(?=\s)')
+WINDOW_TOKENS = 256  # where nothing is said
 ENDS = SENTENCE_ENDS, CLAUSE_ENDS, WORD_ENDS
 CHARACTERS_A_PIECE = 32  # of a word that is too long, or of a script without spaces
 LONGEST_TOKEN = 32  # characters; what is longer than so many a token is cut without being encoded
@@ -49,15 +50,24 @@ def windows_of(source, text, tokenizer, window_tokens, overlap_tokens, prefix=''
     it, as few as take so many tokens, and at most half a window; 0 is none. A text that fits is one window,
     a blank one none. Raises ValueError for a setting out of range, or a character longer than a window.
     """
-    if window_tokens < 1 or not 0 <= overlap_tokens < window_tokens:
+    if window_tokens < 1 or overlap_tokens < 0:
         raise ValueError(f"window_tokens is {window_tokens}, window_overlap is {overlap_tokens}: expected 1 "
-                         "token or more, and an overlap from 0 to less than that")
+                         "token or more, and an overlap of 0 or more")
     count = Counter(tokenizer, prefix)
     pieces = list(pieces_of(text, 0, len(text), window_tokens, count))
     spans = [(pieces[first].start, pieces[after - 1].end)
              for first, after in filled(text, pieces, window_tokens, overlap_tokens, count)]
     return [{'source': source, 'text': text[start:end], 'window': n, 'of': len(spans), 'start': start,
              'end': end} for n, (start, end) in enumerate(spans)]
+
+
+def cut(texts, sources, tokenizer, window_tokens, overlap_tokens, prefix=''):
+    """Texts -> [{'source', 'text'}] of those that fit, and the windows of those that do not, in order."""
+    entries = []
+    for source, text in zip(sources, texts):
+        windows = windows_of(source, text, tokenizer, window_tokens, overlap_tokens, prefix)
+        entries += windows if len(windows) > 1 else [{'source': source, 'text': text.strip()}]
+    return entries
 
 
 # ---- pieces ----

@@ -27,7 +27,8 @@ def segment(*words, origin=ORIGIN, layers=(0, 2)):
     table = rows[None, :, None].expand(2, -1, 4).contiguous()
     tensors = {f'layers.{layer}.{kind}': table + layer for layer in layers for kind in ('keys', 'values')}
     texts = [{'source': f'of {word}', 'text': word, 'rows': len(word)} for word in words]
-    metadata = {'origin': origin, 'tokenizer': 'bytes', 'layers': list(layers), 'bookkeeping_tokens': 1}
+    metadata = {'origin': origin, 'tokenizer': 'bytes', 'layers': list(layers), 'bookkeeping_tokens': 1,
+                'dtype': 'float32', 'keep': 'values', 'index_heads': [], 'header': []}
     return {**tensors, 'tokens': rows.long()}, {**metadata, 'texts': texts}
 
 
@@ -35,7 +36,7 @@ def words_of(folder):
     """All that is not forgotten, in order, once every number of it is checked."""
     found = []
     for one, (file, metadata) in zip(*library_of(folder)):
-        tensors = memory_file.read_tensors(file, metadata, metadata['layers'])
+        tensors = memory_file.read_tensors(file, metadata, list(memory_file.shapes_of(metadata)))
         words = [text['text'] for text in metadata['texts']]
         expected, _ = segment(*words)
         assert tensors.keys() == expected.keys()
@@ -123,7 +124,7 @@ def test_who_has_a_library_open_reads_on_while_it_is_compacted(cats):
     library.compact(cats)
     file, metadata = files[0]
     assert not os.path.exists(cats / segments[0].file)
-    tokens = memory_file.read_tensors(file, metadata, [0, 2])['tokens']
+    tokens = memory_file.read_tensors(file, metadata, ['tokens'])['tokens']
     assert torch.equal(tokens, segment('tom', 'felix')[0]['tokens'])
 
 
