@@ -14,8 +14,8 @@ import torch
 from core import old_folder, stored
 from core.checks import all_finite, check_choice, check_indices, pairs_of_heads, whole_number, whole_numbers
 from core.held import Held, Recent
-from core.origin import check_origin, describe, index_key_heads, key_heads, origin_read
-from core.rows import as_row, batches_of_like_length, check_length, encoded_behind
+from core.origin import check_held, check_origin, describe, index_key_heads, key_heads, origin_read
+from core.rows import as_row, check_length, encoded_behind, run_together
 from core.windows import WINDOW_TOKENS, cut
 
 KEEPS = 'values', 'tokens'
@@ -188,19 +188,13 @@ class PersistentMemory:
 
     def _run(self, model, rows, skips, entries):
         """Texts, each (T,) ids, through the plain model -> {(kind, layer): (nh, n, hs)}, in their order."""
-        wanted, device = {*self.layers, *self.index_key_heads}, next(model.parameters()).device
         found = [None] * len(rows)
-        for batch in batches_of_like_length([len(row) for row in rows]):
-            idx = torch.nn.utils.rnn.pad_sequence([rows[i] for i in batch], batch_first=True).to(device)
-            heads = model.heads_of(idx, wanted)
-            for at, i in enumerate(batch):
-                own = slice(skips[i], len(rows[i]))
-                found[i] = self._kept_of({layer: [part[at, :, own].float().cpu() for part in both]
-                                          for layer, (_, *both) in heads.items()})
-                if not all(map(all_finite, found[i].values())):
-                    name = entries[i]['source'] or entries[i]['text'][:40]
-                    raise ValueError(f"the model's keys or values of the text {name!r} are not finite: its "
-                                     "weights are damaged, or its dtype is too narrow for them")
+        for i, heads in run_together(model, rows, skips, {*self.layers, *self.index_key_heads}):
+            found[i] = self._kept_of(heads)
+            if not all(map(all_finite, found[i].values())):
+                name = entries[i]['source'] or entries[i]['text'][:40]
+                raise ValueError(f"the model's keys or values of the text {name!r} are not finite: its "
+                                 "weights are damaged, or its dtype is too narrow for them")
         return {key: torch.cat([one[key] for one in found], dim=1) for key in self._held.parts}
 
     def _kept_of(self, heads):
@@ -248,9 +242,14 @@ class PersistentMemory:
         ends = np.cumsum([held.texts[number]['rows'] for number in numbers])
         return held.texts[numbers[np.searchsorted(ends, row, side='right')]]
 
-    def index(self, layer):
-        """The index heads' keys of a layer -> {key head: (M, hs) float32}, of the texts at this time."""
-        return self._held.index(layer, self.index_key_heads[layer], layer in self.layers)
+    @property
+    def held(self):
+        """All of it as it is now, for who reads while others add: see core/held.py."""
+        return self._held
+
+    def index(self, held, layer):
+        """The index heads' keys of a layer -> {key head: (M, hs) float32}."""
+        return held.index(layer, self.index_key_heads[layer], layer in self.layers)
 
     def rows_of(self, model, number, layers):
         """One text's keys and values of these layers: {layer: two of (nh, n, hs) float32}.
@@ -266,18 +265,24 @@ class PersistentMemory:
     def _again(self, model, held, number, layers):
         end = int(held.ends[number])
         ids = [*self.header, *held.tokens[end - held.texts[number]['rows']:end].tolist()]
-        idx = torch.tensor([ids], device=next(model.parameters()).device)
-        heads = model.heads_of(idx, layers)
-        return {layer: tuple(part[0, :, len(self.header):].float().cpu() for part in both)
-                for layer, (_, *both) in heads.items()}
+        ((_, heads),) = run_together(model, [torch.tensor(ids)], [len(self.header)], layers)
+        return heads
 
     def check(self, model):
         """Raises ValueError, naming what differs, unless `model` is the one that wrote this memory."""
         check_origin(self.origin, describe(model))
 
-    def check_layers(self, layers):
-        """Raises ValueError unless this memory holds all of them."""
-        check_held(layers, self.layers)
+    def check_reading(self, layers, method=4, index_heads=()):
+        """Raises ValueError unless this memory holds what a method reads: these layers, these index heads."""
+        missing = set(index_heads) - set(self.index_heads)
+        if method == 5 and missing:
+            raise ValueError(f"the memory has no keys of index heads {tuple(sorted(missing))}, but of "
+                             f"{self.index_heads or 'none'}: build it with these index_heads")
+        if self.keep == 'values':
+            check_held(layers, self.layers)
+        elif method != 5:
+            raise ValueError("the memory keeps tokens, no layer's rows, which method 5 alone reads: build it "
+                             "with keep='values'")
 
     # ---- forget and merge ----
 
@@ -298,18 +303,15 @@ class PersistentMemory:
 
         Raises ValueError that names what differs.
         """
-        ours, theirs = ({**one.description(), 'dtype': '', 'origin': ''} for one in (self, other))
         check_origin(other.origin, self.origin)
-        if len(self.texts) and ours != theirs:
-            name = next(name for name in ours if ours[name] != theirs[name])
-            raise ValueError(f"the memories differ in {name}, {ours[name]} and {theirs[name]}: build "
-                             "both with the same settings")
-        held = other._held
-        live = held.live.tolist()
-        rows = {key: held.of_texts(*key, live) for key in held.parts}
+        ours, theirs = self.description(), other.description()
+        for name in sorted(ours.keys() - {'origin', 'header', 'dtype'}):
+            if ours[name] != theirs[name]:
+                raise ValueError(f"the memories differ in {name}, {ours[name]} and {theirs[name]}: build "
+                                 "both with the same settings")
         with self._lock:
             self._take_header({other.header})
-            self._held = self._held.with_texts(rows, held.tokens_of(live), [held.texts[n] for n in live])
+            self._held = self._held.with_held(other.held)
 
     # ---- save and load ----
 
@@ -380,7 +382,7 @@ class PersistentMemory:
         written by another model, without these layers.
         """
         path, layers = os.fspath(path), tuple(sorted(whole_numbers('layer', layers)))
-        description, held = stored.read(path, layers, lambda found: readable(found, model, layers))
+        description, held = stored.read(path, layers, lambda found: origin_read(found, model, layers))
         kept = layers if layers and description['keep'] == 'values' else tuple(description['layers'])
         memory = cls(description['origin'], kept, description['bookkeeping_tokens'],
                      description['tokenizer'], description['index_heads'], description['keep'])
@@ -403,19 +405,3 @@ class PersistentMemory:
         text, M = old_folder.read_text(folder), next(iter(rows.values()))[0].size(1)
         texts = [{'source': folder, 'text': text, 'rows': M}]
         return cls.from_rows(origin, rows, texts, old_folder.old_tokens(text, tokenizer, M))
-
-
-def check_held(layers, held):
-    """Raises ValueError unless a memory that holds some layers holds all of `layers`."""
-    if not set(layers) <= set(held):
-        raise ValueError(f"layers {tuple(layers)} cannot read: the memory holds layers {tuple(held)}, "
-                         "build it with memory_layers that include those that read")
-
-
-def readable(description, model, layers):
-    """The origin of what is about to be read. Raises ValueError unless it is this model, and has these
-    layers."""
-    origin = origin_read(description, model)
-    if description['keep'] == 'values':
-        check_held(layers, description['layers'])
-    return origin

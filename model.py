@@ -21,6 +21,7 @@ from core.generation import check_ids, check_writing, generators_of, write
 from core.packed import Linear
 from core.rotary import Rotary, turn
 from reader import Heads, Reader, Reading, causal_mask
+from recall import Recaller
 
 plain_now = contextvars.ContextVar('plain_now', default=frozenset())  # models that read none, for a caller
 
@@ -75,20 +76,29 @@ class CausalSelfAttention(nn.Module):
             if reader is not None:
                 plain_k = k if at is None else cache.append((self.layer, 'plain'), plain_k)
         if reader is None:
-            y = self.attend(q[:, :, -newest:], k, v)
+            seen = None if cache is None else cache.front_seen.get(self.layer)
+            y = self.attend(q[:, :, -newest:], k, v, seen)
         else:
             y = reader.attend(Heads(q, k, v, plain_q, plain_k), cache, newest)[:, :, -newest:]
         y = y.transpose(1, 2).flatten(2)  # heads side by side
         return self.resid_dropout(self.c_proj(y.to(dtype)))
 
-    def attend(self, q, k, v):
-        """Plain causal attention: q (B, nh, T, hs) of the newest rows, k and v (B, nkv, S, hs) -> as q."""
+    def attend(self, q, k, v, seen=None):
+        """Plain causal attention: q (B, nh, T, hs) of the newest rows, k and v (B, nkv, S, hs) -> as q.
+
+        seen (B, P): which of the first P rows are there for a row of the batch, None is all.
+        """
         T, S, dropout = q.size(2), k.size(2), self.dropout if self.training else 0
+        mask = causal_mask(T, S, q.device) if 1 < T < S else None  # T == S is the kernel's own case
+        if seen is not None:
+            behind = torch.ones(len(seen), S - seen.size(1), dtype=torch.bool, device=q.device)
+            there = torch.cat((seen, behind), dim=1)[:, None, None]  # (B, 1, 1, S)
+            mask = there if mask is None else there & mask
         if T == 1:  # one row sees everything, so that the query heads of a key head can be its rows
             rows = q.reshape(len(q), self.n_kv_head, -1, self.head_size)
-            return F.scaled_dot_product_attention(rows, k, v).view(q.shape)
-        mask = causal_mask(T, S, q.device) if T < S else None  # T == S is the kernel's own case
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=T == S,
+            return F.scaled_dot_product_attention(rows, k, v, attn_mask=mask).view(q.shape)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout,
+                                              is_causal=mask is None,
                                               enable_gqa=self.n_head != self.n_kv_head)
 
 
@@ -132,7 +142,8 @@ class GPT(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.config, self.readers, self.state = config, {}, WeightState()
+        self.config, self.state = config, WeightState()
+        self.readers, self.recaller = {}, None  # of methods 1 to 4, by layer; of method 5
         self.rotary, embeddings = None, {'wte': nn.Embedding(config.vocab_size, config.n_embd)}
         if config.position == 'rotary':
             scaling = config.rope_scaling, config.rope_factors
@@ -173,7 +184,7 @@ class GPT(nn.Module):
 
         n is `newest`, the last rows alone, or T for 0. `layers`: so many from below, 0 is all.
         """
-        T, past = idx.size(1), 0 if cache is None else cache.length
+        T, past = idx.size(1), 0 if cache is None else cache.offset + cache.length
         if past + T > self.config.block_size:
             size = self.config.block_size
             raise ValueError(f"{past + T} tokens are longer than the model's context of {size}: shorten them")
@@ -185,7 +196,7 @@ class GPT(nn.Module):
         if self.rotary is None:
             x = x + self.transformer.wpe(pos)
         else:  # a reading layer can change rows of the past, which then go on at their own positions
-            rows = torch.arange(cache.end, device=idx.device) if cache and cache.readers else pos
+            rows = pos if cache is None or not cache.readers else torch.arange(cache.end, device=idx.device)
             at = self.rotary.at(rows)
         x = self.transformer.drop(x)
         *below, last = self.transformer.h[:layers or None]
@@ -205,24 +216,31 @@ class GPT(nn.Module):
         cross entropy in nats. Raises ValueError for more tokens than block_size. `searches` counts this call.
         """
         cache = self.begin(cache, idx.size(1))
-        logits = self.lm_head(self.hidden(idx, cache, pos, newest=1 if targets is None else 0))
+        before = None
+        if cache is not None and cache.recaller is not None and cache.length == 0:
+            before = cache.recaller.recall(self, idx, cache)  # a header, read before what was recalled
+        h = 0 if before is None else before.size(1)
+        x = self.hidden(idx[:, h:], cache, pos, newest=1 if targets is None else 0)
         if targets is None:
-            return logits, None
+            return self.lm_head(x), None
+        logits = self.lm_head(x if h == 0 else torch.cat((before.expand(len(x), -1, -1), x), dim=1))
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
 
     # ---- the memory ----
 
     def begin(self, cache, T):
         """A call begins -> its cache, which reads what is attached now, whatever comes meanwhile; or None."""
-        reads = self.readers and id(self) not in plain_now.get()
+        reads = id(self) not in plain_now.get()
         readers = {n: one for n, one in self.readers.items() if len(one.memory)} if reads else {}
-        if cache is None and readers:
+        recaller = self.recaller if reads and self.recaller and len(self.recaller.memory) else None
+        if cache is None and (readers or recaller):
             cache = Cache(T)  # a reader keeps its rows there
         if cache is not None:
-            if cache.length > 0 and cache.readers != readers:
+            goes_on = cache.length > 0
+            if goes_on and (cache.recaller is not recaller or recaller is None and cache.readers != readers):
                 raise ValueError("the cache was filled with another memory, or with none: begin a new one")
-            cache.readers = readers
-            cache.counts.begin(readers)
+            cache.recaller, cache.readers = recaller, cache.readers if goes_on else readers
+            cache.counts.begin(readers if recaller is None else recaller.index_layers)
         if not self.training:
             counts_of_last_call()[self] = Counts() if cache is None else cache.counts
         return cache
@@ -237,30 +255,49 @@ class GPT(nn.Module):
         """{layer: token-heads picked, added up over the steps} in this thread's last forward or generate."""
         return counts_of_last_call().get(self, Counts()).picks
 
-    def attach_memory(self, memory, layers=Reading.layers, heads=Reading.heads, k=Reading.k,
+    @property
+    def recalled(self):
+        """Method 5: for each row of this thread's last forward or generate [(step, text numbers, votes)].
+
+        step: tokens written by then. The numbers are () where nothing was recalled.
+        """
+        return counts_of_last_call().get(self, Counts()).recalled
+
+    def attach_memory(self, memory, layers=None, heads=Reading.heads, k=Reading.k,
                       method=Reading.method, memory_fraction=Reading.memory_fraction,
                       bookkeeping_fraction=Reading.bookkeeping_fraction, softmax_scale=Reading.softmax_scale,
                       residual_fraction=Reading.residual_fraction, select=Reading.select,
-                      positions=Reading.positions, distance=Reading.distance):
+                      positions=Reading.positions, distance=Reading.distance,
+                      index_heads=Reading.index_heads, recall_texts=Reading.recall_texts,
+                      recall_votes=Reading.recall_votes, recall_threshold=Reading.recall_threshold,
+                      recall_every=Reading.recall_every):
         """Lets `layers` read `memory` from now on, in place of any before; see Reading. Undo: detach_memory.
 
         memory: PersistentMemory that this model wrote, with these layers; an empty one changes nothing until
-        texts are added. Raises ValueError that names what does not fit, and leaves the model as it was.
+        texts are added. layers None: (9,), or all for method 5. Raises ValueError that names what does not
+        fit, and leaves the model as it was.
         """
+        if layers is None:
+            layers = () if method == 5 else Reading.layers
         self.attach(memory, Reading(layers, heads, k, method, memory_fraction, bookkeeping_fraction,
-                                    softmax_scale, residual_fraction, select, positions, distance))
+                                    softmax_scale, residual_fraction, select, positions, distance,
+                                    index_heads, recall_texts, recall_votes, recall_threshold, recall_every))
 
     def attach(self, memory, reading):
         """attach_memory, of a Reading."""
         memory.check(self)
         reading.check_model(self.config.n_layer, self.config.n_head, self.rotary is not None)
-        memory.check_layers(reading.layers)
+        memory.check_reading(reading.layers, reading.method, reading.index_heads)
+        if reading.method == 5:
+            self.readers, self.recaller = {}, Recaller(memory, reading, self.config, self.rotary)
+            return
+        self.recaller = None
         self.readers = {layer: Reader(memory, layer, reading, self.config.n_head, self.rotary)
                         for layer in reading.layers}
 
     def detach_memory(self):
         """Back to exactly the plain model."""
-        self.readers = {}
+        self.readers, self.recaller = {}, None
 
     @contextlib.contextmanager
     def plain(self):
@@ -284,12 +321,13 @@ class GPT(nn.Module):
 
     # ---- writing ----
 
-    def generate(self, idx, max_new_tokens, temperature=1.0, top_k=None, seeds=None):
+    def generate(self, idx, max_new_tokens, temperature=1.0, top_k=None, seeds=None, question=None):
         """Continues idx (B, T) int64 by max_new_tokens each -> (B, T + max_new_tokens).
 
         temperature: > 0. top_k: draw from the k likeliest tokens, None is all, 1 is greedy. seeds: an int a
         row, which then gets what nanoGPT draws for it alone after torch.manual_seed(seed); None: torch's own.
         Past block_size the context is cropped from the left, as in nanoGPT. `searches` counts the whole call.
+        question: method 5, (first, end) of the prompt's tokens that vote, None is all behind the header.
         Raises ValueError for an empty idx, an id outside the vocabulary, or a setting out of range.
         """
         check_ids(idx, self.config.vocab_size)
@@ -297,7 +335,11 @@ class GPT(nn.Module):
         generators = generators_of(seeds, idx)
         cache = self.begin(Cache(min(idx.size(1) + max_new_tokens, self.config.block_size)), idx.size(1))
         with torch.inference_mode():
-            rows = write(self.newest_logits, cache, idx, max_new_tokens, temperature, top_k, generators)
+            if cache.recaller is not None:
+                rows = cache.recaller.write(self, cache, idx, question, max_new_tokens, temperature, top_k,
+                                            generators)
+            else:
+                rows = write(self.newest_logits, cache, idx, max_new_tokens, temperature, top_k, generators)
         return rows.clone()  # an ordinary tensor, as those of inference mode are not
 
     def newest_logits(self, idx, cache):

@@ -12,7 +12,14 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
-from core.checks import check_choice, check_indices, check_range, whole_number, whole_numbers
+from core.checks import (
+    check_choice,
+    check_indices,
+    check_range,
+    pairs_of_heads,
+    whole_number,
+    whole_numbers,
+)
 from core.index import Index
 from core.rotary import turn
 
@@ -22,7 +29,9 @@ ROWS_A_BLOCK = 128
 SETTINGS = {'layers': 'memory_layers', 'heads': 'memory_heads', 'k': 'memory_k', 'method': 'memory_method',
             'memory_fraction': 'memory_fraction', 'bookkeeping_fraction': 'bookkeeping_fraction',
             'softmax_scale': 'softmax_scale', 'residual_fraction': 'residual_fraction',
-            'select': 'memory_select', 'positions': 'memory_positions', 'distance': 'memory_distance'}
+            'select': 'memory_select', 'positions': 'memory_positions', 'distance': 'memory_distance',
+            **{name: name for name in ('index_heads', 'recall_texts', 'recall_votes', 'recall_threshold',
+                                       'recall_every')}}
 POSITIONS = '', 'far', 'own', 'insert'
 LARGEST_SCALE = 1e6  # takes the best alone; beyond, float32 would overflow
 
@@ -33,13 +42,18 @@ class Reading:
     How a memory is read: the settings of all layers that read it, made once and passed whole.
 
     layers, heads: 0-based; heads () is all. k: neighbours a look-up.
-    method: 1, 2, 3 (the write-up) or 4 (extended attention).
+    method: 1, 2, 3 (the write-up), 4 (extended attention) or 5 (recall of whole texts, see recall.py).
     memory_fraction: MF >= 0. bookkeeping_fraction: BF in [0, 1].
     softmax_scale: TS in [0, 1e6]. residual_fraction: RF in [0, 1].
     select: 'last', the newest row picks for all rows, or 'each', every row for itself.
     positions: where method 4 sees stored keys of a rotary model: 'far', `distance` tokens before the query,
-    whatever their place in their text ('' is this one); 'own', where they were written; 'insert', as if the
-    text stood between the prompt's first bookkeeping_tokens, its header, and the rest.
+    whatever their place in their text ('' is this one for method 4); 'own', where they were written;
+    'insert', as if the text stood between the prompt's first bookkeeping_tokens, its header, and the rest
+    ('' is this one for method 5).
+    Of method 5 alone, where layers () is all: index_heads, ((layer, query head), ...) that vote; recall_texts
+    > 0, how many of the best texts are read; recall_votes > 0, how many texts a token and head can vote for;
+    recall_threshold, in units of attention scores per token and head, below which nothing is recalled;
+    recall_every, tokens after which it is recalled anew, 0 is never.
     Raises ValueError that names what does not fit.
     """
     layers: tuple = (9,)
@@ -53,17 +67,27 @@ class Reading:
     select: str = 'last'
     positions: str = ''
     distance: int = 512
+    index_heads: tuple = ()
+    recall_texts: int = 1
+    recall_votes: int = 40
+    recall_threshold: float = 0.0
+    recall_every: int = 0
 
     def __post_init__(self):
         # frozen, so set this way: a list or numpy's numbers become a tuple of int
         for kind in ('layers', 'heads'):
             object.__setattr__(self, kind, whole_numbers(kind, getattr(self, kind)))
-        object.__setattr__(self, 'k', whole_number('k', self.k))
-        if not self.layers:
+        for name, lowest in (('k', 1), ('recall_texts', 1), ('recall_votes', 1), ('recall_every', 0)):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
+            if getattr(self, name) < lowest:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a whole number from {lowest} on")
+        check_choice('method', self.method, (1, 2, 3, 4, 5))
+        if not self.layers and self.method != 5:
             raise ValueError("layers is (), expected at least one layer that reads")
-        if self.k < 1:
-            raise ValueError(f"k is {self.k}, expected a whole number of neighbours, 1 or more")
-        check_choice('method', self.method, (1, 2, 3, 4))
+        if not self.index_heads and self.method == 5:
+            raise ValueError("index_heads is (), method 5 needs the heads that find a text: name them, e.g. "
+                             "((17, 3),), or find them with config/find_index_heads.py")
+        check_range('recall_threshold', self.recall_threshold, 1e6)
         check_choice('select', self.select, ('last', 'each'))
         check_choice('positions', self.positions, POSITIONS)
         object.__setattr__(self, 'distance', whole_number('distance', self.distance))
@@ -84,6 +108,7 @@ class Reading:
                              "keys: leave positions out")
         check_indices('layer', self.layers, n_layer)
         check_indices('head', self.heads, n_head)
+        object.__setattr__(self, 'index_heads', pairs_of_heads(self.index_heads, n_layer, n_head))
 
 
 class Heads(NamedTuple):

@@ -22,14 +22,14 @@ class Cache:
     `offset`: the position of the first token, whose header is in the front.
     `first` (B,): a memory read can change rows of the past, so in each row of the batch the first token that
     is new or changed.
-    `readers` {layer: Reader} are those of the call's begin, None before.
+    `readers` {layer: Reader} and `recaller` (method 5) are those of the call's begin, None before.
     `kept` {layer: (queries, keys, values)} of the last call, as they are before a rotation, of `kept_layers`.
     `counts` are its look-ups; `trace`, for trace=True, a list that gets one record a look-up, else None.
     """
 
     def __init__(self, size, trace=False):
         self.size, self.length, self.end = size, 0, 0
-        self.rows, self.first, self.readers = {}, None, None
+        self.rows, self.first, self.readers, self.recaller = {}, None, None, None
         self.kept, self.kept_layers = {}, ()
         self.front, self.front_seen, self.offset = {}, {}, 0
         self.counts, self.trace = Counts(), [] if trace else None

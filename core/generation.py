@@ -46,16 +46,19 @@ def check_ids(idx, vocab_size):
                          "the tokenizer is not this model's")
 
 
-def write(newest_logits, cache, idx, max_new_tokens, temperature, top_k, generators):
+def write(newest_logits, cache, idx, max_new_tokens, temperature, top_k, generators, renew=None):
     """Continues idx (B, T) -> (B, T + max_new_tokens).
 
     newest_logits(chunk, cache) -> (B, vocab_size) of the chunk's last row. Past the cache's size the context
-    is cropped from the left, as in nanoGPT, and computed anew at each step.
+    is cropped from the left, as in nanoGPT, and computed anew at each step. renew(idx, step) -> a cache to go
+    on with from that step on, None is the one before.
     """
     for step in range(max_new_tokens):
-        if idx.size(1) > cache.size:
+        cache = renew and renew(idx, step) or cache
+        context = idx[:, cache.offset:]  # what is before stands in the cache's front
+        if context.size(1) > cache.size:
             cache.restart()
-        chunk = idx[:, -cache.size:][:, cache.length:]
+        chunk = context[:, -cache.size:][:, cache.length:]
         # one prompt for all rows: it runs once
         shared = step == 0 and len(chunk) > 1 and (chunk == chunk[0]).all().item()
         logits = newest_logits(chunk[:1] if shared else chunk, cache)

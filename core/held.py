@@ -40,6 +40,13 @@ class Held:
         places = [*self.places, *(places or [None] * len(texts))]
         return Held(parts, torch.cat((self.tokens, tokens)), [*self.texts, *texts], self.forgotten, places)
 
+    def with_held(self, other):
+        """Behind this one's texts those of another of the same kinds and layers, read no sooner -> Held."""
+        parts = {key: [*some, *other.parts[key]] for key, some in self.parts.items()}
+        forgotten = self.forgotten | {len(self.texts) + number for number in other.forgotten}
+        return Held(parts, torch.cat((self.tokens, other.tokens)), [*self.texts, *other.texts], forgotten,
+                    [*self.places, *[None] * len(other.texts)])
+
     def without(self, numbers):
         """These texts forgotten too -> Held. The numbers of the others stay. Raises ValueError."""
         gone = sorted({*numbers} - {*self.live.tolist()})

@@ -36,8 +36,16 @@ def check_origin(origin, ours):
                              "take that model, or build the memory again with this one (build_memory.py)")
 
 
-def origin_read(description, model):
-    """The origin of what is about to be read, as of today. Raises ValueError unless it is this model."""
+def check_held(layers, held):
+    """Raises ValueError unless a memory that holds some layers holds all of `layers`."""
+    if not set(layers) <= set(held):
+        raise ValueError(f"layers {tuple(layers)} cannot read: the memory holds layers {tuple(held)}, "
+                         "build it with memory_layers that include those that read")
+
+
+def origin_read(description, model, layers):
+    """The origin of what is about to be read, as of today. Raises ValueError unless it is this model, and
+    has these layers."""
     origin = description['origin']
     if description.get('format_version') == 1:
         # of samples of the weights then; from here on of all of them
@@ -45,4 +53,6 @@ def origin_read(description, model):
         check_origin(origin, {**describe(model), 'fingerprint': sampled})
         origin = {**origin, 'fingerprint': model.fingerprint()}
     check_origin(origin, describe(model))
+    if description['keep'] == 'values':  # else what is recalled has all of the model's layers
+        check_held(layers, description['layers'])
     return origin

@@ -51,3 +51,16 @@ def as_row(ids):
         raise ValueError(f"the token ids are {tuple(idx.shape)} {idx.dtype}, "
                          "expected a list of whole numbers, or one row (1, T) of them")
     return idx.reshape(1, -1).to(torch.int64)
+
+
+def run_together(model, rows, left_out, layers):
+    """Texts, each (T,) ids, through the plain model, those of like length side by side -> of each, as it is
+    done, its number and {layer: (keys, values)}, (nh, n, hs) float32, without the first rows left_out."""
+    device = next(model.parameters()).device
+    for batch in batches_of_like_length([len(row) for row in rows]):
+        idx = torch.nn.utils.rnn.pad_sequence([rows[i] for i in batch], batch_first=True).to(device)
+        heads = model.heads_of(idx, layers)
+        for at, i in enumerate(batch):
+            own = slice(left_out[i], len(rows[i]))
+            yield i, {layer: tuple(part[at, :, own].float().cpu() for part in both)
+                      for layer, (_, *both) in heads.items()}

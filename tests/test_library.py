@@ -119,12 +119,11 @@ def test_compacting_leaves_a_segment_that_holds_nothing_forgotten_and_forgets_no
 
 
 def test_who_has_a_library_open_reads_on_while_it_is_compacted(cats):
-    segments, files = library_of(cats)
-    library.forget(cats, {segments[0].file: [0]})
+    (first, _), files = library_of(cats)
+    library.forget(cats, {first.file: [0]})
     library.compact(cats)
-    file, metadata = files[0]
-    assert not os.path.exists(cats / segments[0].file)
-    tokens = memory_file.read_tensors(file, metadata, ['tokens'])['tokens']
+    assert not os.path.exists(cats / first.file)
+    tokens = memory_file.read_tensors(*files[0], ['tokens'])['tokens']
     assert torch.equal(tokens, segment('tom', 'felix')[0]['tokens'])
 
 
@@ -268,7 +267,6 @@ def die_at(step):
 
 
 def killed_at(step, job, folder):
-    """-> the exit status of a process that does job(folder) so far."""
     return status_of(forked(lambda: (die_at(step), job(folder))))
 
 

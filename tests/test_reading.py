@@ -344,7 +344,7 @@ def test_a_trace_of_method_4_names_the_row_that_attended(model, memory):
     (dict(heads=(2,)), 'head 2 does not exist: the model\'s heads are 0 to 1'),
     (dict(k=0), 'k is 0'),
     (dict(k=1.5), 'k is 1.5'),
-    (dict(method=5), 'method is 5, expected one of 1, 2, 3, 4'),
+    (dict(method=6), 'method is 6, expected one of 1, 2, 3, 4, 5'),
     (dict(select='all'), "select is 'all', expected one of 'last', 'each'"),
     (dict(memory_fraction=-1.0), 'memory_fraction is -1.0'),
     (dict(bookkeeping_fraction=1.1), 'bookkeeping_fraction is 1.1, expected a number from 0 to 1'),

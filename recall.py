@@ -1,0 +1,294 @@
+"""
+Method 5: a few heads of the model find the texts that are meant, and all reading layers attend to their rows.
+
+Letters as in model.py; n question tokens, P rows in front of a row's tokens.
+
+Vote: each token of the question, in each index head, has a query; a text's score is that of its best row. A
+text gets by how much it is above the score that few texts reach, added up (late interaction, as in ColBERT,
+Khattab and Zaharia 2020, over keys that the model has anyway). Recall: the best texts, or none. Read: their
+rows stand in front of what the cache keeps of the prompt, so that writing is the plain model's, with a longer
+past.
+"""
+import functools
+import math
+
+import torch
+from torch.nn import functional as F
+
+from core.cache import Cache
+from core.generation import write
+from core.rotary import turn
+from reader import attention_scores, grouped
+
+AS_GOOD = 10_000  # votes are told apart to so many parts of the best
+SCORES_A_BLOCK = 2**24  # of queries with stored rows, 64 MiB
+
+
+class Recaller:
+    """The way of method 5 to a memory, fixed while it is attached; what a call recalls is in its Cache."""
+
+    def __init__(self, memory, reading, model_config, rotary=None):
+        self.memory, self.reading, self.rotary, self.config = memory, reading, rotary, model_config
+        self.layers = reading.layers or memory.layers or tuple(range(model_config.n_layer))
+        self.where = '' if rotary is None else reading.positions or 'insert'
+        self.index_layers = sorted({layer for layer, _ in reading.index_heads})
+
+    # ---- vote ----
+
+    def votes(self, model, idx, held, question=None):
+        """The evidence for each text: idx (B, T) -> (B, texts) float32, and how many token-heads voted.
+
+        Texts are those that are not forgotten, in their order. question: (first, end) of the tokens that
+        vote, None is all behind the header.
+        """
+        first, end = self.voters(idx, question)
+        heads, total = model.heads_of(idx[:, :end], self.index_layers), 0
+        for layer in self.index_layers:
+            asking = [head for of, head in self.reading.index_heads if of == layer]
+            queries = self.far(heads[layer][0][:, asking, first:])  # (B, heads, n, hs)
+            total = total + self.votes_of_layer(held, layer, asking, queries)
+        return total, (end - first) * len(self.reading.index_heads)
+
+    def voters(self, idx, question):
+        """(first, end) of the tokens of idx (B, T) that vote."""
+        first, end = question or (self.header_of(idx), idx.size(1))
+        if not 0 <= first < end <= idx.size(1):
+            raise ValueError(f"question is {question}, expected (first, end) of 1 to {idx.size(1)} tokens")
+        return first, end
+
+    def far(self, queries):
+        """Turned to where rotary attention sees an unturned key far away."""
+        if self.rotary is None:
+            return queries
+        return turn(queries, self.rotary.at(torch.tensor([self.reading.distance], device=queries.device)))
+
+    def votes_of_layer(self, held, layer, asking, queries):
+        """queries (B, heads, n, hs) of these heads of a layer -> (B, texts)."""
+        B, group, total = len(queries), self.config.n_head // self.memory.n_head, 0
+        for key_head, keys in self.memory.index(held, layer).items():
+            own = [at for at, head in enumerate(asking) if head // group == key_head]
+            if own:
+                asked = queries[:, own].flatten(0, 2).float().cpu()  # (B * heads * n, hs)
+                best = best_of_texts(asked, keys, held.lengths)[:, held.live] / math.sqrt(keys.size(1))
+                above = above_the_floor(best, self.reading.recall_votes)
+                total = total + above.view(B, -1, best.size(1)).sum(1)
+        return total
+
+    # ---- recall ----
+
+    def recalled(self, model, idx, question=None):
+        """For each row of idx (B, T) what is recalled: [((text numbers), (votes))], () for nothing.
+
+        Rows with the same tokens vote once.
+        """
+        held = self.memory.held
+        if len(held.live) == 0:
+            return [((), ())] * len(idx)
+        unique, back = idx.unique(dim=0, return_inverse=True)
+        votes, voters = self.votes(model, unique, held, question)
+        chosen = [self.choose(row, held.live, voters) for row in votes]
+        return [chosen[i] for i in back.tolist()]
+
+    def choose(self, votes, numbers, voters):
+        """votes (texts,) for texts of these numbers -> the best texts' numbers and votes, or none where the
+        evidence, by how much the best is above the first not recalled, is below recall_threshold."""
+        wanted = self.reading.recall_texts
+        # of texts that are as good but for rounding, such as one that is stored twice, the first
+        at = (votes * (AS_GOOD / votes.max().clamp(min=1e-9))).round().argsort(descending=True, stable=True)
+        best = votes[at[:wanted + 1]]
+        evidence = (best[0] - (best[wanted] if len(best) > wanted else 0)) / voters
+        if evidence < self.reading.recall_threshold:
+            return (), ()
+        return tuple(numbers[at[:wanted]].tolist()), tuple(best[:wanted].tolist())
+
+    def recall(self, model, idx, cache):
+        """The prompt idx (B, T) is complete: recalls into an empty cache -> as `fill`; None where nothing is
+        recalled."""
+        recalled = self.recalled(model, idx)
+        cache.counts.recalled = [[(0, *one)] for one in recalled]
+        self.count(cache, idx)
+        if not any(numbers for numbers, _ in recalled):
+            return None
+        return self.fill(model, idx, [numbers for numbers, _ in recalled], cache)
+
+    def count(self, cache, idx, question=None):
+        first, end = self.voters(idx, question)
+        rows = len(idx.unique(dim=0))
+        for layer in self.index_layers:
+            heads = sum(of == layer for of, _ in self.reading.index_heads)
+            cache.counts.add(layer, searches=rows * heads * (end - first))
+
+    # ---- write ----
+
+    def write(self, model, cache, idx, question, max_new_tokens, temperature, top_k, generators):
+        """As core/generation.py's write, after a recall, and with more of them every recall_every tokens.
+
+        Rows that recall nothing are written on their own: they are the plain model's, bit for bit.
+        """
+        recalled = self.recalled(model, idx, question)
+        self.count(cache, idx, question)
+        cache.counts.recalled, size = [[(0, *one)] for one in recalled], cache.size
+        y = idx.new_empty(len(idx), idx.size(1) + max_new_tokens)
+        for reads in (False, True):
+            rows = [b for b, (numbers, _) in enumerate(recalled) if bool(numbers) == reads]
+            if rows:
+                own = Cache(size)
+                own.counts, own.readers = cache.counts, {}
+                if reads:
+                    self.fill(model, idx[rows], [recalled[b][0] for b in rows], own)
+                drawn = generators and [generators[b] for b in rows]
+                renew = functools.partial(self.renew, model, rows, own.counts, size, question)
+                y[rows] = write(model.newest_logits, own, idx[rows], max_new_tokens, temperature, top_k,
+                                drawn, renew if self.reading.recall_every else None)
+        return y
+
+    def renew(self, model, rows, counts, size, question, idx, step):
+        """A cache with what is recalled at this step; None where it is not one of recall_every."""
+        if step == 0 or step % self.reading.recall_every:
+            return None
+        since = self.voters(idx, question)[0], idx.size(1)  # what was written votes too
+        recalled, cache = self.recalled(model, idx, since), Cache(size)
+        for row, one in zip(rows, recalled):
+            counts.recalled[row].append((step, *one))
+        cache.counts, cache.readers = counts, {}
+        self.count(cache, idx, since)
+        if any(numbers for numbers, _ in recalled):
+            self.fill(model, idx, [numbers for numbers, _ in recalled], cache)
+        return cache
+
+    # ---- read ----
+
+    def header_of(self, idx):
+        """How many of the first tokens every row shares with what the memory's texts were written behind."""
+        header = idx.new_tensor(self.memory.header)[:idx.size(1) - 1]
+        same = (idx[:, :len(header)] == header).all(0).long()
+        return int(same.cumprod(0).sum())
+
+    def fill(self, model, idx, recalled, cache):
+        """An empty cache gets what is recalled, [(numbers of a row), ...], before the tokens of idx (B, T).
+
+        It then goes on at cache.offset, behind the header. -> what the model made of the header (1, h, C).
+        """
+        if (idx == idx[0]).all():
+            idx, recalled = idx[:1], recalled[:1]  # stands for all
+        texts = [[self.memory.rows_of(model, number, self.layers) for number in row] for row in recalled]
+        if self.where == 'far':
+            cache.readers = {layer: self.far_texts(layer, texts, idx.device) for layer in self.layers}
+            return self.read_header(model, idx[:1, :0])[0]
+        h = self.header_of(idx)
+        x, header = self.read_header(model, idx[:1, :h])
+        for layer in range(self.config.n_layer):
+            read = texts if layer in self.layers else [[]] * len(texts)
+            rows = [self.front(header[layer], [text[layer] for text in row]) for row in read]
+            cache.front[layer, 'kv'], seen = padded_in_front(rows)
+            if seen is not None:
+                cache.front_seen[layer] = seen.to(idx.device)
+        longest = max(rows[self.layers[0]][0].size(1) for row in texts for rows in row)
+        self.make_room(cache, idx.size(1), h, longest)
+        return x
+
+    def make_room(self, cache, T, h, longest):
+        """Header, recalled text and tokens must fit the model's context."""
+        room = self.config.block_size - h - (longest if self.where == 'insert' else 0)
+        if T - h > room:
+            raise ValueError(f"the recalled text has {longest} tokens and the prompt {T}, the model's "
+                             f"context is {self.config.block_size}: shorten the prompt, or remember in "
+                             "shorter texts")
+        cache.offset, cache.size = h, min(cache.size - h, room)
+
+    def read_header(self, model, idx):
+        """idx (1, h) -> what the model makes of them (1, h, C), and {layer: (keys, values)} (nkv, h, hs)."""
+        C, nkv, hs = self.config.n_embd, self.config.n_kv_head, self.config.head_size
+        if idx.size(1) == 0:
+            wte = model.transformer.wte.weight
+            nothing = wte.new_zeros(nkv, 0, hs)
+            return wte.new_zeros(1, 0, C), dict.fromkeys(range(self.config.n_layer), (nothing, nothing))
+        cache = Cache(idx.size(1))
+        cache.readers, cache.kept_layers = {}, range(self.config.n_layer)
+        x = model.hidden(idx, cache)
+        return x, {layer: (keys[0], values[0]) for layer, (_, keys, values) in cache.kept.items()}
+
+    def front(self, header, texts):
+        """Rows of one layer at their places: header and texts, each (keys, values) -> (2 nkv, P, hs).
+
+        Inserted, each text ends where the prompt goes on behind its header, and the header stands before the
+        longest; else header and texts stand where they were written.
+        """
+        h, lengths = header[0].size(1), [keys.size(1) for keys, _ in texts]
+        if self.where == 'insert':
+            places = [torch.arange(h) - max(lengths, default=0), *(torch.arange(n) + h - n for n in lengths)]
+        else:
+            written = len(self.memory.header)
+            places = [torch.arange(h), *(torch.arange(n) + written for n in lengths)]
+        like = header[0]
+        keys, values = (torch.cat([part.to(like) for part in parts], dim=1) for parts in zip(header, *texts))
+        if self.rotary is not None:
+            keys = turn(keys, self.rotary.at(torch.cat(places).to(keys.device)))
+        return torch.cat((keys, values))
+
+    def far_texts(self, layer, texts, device):
+        """texts: for each row of the batch the rows of its texts, {layer: (keys, values)}."""
+        nothing = 2 * (torch.zeros(self.memory.n_head, 0, self.memory.head_size),)  # of a row that abstains
+        joined = [[torch.cat(parts, dim=1) for parts in zip(nothing, *(text[layer] for text in row))]
+                  for row in texts]
+        kv, seen = padded_in_front([torch.cat(pair) for pair in joined])
+        return FarTexts(*kv.to(device).chunk(2, dim=1), seen, self)
+
+
+class FarTexts:
+    """One layer's way to recalled texts that stand `distance` tokens before whoever asks."""
+
+    def __init__(self, keys, values, seen, recaller):
+        self.keys, self.values = keys, values  # (B or 1, nkv, P, hs)
+        self.seen, self.recaller = seen, recaller
+
+    def attend(self, heads, cache, newest=0):
+        """Heads -> y (B, nh, T, hs): one softmax over the texts' rows and the context."""
+        queries = self.recaller.far(heads.plain_q)
+        scores = grouped(queries, self.keys.transpose(-2, -1)).float() / math.sqrt(queries.size(-1))
+        if self.seen is not None:
+            scores = scores.masked_fill(~self.seen.to(scores.device)[:, None, None], -math.inf)
+        both = F.softmax(torch.cat((scores, attention_scores(heads.q, heads.k)), dim=-1), dim=-1)
+        drawn, weights = both.to(heads.v.dtype).split((scores.size(-1), heads.k.size(-2)), dim=-1)
+        return grouped(drawn, self.values) + grouped(weights, heads.v)
+
+
+def best_of_texts(queries, keys, lengths):
+    """Of each text the greatest product of one of its rows: (N, hs), (M, hs), rows a text -> (N, texts).
+
+    Exact. Block by block of whole texts, so that the scores of a large memory are never there at once.
+    """
+    found, begin, block = [], 0, max(1, SCORES_A_BLOCK // len(queries))
+    for own in blocks_of_texts(lengths, block):
+        end = begin + int(own.sum())
+        scores = keys[begin:end] @ queries.T  # (rows, N)
+        found.append(torch.segment_reduce(scores, 'max', lengths=own, axis=0, unsafe=True))
+        begin = end
+    return torch.cat(found).T  # a text without rows has -inf
+
+
+def blocks_of_texts(lengths, block):
+    """Rows a text (texts,) -> the same in parts, of as many texts as have `block` rows, at least one."""
+    ends, first = lengths.cumsum(0), 0
+    while first < len(lengths):
+        before = int(ends[first - 1]) if first else 0
+        end = max(first + 1, int(torch.searchsorted(ends, before + block, right=True)))
+        yield lengths[first:end]
+        first = end
+
+
+def above_the_floor(best, count):
+    """(N, texts) -> by how much each is above the count-th best of its row, 0 below."""
+    floor = best.topk(min(count, best.size(1)), dim=1).values[:, -1:]
+    return (best - floor).clamp(min=0)
+
+
+def padded_in_front(rows):
+    """Tensors (heads, P, hs) of each row of a batch -> (B, heads, longest P, hs), and (B, longest P), which
+    of them are no padding; None where all are as long."""
+    longest = max(part.size(1) for part in rows)
+    whole = torch.stack([F.pad(part, (0, 0, longest - part.size(1), 0)) for part in rows])
+    if all(part.size(1) == longest for part in rows):
+        return whole, None
+    missing = torch.tensor([longest - part.size(1) for part in rows])
+    return whole, torch.arange(longest) >= missing[:, None]
