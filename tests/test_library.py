@@ -72,8 +72,8 @@ def cats(tmp_path):
 def test_what_is_appended_stands_behind_what_was_there_and_each_segment_is_a_memory_file(cats):
     assert words_of(cats) == ['tom', 'felix', 'salem', 'azrael', 'mog']
     for one, words in zip(library.read(cats).segments, (['tom', 'felix'], ['salem', 'azrael', 'mog'])):
-        metadata = memory_file.read_description(memory_file.opened(cats / one.file))
-        assert [text['text'] for text in metadata['texts']] == words
+        texts = memory_file.read_description(memory_file.opened(cats / one.file))['texts']
+        assert [text['text'] for text in texts] == words
 
 
 def test_several_segments_are_appended_at_once_and_none_makes_no_library(tmp_path):
@@ -96,7 +96,6 @@ def test_appending_and_forgetting_leave_all_that_was_written_as_it_was(cats):
 
 def test_forgotten_words_are_on_the_disk_until_the_library_is_compacted(cats):
     first, second = library.read(cats).segments
-    library.forget(cats, {second.file: [1]})
     library.forget(cats, {first.file: [0, 1], second.file: [1]})
     before = content(cats)
     assert b'azrael' in before[second.file] and b'felix' in before[first.file]
@@ -232,7 +231,6 @@ def test_a_flipped_bit_of_the_manifest_is_found_wherever_it_is(cats):
 # ---- kills, full disks, two at once ----
 
 def forked(job):
-    """Runs job() in a process of its own -> its id. It ends without pytest's clean-up."""
     child = os.fork()
     if child == 0:
         code = 1

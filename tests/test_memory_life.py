@@ -178,11 +178,16 @@ def test_saving_again_writes_what_is_new_alone(llama, kind, tmp_path):
     loaded = PersistentMemory.load(tmp_path / 'notes', llama)
     added(loaded, llama, IDS[4:])
     loaded.save(tmp_path / 'notes')
+    loaded.forget([0, 3])
+    loaded.save(tmp_path / 'notes')
+    manifest = (tmp_path / 'notes' / 'manifest.txt').read_bytes()
     loaded.save(tmp_path / 'notes')  # nothing is new
+    assert (tmp_path / 'notes' / 'manifest.txt').read_bytes() == manifest
     after = {name: (tmp_path / 'notes' / name).stat().st_mtime_ns for name in os.listdir(tmp_path / 'notes')}
     segments = [name for name in before if name.startswith('segment')]
     assert all(after[name] == before[name] for name in segments) and len(after) == len(before) + 2
-    check_same(remembered(llama, **kind), PersistentMemory.load(tmp_path / 'notes', llama), llama)
+    some = remembered(llama, [IDS[1], IDS[2], IDS[4]], **kind)
+    check_same(some, PersistentMemory.load(tmp_path / 'notes', llama), llama)
 
 
 def test_a_library_that_is_another_memorys_is_appended_to_but_never_replaced(llama, kind, tmp_path):
@@ -282,8 +287,9 @@ def test_reading_a_memory_that_forgot_a_text_is_reading_one_that_never_had_it(me
 
 
 def test_two_memories_become_one(llama, kind, tmp_path):
-    other = remembered(llama, IDS[1:], **kind)
-    other.forget([1])
+    other = remembered(llama, IDS[1:3], **kind)
+    other.save(tmp_path / 'other')
+    added(other, llama, IDS[3:]).forget([1])
     other.save(tmp_path / 'other')
     memory = remembered(llama, IDS[:1], **kind)
     memory.merge(PersistentMemory.load(tmp_path / 'other', llama))
