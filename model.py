@@ -17,7 +17,7 @@ from core import weights
 from core.cache import Cache, Counts, counts_of_last_call
 from core.config import GPTConfig
 from core.frozen import WeightState
-from core.generation import check_ids, check_writing, generators_of, write
+from core.generation import Writing, check_end_ids, check_ids, check_writing, generators_of, write
 from core.packed import Linear
 from core.rotary import Rotary, turn
 from reader import Heads, Reader, Reading, causal_mask
@@ -224,7 +224,7 @@ class GPT(nn.Module):
         if targets is None:
             return self.lm_head(x), None
         logits = self.lm_head(x if h == 0 else torch.cat((before.expand(len(x), -1, -1), x), dim=1))
-        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+        return logits, F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-1)
 
     # ---- the memory ----
 
@@ -321,25 +321,26 @@ class GPT(nn.Module):
 
     # ---- writing ----
 
-    def generate(self, idx, max_new_tokens, temperature=1.0, top_k=None, seeds=None, question=None):
-        """Continues idx (B, T) int64 by max_new_tokens each -> (B, T + max_new_tokens).
+    def generate(self, idx, max_new_tokens, temperature=1.0, top_k=None, seeds=None, end_ids=(),
+                 question=None):
+        """Continues idx (B, T) int64 by max_new_tokens -> (B, T + max_new_tokens), fewer if all rows end.
 
         temperature: > 0. top_k: draw from the k likeliest tokens, None is all, 1 is greedy. seeds: an int a
         row, which then gets what nanoGPT draws for it alone after torch.manual_seed(seed); None: torch's own.
-        Past block_size the context is cropped from the left, as in nanoGPT. `searches` counts the whole call.
-        question: method 5, (first, end) of the prompt's tokens that vote, None is all behind the header.
-        Raises ValueError for an empty idx, an id outside the vocabulary, or a setting out of range.
+        end_ids: a row that draws one has ended, and is filled up with it. question: method 5, (first, end) of
+        the prompt's tokens that vote, None is all behind the header. Past block_size the context is cropped
+        from the left. `searches` counts the call. Raises ValueError for ids or settings out of range.
         """
         check_ids(idx, self.config.vocab_size)
         check_writing(max_new_tokens, temperature, top_k)
-        generators = generators_of(seeds, idx)
+        ends, generators = check_end_ids(end_ids, self.config.vocab_size), generators_of(seeds, idx)
+        writing = Writing(max_new_tokens, temperature, top_k, generators, ends)
         cache = self.begin(Cache(min(idx.size(1) + max_new_tokens, self.config.block_size)), idx.size(1))
         with torch.inference_mode():
             if cache.recaller is not None:
-                rows = cache.recaller.write(self, cache, idx, question, max_new_tokens, temperature, top_k,
-                                            generators)
+                rows = cache.recaller.write(self, cache, idx, writing, question)
             else:
-                rows = write(self.newest_logits, cache, idx, max_new_tokens, temperature, top_k, generators)
+                rows = write(self.newest_logits, cache, idx, writing)
         return rows.clone()  # an ordinary tensor, as those of inference mode are not
 
     def newest_logits(self, idx, cache):
@@ -350,7 +351,7 @@ class GPT(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source, device='cpu', dtype=torch.float32):
-        """By hub name ('gpt2', ...) or folder in Hugging Face format; frozen. Raises ValueError, OSError."""
+        """Hub name, Hugging Face's folder, .gguf file, 'smollm2'; frozen. Raises ValueError, OSError."""
         return cls.of_weights(*weights.load(source), device, dtype)
 
     @classmethod
@@ -367,7 +368,7 @@ class GPT(nn.Module):
         return model.to(device, dtype).freeze()
 
     def save_pretrained(self, folder, dtype=torch.float32):
-        """Writes config.json and model.safetensors in Hugging Face format, each whole. Raises OSError."""
+        """Hugging Face's config.json and model.safetensors, each whole. Raises ValueError, OSError."""
         weights.save(self.config, self.state_dict(), folder, dtype)
 
     def freeze(self):

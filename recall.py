@@ -120,15 +120,14 @@ class Recaller:
 
     # ---- write ----
 
-    def write(self, model, cache, idx, question, max_new_tokens, temperature, top_k, generators):
+    def write(self, model, cache, idx, writing, question):
         """As core/generation.py's write, after a recall, and with more of them every recall_every tokens.
 
         Rows that recall nothing are written on their own: they are the plain model's, bit for bit.
         """
         recalled = self.recalled(model, idx, question)
         self.count(cache, idx, question)
-        cache.counts.recalled, size = [[(0, *one)] for one in recalled], cache.size
-        y = idx.new_empty(len(idx), idx.size(1) + max_new_tokens)
+        cache.counts.recalled, size, parts = [[(0, *one)] for one in recalled], cache.size, {}
         for reads in (False, True):
             rows = [b for b, (numbers, _) in enumerate(recalled) if bool(numbers) == reads]
             if rows:
@@ -136,11 +135,14 @@ class Recaller:
                 own.counts, own.readers = cache.counts, {}
                 if reads:
                     self.fill(model, idx[rows], [recalled[b][0] for b in rows], own)
-                drawn = generators and [generators[b] for b in rows]
                 renew = functools.partial(self.renew, model, rows, own.counts, size, question)
-                y[rows] = write(model.newest_logits, own, idx[rows], max_new_tokens, temperature, top_k,
-                                drawn, renew if self.reading.recall_every else None)
-        return y
+                written = write(model.newest_logits, own, idx[rows], writing.of(rows),
+                                renew if self.reading.recall_every else None)
+                parts.update(zip(rows, written))
+        # rows that ended sooner than others are filled up with the token that ended them
+        longest = max(map(len, parts.values()))
+        filled = [torch.cat((row, row[-1:].expand(longest - len(row)))) for _, row in sorted(parts.items())]
+        return torch.stack(filled)
 
     def renew(self, model, rows, counts, size, question, idx, step):
         """A cache with what is recalled at this step; None where it is not one of recall_every."""

@@ -11,6 +11,8 @@ from configurator import configure, one_line_errors
 init_from = 'gpt2'  # a hub name, a folder, a .gguf file, 'smollm2', or 'resume' (from out_dir/ckpt.pt)
 out_dir = 'out'
 start = '\n'  # the prompt, or 'FILE:prompt.txt'
+chat = False  # start is a user's turn in the model's chat template, and an answer ends at its end token
+system = ''  # with chat: what the system says first, or 'FILE:path'; '' leaves it to the template
 num_samples = 5
 max_new_tokens = 50
 temperature = 0.8
@@ -47,8 +49,9 @@ import textwrap  # noqa: E402
 import time  # noqa: E402
 
 from core.cache import Cache  # noqa: E402
+from core.generation import before_end  # noqa: E402
 from core.texts import in_front, read_text  # noqa: E402
-from load import encode_tensor, load_model, open_memory, seed_list, use_threads  # noqa: E402
+from load import encode_tensor, load_model, open_memory, prompt_ids, seed_list, use_threads  # noqa: E402
 
 
 def check_settings():
@@ -57,13 +60,18 @@ def check_settings():
                          "both must be 1 or more")
     if top_k < 0:
         raise ValueError(f"top_k is {top_k}, expected 1 or more, or 0 for the whole vocabulary")
+    if system and not chat:
+        raise ValueError("system is given, but chat is False: add --chat=True, or leave system out")
 
 
 def write(model, tokenizer, idx, seeds):
-    """-> the texts, one per seed, and the seconds they took."""
-    started = time.perf_counter()
-    rows = model.generate(idx.expand(len(seeds), -1), max_new_tokens, temperature, top_k or None, seeds)
-    return [tokenizer.decode(row.tolist()) for row in rows], time.perf_counter() - started
+    """-> the texts, one per seed, of a chat without the prompt; the steps and the seconds that they took."""
+    end_ids, started = tokenizer.chat.end_ids if chat else (), time.perf_counter()
+    prompts, T = idx.expand(len(seeds), -1), idx.size(1)
+    rows = model.generate(prompts, max_new_tokens, temperature, top_k or None, seeds, end_ids)
+    seconds = time.perf_counter() - started
+    shown = [before_end(row[T:], end_ids) if chat else row for row in rows.tolist()]
+    return [tokenizer.decode(row) for row in shown], rows.size(1) - T, seconds
 
 
 def write_behind_text(model, tokenizer, memory, prompt, seeds):
@@ -75,15 +83,18 @@ def write_behind_text(model, tokenizer, memory, prompt, seeds):
     """
     texts = [entry['text'] for entry in memory.texts]
     longer = in_front('\n'.join(texts), prompt)
-    needed, context = len(tokenizer.encode(longer)) + max_new_tokens, model.config.block_size
+    needed = len(prompt_ids(tokenizer, longer, chat, read_text(system))) + max_new_tokens
+    context = model.config.block_size
     if not all(texts) or needed > context:  # beyond its context the model would lose the text from the left
         why = (f"text, prompt and max_new_tokens take {needed} tokens, the model's context is {context}"
                if all(texts) else "the memory does not hold its text")
         print(f"no text in the prompt beside the memory: {why}", file=sys.stderr)
         return []
-    idx = encode_tensor(tokenizer, longer, model)
-    hidden = len(tokenizer.decode(idx[0].tolist()))
-    return [('in prompt', [prompt + text[hidden:] for text in write(model, tokenizer, idx, seeds)[0]])]
+    idx = encode_tensor(tokenizer, longer, model, chat, read_text(system))
+    hidden, shown = len(tokenizer.decode(idx[0].tolist())), prompt
+    if chat:  # only the answers come
+        hidden, shown = 0, ''
+    return [('in prompt', [shown + text[hidden:] for text in write(model, tokenizer, idx, seeds)[0]])]
 
 
 def write_with_memory(model, tokenizer, memory, idx, seeds):
@@ -91,12 +102,12 @@ def write_with_memory(model, tokenizer, memory, idx, seeds):
     first, records = first_step(model, idx)
     if trace and first:
         show_trace(records, memory, tokenizer, idx)
-    texts, seconds = write(model, tokenizer, idx, seeds)
+    texts, steps, seconds = write(model, tokenizer, idx, seeds)
     if first == 0:
         when = "in the first step" if sum(model.searches.values()) else "at all, the memory was not read"
         print(f"no token-head looked up {when}: lower bookkeeping_fraction, or raise memory_fraction",
               file=sys.stderr)
-    return texts, describe_work(model, first, idx.size(1), len(seeds), seconds)
+    return texts, describe_work(model, first, idx.size(1), len(seeds), steps, seconds)
 
 
 def describe_run(model, memory):
@@ -124,18 +135,20 @@ def show(seeds, columns):
     for i, seed in enumerate(seeds):
         print(f"\nseed {seed}")
         for label, texts in columns:
-            text = textwrap.indent(texts[i].strip('\n'), ' ' * (width + 4))
-            print(text.replace(' ' * width, f'{label:>{width}}', 1))
+            first, *rest = texts[i].strip('\n').split('\n')
+            print(f'{label:>{width}}    {first}')
+            for line in rest:
+                print(textwrap.indent(line, ' ' * (width + 4)))
 
 
-def describe_work(model, first, T, n, seconds):
+def describe_work(model, first, T, n, steps, seconds):
     """One line: how fast, and how many of all token-heads were looked up, `first` in the first step."""
     c = model.config
-    lengths = [min(T + i, c.block_size) for i in range(max_new_tokens)]
+    lengths = [min(T + i, c.block_size) for i in range(steps)]
     heads = c.n_layer * c.n_head
-    found = sum(model.searches.values()) / (n * max_new_tokens)
-    mean = heads * sum(lengths) / max_new_tokens
-    return (f"{n * max_new_tokens / seconds:.0f} tokens/s with memory, searched {first} of {heads * T} "
+    found = sum(model.searches.values()) / (n * steps)
+    mean = heads * sum(lengths) / steps
+    return (f"{n * steps / seconds:.0f} tokens/s with memory, searched {first} of {heads * T} "
             f"token-heads in the first step, {found:.3g} of {mean:.0f} token-heads per step over all")
 
 
@@ -172,16 +185,18 @@ def main():
     use_threads(threads)
     all_seeds, prompt = list(seeds) or seed_list(seed, num_samples), read_text(start)
     model, tokenizer = load_model(init_from, out_dir, device, dtype, compile)
-    idx = encode_tensor(tokenizer, prompt, model)
+    idx = encode_tensor(tokenizer, prompt, model, chat, read_text(system))
     memory = open_memory(model, tokenizer, config)
     describe_run(model, memory)
+    if chat:
+        print(f"user    {textwrap.shorten(prompt, 100, placeholder=' ...')}")
     columns, work = [], []
     with model.plain():
         model(idx)  # the first pass of a process sets torch up, which no rate below is to pay for
         if compare_plain or memory is None:
-            texts, seconds = write(model, tokenizer, idx, all_seeds)
+            texts, steps, seconds = write(model, tokenizer, idx, all_seeds)
             columns.append(('plain', texts))
-            work.append(f"{len(all_seeds) * max_new_tokens / seconds:.0f} tokens/s plain")
+            work.append(f"{len(all_seeds) * steps / seconds:.0f} tokens/s plain")
         if compare_prompt and memory is not None:
             columns += write_behind_text(model, tokenizer, memory, prompt, all_seeds)
     if memory is not None:

@@ -5,14 +5,15 @@ mistral, qwen2, qwen3) in Hugging Face's format, and the tensors of these and of
 What would be computed otherwise than the model means it is refused by name, never loaded approximately.
 Shapes: C n_embd, hs head size.
 """
-import math
 import os
+from reprlib import repr as short  # for messages: a file's values can be of any length
 
 import torch
 
 from core.checks import in_float32
 
 MOST_LAYERS = 10_000
+LARGEST = 1e38  # of what becomes a float32
 FAMILIES = 'llama', 'mistral', 'qwen2', 'qwen3'
 # what a config.json may say that changes the computation, and the values with which it does not
 NEUTRAL = {'pretraining_tp': (1,), 'partial_rotary_factor': (1,), 'quantization_config': (), 'auto_map': (),
@@ -20,7 +21,9 @@ NEUTRAL = {'pretraining_tp': (1,), 'partial_rotary_factor': (1,), 'quantization_
            'attn_logit_softcapping': (), 'final_logit_softcapping': (), 'logit_scale': (1,),
            'logits_scaling': (1,), 'attention_multiplier': (), 'embedding_multiplier': (1,),
            'residual_multiplier': (1,), 'use_bidirectional_attention': (False,), 'is_causal': (True,),
-           'no_rope_layers': (), 'clip_qkv': (), 'pruned_heads': ({},)}
+           'no_rope_layers': (), 'clip_qkv': (), 'pruned_heads': ({},), 'use_parallel_residual': (False,)}
+# of Llama 3's rotary positions, in the order of GPTConfig's rope_scaling
+SCALING = 'factor', 'low_freq_factor', 'high_freq_factor', 'original_max_position_embeddings'
 # the parts of a model: in Hugging Face's names, and in those of GGUF
 HUGGING_FACE = {
     'wte': 'model.embed_tokens', 'ln_f': 'model.norm', 'head': 'lm_head', 'ln_1': 'input_layernorm',
@@ -43,18 +46,18 @@ def fields_of_hugging_face(given, source):
     """
     kind = given.get('model_type', 'nameless')
     if kind not in FAMILIES:
-        raise ValueError(f"{source!r} is a {kind!r} model, expected one of "
+        raise ValueError(f"{source!r} is a {short(kind)} model, expected one of "
                          f"{', '.join(map(repr, FAMILIES))}")
     for name, neutral in NEUTRAL.items():
         if given.get(name) is not None and given[name] not in neutral:
-            raise ValueError(f"{source!r} has {name}={given[name]!r}, which is not computed here: take a "
-                             "model without it")
+            raise ValueError(f"{source!r} has {name}={short(given[name])}, which is not computed here: "
+                             "take a model without it")
     n_layer = given.get('num_hidden_layers', 1)
     if type(n_layer) is not int or not 1 <= n_layer <= MOST_LAYERS:  # the library lists them at once
-        raise ValueError(f"{source!r} has num_hidden_layers={n_layer!r}, expected 1 to {MOST_LAYERS}")
+        raise ValueError(f"{source!r} has num_hidden_layers={short(n_layer)}, expected 1 to {MOST_LAYERS}")
     hf = config_of_library(kind, given, source)
     if hf.hidden_act not in ('silu', 'swish'):
-        raise ValueError(f"{source!r} has hidden_act={hf.hidden_act!r}, only 'silu' is computed here")
+        raise ValueError(f"{source!r} has hidden_act={short(hf.hidden_act)}, only 'silu' is computed here")
     check_window(hf, given, source)
     fields = {**sizes_of(hf), **biases_of(hf), **rotary_of(hf.rope_parameters, source),
               'layer_norm_epsilon': hf.rms_norm_eps, 'qk_norm': kind == 'qwen3',
@@ -92,7 +95,7 @@ def config_of_library(kind, given, source):
         return AutoConfig.for_model(**{**given, 'model_type': kind})
     except Exception as error:  # its checks raise several types
         raise ValueError(f"the config.json of {source!r} is not that of a {kind!r} model: "
-                         f"{' '.join(str(error).split())}") from None
+                         f"{' '.join(str(error).split())[:250]}") from None
 
 
 def check_window(hf, given, source):
@@ -100,15 +103,14 @@ def check_window(hf, given, source):
     kinds = given.get('layer_types') or getattr(hf, 'layer_types', None) or ()
     kinds = set(map(str, kinds if isinstance(kinds, (list, tuple)) else [kinds]))
     if kinds - {'full_attention', 'sliding_attention'}:
-        raise ValueError(f"{source!r} has layer_types of {min(kinds)!r}, only 'full_attention' is computed "
-                         "here")
+        raise ValueError(f"{source!r} has layer_types of {short(min(kinds))}, only 'full_attention' is "
+                         "computed here")
     slides = 'sliding_attention' in kinds or hf.model_type in ('llama', 'mistral')
     window = getattr(hf, 'sliding_window', None)  # the library's default, or what is given
     if slides and window is not None and not (type(window) is int and window >= hf.max_position_embeddings):
-        raise ValueError(f"{source!r} has sliding_window={window} in a context of "
-                         f"{hf.max_position_embeddings} tokens, which is not "
-                         f"computed here: take a model without it, or set max_position_embeddings to "
-                         f"{window} in its config.json")
+        raise ValueError(f"{source!r} has sliding_window={short(window)} in a context of "
+                         f"{hf.max_position_embeddings} tokens, which is not computed here: take a model "
+                         "without it, or set max_position_embeddings to that in its config.json")
 
 
 def rotary_of(rope, source):
@@ -118,13 +120,12 @@ def rotary_of(rope, source):
     """
     kind, part = rope.get('rope_type', 'default'), rope.get('partial_rotary_factor', 1)
     if kind not in ('default', 'llama3'):
-        raise ValueError(f"{source!r} has rotary positions of the type {kind!r}, only 'default' and "
+        raise ValueError(f"{source!r} has rotary positions of the type {short(kind)}, only 'default' and "
                          "'llama3' are computed here")
     if part not in (None, 1):
-        raise ValueError(f"{source!r} has partial_rotary_factor={part!r}, only 1 is computed here")
-    names = 'factor', 'low_freq_factor', 'high_freq_factor', 'original_max_position_embeddings'
-    numbers = [rope.get(name) for name in names] if kind == 'llama3' else []
-    for name, number in zip(('rope_theta', *names), (rope.get('rope_theta'), *numbers)):
+        raise ValueError(f"{source!r} has partial_rotary_factor={short(part)}, only 1 is computed here")
+    numbers = [rope.get(name) for name in SCALING] if kind == 'llama3' else []
+    for name, number in zip(('rope_theta', *SCALING), (rope.get('rope_theta'), *numbers)):
         check_positive(name, number, source)
     if numbers and numbers[1] >= numbers[2]:
         raise ValueError(f"{source!r} has low_freq_factor={numbers[1]}, expected less than its "
@@ -132,15 +133,36 @@ def rotary_of(rope, source):
     return {'rope_theta': float(rope['rope_theta']), 'rope_scaling': tuple(numbers)}
 
 
+def config_of_fields(c):
+    """GPTConfig -> transformers' config of the family that has its norms and biases, for `save`.
+
+    Whether that one holds all of its fields is for the caller to see, who reads it as loading does.
+    """
+    from transformers import AutoConfig
+    kind = 'qwen3' if c.qk_norm else 'qwen2' if c.bias_attn and not c.bias_proj else 'llama'
+    biases = {} if kind == 'qwen2' else {'attention_bias': c.bias_proj}
+    if kind == 'llama':
+        biases['mlp_bias'] = c.bias_mlp
+    rope = {'rope_type': 'llama3' if c.rope_scaling else 'default', 'rope_theta': c.rope_theta,
+            **dict(zip(SCALING, c.rope_scaling))}
+    return AutoConfig.for_model(
+        kind, vocab_size=c.vocab_size, hidden_size=c.n_embd, intermediate_size=c.n_inner or 4 * c.n_embd,
+        num_hidden_layers=c.n_layer, num_attention_heads=c.n_head, num_key_value_heads=c.n_kv_head,
+        head_dim=c.head_size, max_position_embeddings=c.block_size, rms_norm_eps=c.layer_norm_epsilon,
+        rope_parameters=rope, tie_word_embeddings=c.tied, architectures=[f'{kind.capitalize()}ForCausalLM'],
+        bos_token_id=None, eos_token_id=None, **biases)
+
+
 def checked_fields(fields, source):
     """-> the same. Raises ValueError for sizes that no model has."""
     for name in ('block_size', 'vocab_size', 'n_layer', 'n_head', 'n_kv_head', 'head_size', 'n_embd',
                  'n_inner'):
         if not isinstance(fields[name], int) or isinstance(fields[name], bool) or fields[name] < 1:
-            raise ValueError(f"{source!r} has {name}={fields[name]!r}, expected a whole number from 1 on")
+            raise ValueError(f"{source!r} has {name}={short(fields[name])}, expected a whole number "
+                             "from 1 on")
     if fields['n_head'] % fields['n_kv_head']:
-        raise ValueError(f"{source!r} has {fields['n_kv_head']} key heads, expected a divisor of its "
-                         f"{fields['n_head']} query heads")
+        raise ValueError(f"{source!r} has {short(fields['n_kv_head'])} key heads, expected a divisor of its "
+                         f"{short(fields['n_head'])} query heads")
     if fields['position'] == 'rotary' and fields['head_size'] % 2:
         raise ValueError(f"{source!r} has heads of {fields['head_size']}, expected an even size: rotary "
                          "positions turn halves")
@@ -149,8 +171,8 @@ def checked_fields(fields, source):
 
 
 def check_positive(name, number, source):
-    if not isinstance(number, (int, float)) or isinstance(number, bool) or not 0 < number < math.inf:
-        raise ValueError(f"{source!r} has {name}={number!r}, expected a number above 0")
+    if not isinstance(number, (int, float)) or isinstance(number, bool) or not 0 < number < LARGEST:
+        raise ValueError(f"{source!r} has {name}={short(number)}, expected a number from 0 to {LARGEST}")
 
 
 # ---- tensors ----
@@ -173,6 +195,15 @@ def state_of_hugging_face(tensors, fields, source):
                              "config.json says that they are one: put \"tie_word_embeddings\": false there "
                              "if the head is meant")
     return state
+
+
+def tensors_of_state(state, fields):
+    """State dict of GPT -> {name in Hugging Face's files: tensor}, the other way of state_of_hugging_face."""
+    tensors = {}
+    for name, parts in layout(fields, HUGGING_FACE, 'model.layers'):
+        pieces = state[name].split([shape[0] for _, shape in parts])
+        tensors |= dict(zip((part for part, _ in parts), pieces))
+    return tensors
 
 
 def state_of_gguf(tensors, fields, architecture, source):
@@ -219,7 +250,7 @@ def state_of(tensors, fields, names, layers, source, optional):
         state[name] = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
     surplus = sorted(there - optional)
     if surplus:
-        raise ValueError(f"the weights of {source!r} hold {surplus[0]}, which nothing in its config takes: "
+        raise ValueError(f"the weights of {source!r} hold {surplus[0]!r}, which nothing in its config takes: "
                          "it is of another architecture, or of a variant that is not computed here")
     if fields['tied']:
         state['lm_head.weight'] = state['transformer.wte.weight']

@@ -5,9 +5,11 @@ B batch, T tokens of the prompt.
 """
 import math
 import operator
+from dataclasses import dataclass, replace
 
 import torch
 
+from core.checks import whole_numbers
 from core.sampling import check_seeds, sample
 
 
@@ -46,14 +48,45 @@ def check_ids(idx, vocab_size):
                          "the tokenizer is not this model's")
 
 
-def write(newest_logits, cache, idx, max_new_tokens, temperature, top_k, generators, renew=None):
-    """Continues idx (B, T) -> (B, T + max_new_tokens).
+def check_end_ids(end_ids, vocab_size):
+    """-> tuple of int. Raises ValueError for one that is outside the vocabulary."""
+    end_ids = whole_numbers('an end id', end_ids)
+    for i in end_ids:
+        if not 0 <= i < vocab_size:
+            raise ValueError(f"end_ids holds {i}, outside the vocabulary of {vocab_size}: the tokenizer is "
+                             "not this model's")
+    return end_ids
+
+
+def before_end(ids, end_ids):
+    """What a row's new tokens, a list of int, say: those in front of the first that ends it."""
+    return ids[:next((n for n, i in enumerate(ids) if i in end_ids), len(ids))]
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How rows are continued: fields as the arguments of GPT.generate; generators: one a row, or None."""
+    max_new_tokens: int
+    temperature: float
+    top_k: int | None
+    generators: list | None
+    end_ids: tuple = ()
+
+    def of(self, rows):
+        """The same for some rows of the batch, by number."""
+        return replace(self, generators=self.generators and [self.generators[b] for b in rows])
+
+
+def write(newest_logits, cache, idx, writing, renew=None):
+    """Continues idx (B, T) -> (B, T + n): n is max_new_tokens, or less where all rows have ended by then.
 
     newest_logits(chunk, cache) -> (B, vocab_size) of the chunk's last row. Past the cache's size the context
-    is cropped from the left, as in nanoGPT, and computed anew at each step. renew(idx, step) -> a cache to go
-    on with from that step on, None is the one before.
+    is cropped from the left, as in nanoGPT, and computed anew at each step. A row that has drawn one of
+    end_ids goes on with it, for the others' sake. renew(idx, step) -> a cache to go on with from that step
+    on, None is the one before.
     """
-    for step in range(max_new_tokens):
+    ended, ends = torch.zeros_like(idx[:, :1], dtype=torch.bool), idx.new_tensor(writing.end_ids)
+    for step in range(writing.max_new_tokens):
         cache = renew and renew(idx, step) or cache
         context = idx[:, cache.offset:]  # what is before stands in the cache's front
         if context.size(1) > cache.size:
@@ -65,5 +98,11 @@ def write(newest_logits, cache, idx, max_new_tokens, temperature, top_k, generat
         if shared:
             cache.expand(len(chunk))
             logits = logits.expand(len(chunk), -1)
-        idx = torch.cat((idx, sample(logits, temperature, top_k, generators)), dim=1)
+        drawn = sample(logits, writing.temperature, writing.top_k, writing.generators)
+        if writing.end_ids:
+            drawn = torch.where(ended, idx[:, -1:], drawn)
+            ended = torch.isin(drawn, ends)
+        idx = torch.cat((idx, drawn), dim=1)
+        if writing.end_ids and ended.all():
+            break
     return idx

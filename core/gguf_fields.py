@@ -3,12 +3,10 @@ The metadata of a GGUF file -> the fields of a GPT.
 
 The keys are those of ggml's docs/gguf.md.
 """
-import math
 import os
+import reprlib
 
-import torch
-
-from core.families import checked_fields, of_llama
+from core.families import check_positive, checked_fields, of_llama
 
 ARCHITECTURES = 'llama', 'qwen2', 'qwen3', 'gpt2'
 # field of GPTConfig: key behind the architecture's name
@@ -66,34 +64,40 @@ def wanted(file, key, kind, default=None):
     if value is None:
         raise ValueError(f"{file.path!r} has no {key}: it is no language model's, or was converted in part")
     if type(value) is not kind:
-        shown = value if isinstance(value, (int, float, str)) else f'an array of {len(value)}'
-        raise ValueError(f"{file.path!r} has {shown!r} as {key}, expected {kind.__name__}")
+        raise ValueError(f"{file.path!r} has {shown(value)} as {key}, expected {kind.__name__}")
     return value
+
+
+def shown(value):
+    """Metadata in a few words of one line."""
+    return reprlib.repr(value) if is_single(value) else f'an array of {len(value)}'
+
+
+def is_single(value):
+    return isinstance(value, (int, float, str))
 
 
 def check_computed(file, kind):
     """Raises ValueError for what would be computed otherwise than the model means it."""
     if kind not in ARCHITECTURES:
-        raise ValueError(f"{file.path!r} is of the architecture {kind!r}, expected one of "
+        raise ValueError(f"{file.path!r} is of the architecture {shown(kind)}, expected one of "
                          f"{', '.join(map(repr, ARCHITECTURES))}")
-    if wanted(file, 'general.type', str, 'model') != 'model':
-        raise ValueError(f"{file.path!r} holds no model but {file.metadata['general.type']!r}: give the "
-                         "model's own file")
-    if file.metadata.get('split.count', 0) not in (0, 1):
-        raise ValueError(f"{file.path!r} is one of {file.metadata['split.count']} parts: put them together "
-                         "with llama.cpp's "
+    what, parts = wanted(file, 'general.type', str, 'model'), wanted(file, 'split.count', int, 1)
+    if what != 'model':
+        raise ValueError(f"{file.path!r} holds no model but {shown(what)}: give the model's own file")
+    if parts not in (0, 1):
+        raise ValueError(f"{file.path!r} is one of {parts} parts: put them together with llama.cpp's "
                          "llama-gguf-split --merge")
     for key, neutral in NEUTRAL.items():
         value = file.metadata.get(f'{kind}.{key}')
-        if value is not None and not (isinstance(value, (int, float, str)) and value in neutral):
-            raise ValueError(f"{file.path!r} has {kind}.{key}={value!r}, which is not computed here: take "
-                             "a model without it")
-    window = file.metadata.get(f'{kind}.attention.sliding_window', 0)
-    context = file.metadata.get(f'{kind}.context_length', 0)
-    if window != 0 and (type(window) is not int or type(context) is not int or window < context):
-        raise ValueError(f"{file.path!r} has a sliding window of {window!r} in a context of {context!r} "
-                         "tokens, which is not "
-                         "computed here: take a model without it")
+        if value is not None and not (is_single(value) and value in neutral):
+            raise ValueError(f"{file.path!r} has {kind}.{key}={shown(value)}, which is not computed here: "
+                             "take a model without it")
+    window = wanted(file, f'{kind}.attention.sliding_window', int, 0)
+    context = wanted(file, f'{kind}.context_length', int)
+    if 0 != window < context:
+        raise ValueError(f"{file.path!r} has a sliding window of {window} in a context of {context} tokens, "
+                         "which is not computed here: take a model without it")
 
 
 def rotary_of(file, kind, head_size):
@@ -103,12 +107,11 @@ def rotary_of(file, kind, head_size):
         raise ValueError(f"{file.path!r} turns {turned} of the {head_size} numbers of a head, only all are "
                          "computed here")
     theta = wanted(file, f'{kind}.rope.freq_base', float, 10000.0)
-    factors = torch.ones(head_size // 2)
-    if 'rope_freqs.weight' in file.places:
-        factors = file['rope_freqs.weight']
-    positive = ((factors > 0) & factors.isfinite()).all() and 0 < theta < math.inf
-    if factors.shape != (head_size // 2,) or not positive:
-        raise ValueError(f"{file.path!r} has rotary positions that are none (rope.freq_base {theta}, "
-                         f"rope_freqs.weight of the shape {tuple(factors.shape)}): expected numbers above "
-                         f"0, {head_size // 2} factors")
+    check_positive(f'{kind}.rope.freq_base', theta, file.path)
+    if 'rope_freqs.weight' not in file.places:
+        return {'rope_theta': theta}
+    factors = file['rope_freqs.weight']
+    if factors.shape != (head_size // 2,) or not ((factors > 0) & factors.isfinite()).all():
+        raise ValueError(f"{file.path!r} has a rope_freqs.weight that is none: its shape is "
+                         f"{tuple(factors.shape)}, expected {head_size // 2} numbers above 0")
     return {'rope_theta': theta, 'rope_factors': () if (factors == 1).all() else tuple(factors.tolist())}

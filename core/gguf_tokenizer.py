@@ -7,6 +7,7 @@ apply (tokenizer.ggml.pre); what each name stands for is documented by llama.cpp
 import sys
 from dataclasses import dataclass
 
+from core.chat import ChatFormat, control_tokens
 from core.gguf_fields import wanted
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -39,6 +40,12 @@ class GgufTokenizer:
     def end_ids(self):
         """The ids after which nothing follows."""
         return tuple(sorted({self.eos_id, self.eot_id} - {-1}))
+
+    @property
+    def chat(self):
+        ids = {'bos_token': self.bos_id, 'eos_token': self.eos_id}
+        named = {name: self.own.id_to_token(i) for name, i in ids.items() if i >= 0}
+        return ChatFormat(self.chat_template, named, control_tokens(self.own), self.end_ids)
 
 
 def tokenizer_of_gguf(file):

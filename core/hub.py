@@ -15,7 +15,7 @@ def cached_folder(name, *files):
     return next((os.path.dirname(path) for path in found if isinstance(path, str)), '')
 
 
-def list_files(name, what='GPT-2'):
+def list_files(name, what='model'):
     """The names of all files of a model on the hub. A FileNotFoundError says what was wanted."""
     import huggingface_hub
     huggingface_hub.logging.set_verbosity_error()  # what goes wrong is raised, in one line
@@ -26,7 +26,7 @@ def list_files(name, what='GPT-2'):
         raise told(name, error, what) from None
 
 
-def fetch(name, files, revision=None, what='GPT-2'):
+def fetch(name, files, revision=None, what='model'):
     """-> the folder of the cache that holds these files, fetched where they are missing.
 
     Raises OSError kinds.

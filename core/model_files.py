@@ -43,7 +43,7 @@ def folder_of_model(source):
 
 
 def no_model(source, reason):
-    return FileNotFoundError(f"no GPT-2 could be loaded from {source!r}: {reason}")
+    return FileNotFoundError(f"no model could be loaded from {source!r}: {reason}")
 
 
 def refuse_path(source, path):

@@ -13,6 +13,7 @@ import sys
 import torch
 
 from core import gguf_file, gguf_tokenizer
+from core.chat import ChatFormat, chat_of_folder, chat_turn
 from core.model_files import OF_OPENAI, check_file, folder_of_tokenizer, read_json
 
 # the sha256 of GPT-2's 50257 tokens, see name_of
@@ -20,10 +21,12 @@ GPT2_VOCABULARY = '140f02bb05c0d82c'
 GPT2_SIZE = 50257
 LARGEST_PADDED = 51200  # as trainers pad GPT-2's vocabulary, or add tokens; a larger one is another
 USED = ('tokenizer.json', 'vocab.json', 'merges.txt', 'tokenizer_config.json', 'special_tokens_map.json',
-        'added_tokens.json')
+        'added_tokens.json', 'chat_template.jinja')
+BESIDE = ('generation_config.json',)  # of the model's files, one that says where a text ends
 # files of tokenizers that are not read here; one of them alone says that the vocabulary is not GPT-2's
 FOREIGN = ('vocab.json', 'vocab.txt', 'merges.txt', '*.model', '*.tiktoken', '*.bpe', 'encoder.json',
            'tekken.json', 'tokenizer*.json', 'added_tokens.json', 'special_tokens_map.json')
+NO_CHAT = ChatFormat()
 
 
 class Tokenizer:
@@ -31,23 +34,26 @@ class Tokenizer:
     encode(text) -> list of ids, decode(ids) -> text.
 
     `name` is kept in memory files, see name_of; `old_names` are those that earlier versions kept for it.
-    `n_vocab`: its ids are those below, but for `gaps`.
+    `n_vocab`: its ids are those below, but for `gaps`. `chat`: its ChatFormat; `spans` as encode_spans, for
+    one with a template.
     """
 
-    def __init__(self, name, n_vocab, encode, decode, old_names=(), gaps=()):
+    def __init__(self, name, n_vocab, encode, decode, old_names=(), gaps=(), chat=NO_CHAT, spans=None):
         self.name, self.n_vocab, self._encode, self._decode = name, n_vocab, encode, decode
-        self.old_names, self.gaps = old_names, frozenset(gaps)
+        self.old_names, self.gaps, self.chat, self._spans = old_names, frozenset(gaps), chat, spans
 
     def encode(self, text):
         """Raises ValueError for an empty text, one that is not Unicode, or one that has no tokens."""
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise ValueError("the text holds bytes that are not UTF-8: write it in UTF-8") from None
+        check_unicode(text)
         ids = self._encode(text)
         if not ids:
             raise ValueError("the text is empty: give at least one character")
         return ids
+
+    def encode_spans(self, text):
+        """-> ids, and of each the (first, end) characters that it stands for. Raises as encode."""
+        check_unicode(text)
+        return self._spans(text)
 
     def decode(self, ids):
         """Ids that it does not know (a padded vocabulary has some) come out as the replacement character."""
@@ -63,6 +69,13 @@ class Tokenizer:
     def answers_to(self, name):
         """Whether what was written with the tokenizer of this name was written with this one."""
         return name == self.name or name in self.old_names
+
+
+def check_unicode(text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the text holds bytes that are not UTF-8: write it in UTF-8") from None
 
 
 def name_of(vocabulary):
@@ -89,9 +102,9 @@ def tokenizer_of_model(source, vocab_size):
 def own_tokenizer(source):
     """The Tokenizer that a folder, hub name or GGUF file brings, None for OpenAI's and where is none."""
     if gguf_file.is_named(source):
-        file = gguf_file.read_gguf(gguf_file.path_of(source))
-        return from_library(gguf_tokenizer.tokenizer_of_gguf(file).own, [])
-    folder = folder_of_tokenizer(source, lambda name: name in USED or is_foreign(name))
+        found = gguf_tokenizer.tokenizer_of_gguf(gguf_file.read_gguf(gguf_file.path_of(source)))
+        return from_library(found.own, [], found.chat)
+    folder = folder_of_tokenizer(source, lambda name: name in (*USED, *BESIDE) or is_foreign(name))
     return tokenizer_of_folder(folder) if folder else None
 
 
@@ -135,9 +148,11 @@ def tokenizer_of_folder(folder):
         path = os.path.join(folder, 'tokenizer.json')
         with open(path, 'rb') as f:
             old_name = f'tokenizer.json {hashlib.sha256(f.read()).hexdigest()[:16]}'
-        return from_library(with_added_tokens(read_tokenizer(path), folder, names), [old_name])
+        own = with_added_tokens(read_tokenizer(path), folder, names)
+        return from_library(own, [old_name], chat_of_folder(own, folder))
     if {'vocab.json', 'merges.txt'} <= set(names):
-        return from_library(with_added_tokens(byte_level_bpe(folder, names), folder, names), [])
+        own = with_added_tokens(byte_level_bpe(folder, names), folder, names)
+        return from_library(own, [], chat_of_folder(own, folder))
     foreign = sorted(name for name in names if is_foreign(name))
     if foreign:
         raise ValueError(f"{folder} has a tokenizer of its own in a format that is not read here "
@@ -204,7 +219,7 @@ def with_added_tokens(own, folder, names):
     Raises ValueError for another id.
     """
     from tokenizers import AddedToken
-    parts = [read_json(os.path.join(folder, name)) if name in names else {} for name in USED[3:]]
+    parts = [read_json(os.path.join(folder, name)) if name in names else {} for name in USED[3:6]]
     try:
         wanted, specials = added_tokens(*parts)
         known = {token.content for token in own.get_added_tokens_decoder().values()}
@@ -251,7 +266,7 @@ def whole(i, text):
     return i
 
 
-def from_library(own, old_names):
+def from_library(own, old_names, chat):
     """tokenizers.Tokenizer -> Tokenizer: no tokens are put around a text, special ones are shown."""
     vocabulary = own.get_vocab(with_added_tokens=True)
     n_vocab = max(vocabulary.values(), default=-1) + 1
@@ -259,23 +274,26 @@ def from_library(own, old_names):
     if is_watched:
         mark_lost(own, n_vocab)
 
-    def encode(text):
+    def encoded(text):
         try:
             found = own.encode(text, add_special_tokens=False)
         except Exception as error:  # the library raises plain Exception
             raise ValueError(f"the tokenizer cannot encode the text ({error}): leave out what it does not "
                              "know") from None
-        ids = found.ids
-        if is_watched and n_vocab in ids:
-            start, end = found.offsets[ids.index(n_vocab)]
+        if is_watched and n_vocab in found.ids:
+            start, end = found.offsets[found.ids.index(n_vocab)]
             lost = lost_character(own, text, text[start:end], n_vocab)
             raise ValueError(f"the character {lost!r} is not in the vocabulary of the tokenizer: leave it "
                              "out")
-        return ids
+        return found
 
-    return Tokenizer(name_of(vocabulary), n_vocab, encode,
+    def spans(text):
+        found = encoded(text)
+        return found.ids, found.offsets
+
+    return Tokenizer(name_of(vocabulary), n_vocab, lambda text: encoded(text).ids,
                      lambda ids: own.decode(ids, skip_special_tokens=False), old_names,
-                     set(range(n_vocab)) - set(vocabulary.values()))
+                     set(range(n_vocab)) - set(vocabulary.values()), chat, spans)
 
 
 def can_lose(own):
@@ -313,12 +331,17 @@ def lost_character(own, text, place, mark):
     return next((c for c in place[:1] + text if mark in own.encode(c, add_special_tokens=False).ids), place)
 
 
-def encode_tensor(tokenizer, text, model):
-    """A prompt -> ids (1, T) int64 on the model's device.
+def prompt_ids(tokenizer, text, chat=False, system=''):
+    """A prompt -> list of ids: of the text as it stands, or with `chat` as a user's turn, see chat_turn."""
+    return chat_turn(tokenizer, text, system).ids if chat else tokenizer.encode(text)
+
+
+def encode_tensor(tokenizer, text, model, chat=False, system=''):
+    """As prompt_ids -> ids (1, T) int64 on the model's device.
 
     Raises ValueError when it is empty or longer than the context.
     """
-    ids = tokenizer.encode(text)
+    ids = prompt_ids(tokenizer, text, chat, system)
     if len(ids) > model.config.block_size:
         raise ValueError(f"the prompt has {len(ids)} tokens, the model's context is "
                          f"{model.config.block_size}: shorten it")

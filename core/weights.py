@@ -7,6 +7,7 @@ the file, and nothing is left out, filled up or replaced.
 import dataclasses
 import os
 import re
+import reprlib
 
 import torch
 
@@ -141,7 +142,8 @@ def config_to_hugging_face(c):
     return GPT2Config(vocab_size=c.vocab_size, n_positions=c.block_size, n_layer=c.n_layer, n_head=c.n_head,
                       n_embd=c.n_embd, n_inner=c.n_inner or None, activation_function=c.mlp,
                       layer_norm_epsilon=c.layer_norm_epsilon, resid_pdrop=c.dropout, embd_pdrop=c.dropout,
-                      attn_pdrop=c.dropout, bos_token_id=None, eos_token_id=None)
+                      attn_pdrop=c.dropout, bos_token_id=None, eos_token_id=None,
+                      architectures=['GPT2LMHeadModel'])
 
 
 def is_conv1d(name):
@@ -152,25 +154,47 @@ def is_conv1d(name):
 def save(config, weights, folder, dtype):
     """Writes a GPT's config and state dict as config.json and model.safetensors, each replaced whole.
 
-    Raises OSError.
+    Raises ValueError for what that format cannot hold, OSError.
     """
-    if config.position == 'rotary':
-        raise ValueError(f"{config.name!r} is of Llama's family, and only GPT-2's is written: "
-                         "keep the files that it was loaded from")
-    from transformers import GPT2LMHeadModel
-    from transformers.utils import logging
-    logging.disable_progress_bar()
-    hf = GPT2LMHeadModel(config_to_hugging_face(config))
-    for name, tensor in hf.state_dict().items():
-        absent = name.endswith('.bias') and name not in weights  # Hugging Face's always has biases
-        source = torch.zeros_like(tensor) if absent else weights[name]
-        tensor.copy_(source.T if is_conv1d(name) else source)
-    for name, tensor in hf.to(dtype).state_dict().items():
-        if not all_finite(tensor):
-            raise ValueError(f"{name} holds numbers that are no finite {str(dtype).removeprefix('torch.')}: "
-                             "nothing is written")
+    from safetensors.torch import save_file
+    is_gpt2 = config.position == 'learned'
+    # Hugging Face's GPT-2 always has biases, and Llama's family says how wide its MLP is
+    known = {'bias': True} if is_gpt2 else {'n_inner': config.n_inner or 4 * config.n_embd}
+    config = dataclasses.replace(config, **known)
+    hf = (config_to_hugging_face if is_gpt2 else families.config_of_fields)(config)
+    check_kept(config, hf)
+    tensors = tensors_of_gpt2(weights, config.n_layer) if is_gpt2 else families.tensors_of_state(
+        weights, vars(config))
+    tensors = {name: w.detach().to('cpu', dtype).contiguous() for name, w in tensors.items()}
+    hf.dtype = str(dtype).removeprefix('torch.')
+    broken = next((name for name, w in tensors.items() if not all_finite(w)), None)
+    if broken is not None:
+        raise ValueError(f"{broken} holds numbers that are no finite {hf.dtype}: nothing is written")
     with whole_files(folder) as beside:
         hf.save_pretrained(beside)
+        save_file(tensors, os.path.join(beside, 'model.safetensors'), {'format': 'pt'})
+
+
+def check_kept(config, hf):
+    """Raises ValueError unless transformers' config, read as loading does, says all that ours does."""
+    read = config_from_hugging_face if hf.model_type == 'gpt2' else families.fields_of_hugging_face
+    found = GPTConfig(**read(hf.to_dict(), config.name))
+    for name, value in vars(config).items():
+        if name not in ('name', 'dropout') and getattr(found, name) != value:
+            raise ValueError(f"{config.name!r} has {name}={reprlib.repr(value)}, which a config.json of a "
+                             f"{hf.model_type!r} model does not hold: nothing is written, keep the files "
+                             "that it was loaded from")
+
+
+def tensors_of_gpt2(state, n_layer):
+    """State dict of GPT -> {name in Hugging Face's files: tensor}, biases of 0 where it has none."""
+    tensors = {}
+    for name in layout(n_layer, bias=True):
+        if name in state:
+            tensors[name] = state[name].T if is_conv1d(name) else state[name]
+        else:
+            tensors[name] = torch.zeros(len(state[f"{name.removesuffix('bias')}weight"]))
+    return tensors
 
 
 # ---- nanoGPT's checkpoints ----

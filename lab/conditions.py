@@ -6,6 +6,7 @@ another text in its place; 'steering', as a direction added to the residual stre
 Turner et al. 2023, of mean differences as in repeng).
 """
 import contextlib
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -25,10 +26,10 @@ READING = ('memory', 'unrelated', 'opposite')  # conditions in which a memory is
 @dataclass(frozen=True)
 class Condition:
     """
-    how: a name of CONDITIONS. start: the prompt. text: what 'memory', 'prompt' and 'steering' are of. other:
-    the text that 'unrelated' or 'opposite' remember in its place, and that steering leads away from.
-    memory_file: what 'memory' reads, '' remembers `text` on the spot. reading, bookkeeping_tokens: how a
-    memory is read and written, of a condition that reads.
+    how: a name of CONDITIONS. start: the prompt, with `chat` a user's turn, after one of `system`. text:
+    what 'memory', 'prompt' and 'steering' are of. other: the text that 'unrelated' or 'opposite' remember in
+    its place, and that steering leads away from. memory_file: what 'memory' reads, '' remembers `text` on
+    the spot. reading, bookkeeping_tokens: how a memory is read and written, of a condition that reads.
     """
     how: str
     start: str
@@ -39,6 +40,8 @@ class Condition:
     bookkeeping_tokens: int = 1
     steering_layer: int = 0
     steering_scale: float = 0.0
+    chat: bool = False
+    system: str = ''
 
 
 def text_before(condition):
@@ -46,9 +49,16 @@ def text_before(condition):
     return f'\n{condition.text}' if condition.how == 'prompt' else ''
 
 
-def prompt_of(condition):
-    """The prompt that the model is given."""
-    return in_front(condition.text, condition.start) if condition.how == 'prompt' else condition.start
+def prompt_of(model, tokenizer, condition):
+    """The prompt that the model is given, (1, T)."""
+    if condition.how == 'prompt':
+        condition = dataclasses.replace(condition, start=in_front(condition.text, condition.start))
+    return start_of(model, tokenizer, condition)
+
+
+def start_of(model, tokenizer, condition):
+    """The prompt without a text in front of it, (1, T)."""
+    return encode_tensor(tokenizer, condition.start, model, condition.chat, condition.system)
 
 
 @contextlib.contextmanager

@@ -21,8 +21,8 @@ GOALS = {'positive': ('sentence_compound', 1), 'negative': ('sentence_compound',
 MEASURE = {'positive': 'sentiment', 'negative': 'sentiment', 'answer': 'recall'}
 BEST_LAYERS = 3  # of which pairs are tried
 ALIKE_PROBABILITY = 0.02  # a difference of two settings' probability that is no reason to do more damage
-WRITTEN = ('init_from', 'start', 'memory_text', 'memory_file', 'max_new_tokens', 'temperature', 'top_k',
-           *OF_A_MEMORY)
+WRITTEN = ('init_from', 'start', 'chat', 'system', 'memory_text', 'memory_file', 'max_new_tokens',
+           'temperature', 'top_k', *OF_A_MEMORY)
 
 
 class Search:

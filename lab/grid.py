@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from core.kinds import fitted
 from core.sampling import check_seeds
 from core.texts import read_text
+from core.tokenizers import encode_tensor
 from lab.conditions import CONDITIONS, READING
 from lab.measures import MEASURES, held_out_of, point_seeds, reading_of, substituted
 from load import load_memory
@@ -44,6 +45,8 @@ def points_of(config):
         points += points_of_a_panel(config, panel, axes)
     for point in points:
         check_point(point['settings'])
+    if config['system'] and not any(point['settings']['chat'] for point in points):
+        raise ValueError("system is given, but chat is False: add --chat=True, or leave system out")
     labels = [point['label'] for point in points]
     twice = [label for label in labels if labels.count(label) > 1]
     if twice:
@@ -146,6 +149,9 @@ def check_point(s):
     if s['measure'] == 'facts' and s['sentence_only'] and s['texts_together'] > 1:
         raise ValueError(f"texts_together is {s['texts_together']}, but sentence_only remembers "
                          "one sentence alone: give texts_together 1")
+    if s['measure'] == 'facts' and s['chat']:
+        raise ValueError("chat is True, but measure 'facts' asks in bare text: give measure 'recall', or "
+                         "leave chat out")
     if s['measure'] == 'look_ups' and s['condition'] not in READING:
         raise ValueError(f"condition {s['condition']!r} looks nothing up: take 'memory'")
 
@@ -204,7 +210,7 @@ def check_texts(s):
 
 
 def check_answer(s):
-    spaced = s['answer'] != s['answer'].lstrip() or read_text(s['start'])[-1:].isspace()
+    spaced = s['chat'] or s['answer'] != s['answer'].lstrip() or read_text(s['start'])[-1:].isspace()
     if not s['answer'].strip() or not spaced:
         raise ValueError(f"answer is {s['answer']!r}, expected the right answer as it follows the prompt, "
                          "a space included: --answer=' Vancouver'")
@@ -224,6 +230,13 @@ def check_model(points, model, tokenizer):
                   file=sys.stderr)
     for point in points:
         check_layers(point, model.config)
+        if point['settings']['chat']:
+            check_chat(point['settings'], model, tokenizer)
+
+
+def check_chat(s, model, tokenizer):
+    """Raises ValueError for a prompt that the model's chat template, or its context, does not take."""
+    encode_tensor(tokenizer, read_text(s['start']), model, s['chat'], read_text(s['system']))
 
 
 def check_layers(point, sizes):
@@ -243,7 +256,10 @@ def check_layers(point, sizes):
 
 
 def note_on(config):
-    """A line for a person who may have meant another measure, or ''."""
+    """A line for a person who may have meant another measure, or another answer, or ''."""
+    if config['measure'] == 'recall' and config['chat'] and config['answer'][:1].isspace():
+        return (f"answer is {config['answer']!r}, but in most chats it begins a turn, with no space in "
+                "front")
     prompt = read_text(config['start']).rstrip()
     asks = re.search(r'(\?|\b(is|was|called|named))$', prompt) or re.search(r'(?im)^(q|question):', prompt)
     if config['measure'] != 'sentiment' or not asks:

@@ -13,14 +13,14 @@ from collections import Counter
 import torch
 
 from core.cache import Cache
+from core.generation import before_end
 from core.sampling import seed_list
 from core.texts import read_text
-from core.tokenizers import encode_tensor
 from lab import facts
-from lab.conditions import READING, Condition, prompt_of, text_before, under
+from lab.conditions import READING, Condition, prompt_of, start_of, text_before, under
 from lab.damage import HeldOut, damage
 from lab.scores import answer_probability, is_right, mentions, text_scores, vader_scores
-from lab.writing import Drawing, write
+from lab.writing import Drawing, texts_of, write
 from load import load_memory
 from reader import Reading
 
@@ -30,8 +30,9 @@ def point_seeds(s):
     return list(s['seeds']) or seed_list(s['seed'], s['num_seeds'])
 
 
-def drawing_of(s):
-    return Drawing(tuple(point_seeds(s)), s['temperature'], s['top_k'], s['batch_size'])
+def drawing_of(s, tokenizer):
+    end_ids = tokenizer.chat.end_ids if s['chat'] else ()  # bare text goes on behind them, nanoGPT's way
+    return Drawing(tuple(point_seeds(s)), s['temperature'], s['top_k'], s['batch_size'], end_ids)
 
 
 def held_out_of(s):
@@ -56,7 +57,8 @@ def condition_of(s, original):
                      other=read_text(s[others[how]]) if how in others else '',
                      memory_file='' if s['memory_text'] else s['memory_file'],
                      reading=reading_of(s), bookkeeping_tokens=s['bookkeeping_tokens'],
-                     steering_layer=s['steering_layer'], steering_scale=s['steering_scale'])
+                     steering_layer=s['steering_layer'], steering_scale=s['steering_scale'],
+                     chat=s['chat'], system=read_text(s['system']))
 
 
 def original_text(model, tokenizer, s):
@@ -89,13 +91,11 @@ def substituted(text, answer, substitute, at):
 def sentiment(model, tokenizer, s):
     """VADER's scores of the continuations, the prompt left out."""
     about = original_text(model, tokenizer, s)
-    condition, drawing, held_out = condition_of(s, about), drawing_of(s), held_out_of(s)
+    condition, drawing, held_out = condition_of(s, about), drawing_of(s, tokenizer), held_out_of(s)
     with under(model, tokenizer, condition):
-        idx = encode_tensor(tokenizer, prompt_of(condition), model)
-        rows, work = write(model, idx, s['max_new_tokens'], drawing)
+        rows, work = write(model, prompt_of(model, tokenizer, condition), s['max_new_tokens'], drawing)
         damaged = damage(model, tokenizer, held_out, text_before(condition), about)
-    texts = [tokenizer.decode(row) for row in rows]
-    start = encode_tensor(tokenizer, condition.start, model)
+    texts, start = texts_of(tokenizer, rows, drawing), start_of(model, tokenizer, condition)
     return {'samples': vader_scores(texts) | text_scores(model, start, rows), 'numbers': {},
             'held_out': damaged, 'work': work, 'texts': texts}
 
@@ -105,21 +105,23 @@ def sentiment(model, tokenizer, s):
 def recall(model, tokenizer, s):
     """The share of seeds, and of probability, of `answer` after the prompt; of `substitute` too, if any."""
     about = original_text(model, tokenizer, s)
-    condition, drawing, held_out = condition_of(s, about), drawing_of(s), held_out_of(s)
+    condition, drawing, held_out = condition_of(s, about), drawing_of(s, tokenizer), held_out_of(s)
     wanted = {'': s['answer']} | ({'substitute_': s['substitute']} if s['substitute'] else {})
     ids = {kind: tokenizer.encode(answer) for kind, answer in wanted.items()}
     # one more than the longest answer, which could go on with the answer's last word
     n = max(s['max_new_tokens'], 1 + max(map(len, ids.values())))
     with under(model, tokenizer, condition):
-        idx = encode_tensor(tokenizer, prompt_of(condition), model)
+        idx = prompt_of(model, tokenizer, condition)
         rows, work = write(model, idx, n, drawing)
         numbers = {f'{kind}probability': answer_probability(model, idx, ids[kind]) for kind in wanted}
         damaged = damage(model, tokenizer, held_out, text_before(condition), about)
-    start, texts = encode_tensor(tokenizer, condition.start, model), [tokenizer.decode(row) for row in rows]
-    samples = rights_of(texts, wanted)
+    start, texts = start_of(model, tokenizer, condition), texts_of(tokenizer, rows, drawing)
+    said = str.strip if s['chat'] else str  # of a turn, which some models begin with a space
+    wanted = {kind: said(answer) for kind, answer in wanted.items()}
+    samples = rights_of([said(text) for text in texts], wanted)
     if s['substitute']:  # its own yardstick: how often the plain model says it anyway
-        plain = [tokenizer.decode(row) for row in write(model, start, n, drawing)[0]]
-        samples['substitute_plain'] = [int(is_right(text, s['substitute'])) for text in plain]
+        plain = texts_of(tokenizer, write(model, start, n, drawing)[0], drawing)
+        samples['substitute_plain'] = rights_of([said(text) for text in plain], wanted)['substitute_right']
         numbers['substitute_plain_probability'] = answer_probability(model, start, ids['substitute_'])
     first_tokens = Counter(tokenizer.decode(row[:1]) for row in rows).most_common()
     return {'samples': samples | text_scores(model, start, rows), 'numbers': numbers, 'held_out': damaged,
@@ -140,22 +142,23 @@ def rights_of(texts, wanted):
 def recall_of_facts(model, tokenizer, s):
     """Of data/tinyworld's grammar, see facts.py."""
     questions = facts.Questions(
-        s['condition'], s['seed'], s['num_facts'], drawing_of(s), held_out_of(s), s['texts_together'],
-        s['sentence_only'], s['distance'], s['bookkeeping_tokens'], reading_of(s))
+        s['condition'], s['seed'], s['num_facts'], drawing_of(s, tokenizer), held_out_of(s),
+        s['texts_together'], s['sentence_only'], s['distance'], s['bookkeeping_tokens'], reading_of(s))
     return facts.recall_of_facts(model, tokenizer, questions)
 
 
 # ---- look-ups of one step ----
 
 def look_ups(model, tokenizer, s):
-    """Each look-up of one step, the write-up's Table 2: the one that writes the last of max_new_tokens."""
+    """Each look-up of one step, the write-up's Table 2: the one that writes the last of max_new_tokens,
+    or in a chat ends it before."""
     condition = condition_of(s, original_text(model, tokenizer, s))
-    drawing = dataclasses.replace(drawing_of(s), seeds=tuple(point_seeds(s)[:1]))
+    drawing = dataclasses.replace(drawing_of(s, tokenizer), seeds=tuple(point_seeds(s)[:1]))
     with under(model, tokenizer, condition):
-        idx = encode_tensor(tokenizer, prompt_of(condition), model)
+        idx = prompt_of(model, tokenizer, condition)
         if s['max_new_tokens'] > 1:
             rows, _ = write(model, idx, s['max_new_tokens'] - 1, drawing)
-            idx = torch.cat((idx, idx.new_tensor(rows)), dim=1)
+            idx = torch.cat((idx, idx.new_tensor([before_end(rows[0], drawing.end_ids)])), dim=1)
         idx = idx[:, -model.config.block_size:]  # as generate crops it
         records, searches = traced(model, idx)
         memory = next(iter(model.readers.values())).memory

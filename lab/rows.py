@@ -7,7 +7,8 @@ from lab import stats
 
 RATES = ('right', 'mentioned', 'greedy', 'substitute_right', 'substitute_mentioned', 'substitute_plain')
 # what two points must share, for the difference between them to be the memory's
-TASK = ('start', 'max_new_tokens', 'temperature', 'top_k', 'distance', 'num_facts', 'seed', 'answer')
+TASK = ('start', 'chat', 'system', 'max_new_tokens', 'temperature', 'top_k', 'distance', 'num_facts', 'seed',
+        'answer')
 EFFECT_OF = {'sentiment': ('compound', np.median), 'recall': ('right', np.mean), 'facts': ('right', np.mean)}
 
 

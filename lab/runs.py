@@ -27,7 +27,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RECORD_VERSIONS = {'recall': 2, 'facts': 2}  # in a run's id: counted up where numbers change meaning
 OF_THE_MODEL = ('init_from', 'out_dir', 'device', 'dtype', 'compile')
 UNCOUNTED = {*APART, *OF_THE_MODEL, 'threads', 'batch_size'} - {'dtype'}  # weights have a fingerprint
-TEXTS = ('start', 'memory_text', 'unrelated_text', 'opposite_text', 'held_out_text')
+TEXTS = ('start', 'system', 'memory_text', 'unrelated_text', 'opposite_text', 'held_out_text')
 USED_BY = {**dict.fromkeys(OF_A_MEMORY, READING), 'unrelated_text': ('unrelated',),
            'opposite_text': ('opposite', 'steering'), 'steering_layer': ('steering',),
            'steering_scale': ('steering',)}
@@ -39,6 +39,8 @@ def run_id(settings, weights):
     """A hash of what the run's numbers depend on: settings, what is in texts and a memory file, weights."""
     counted = {name: value for name, value in settings.items()
                if name not in UNCOUNTED and settings['condition'] in USED_BY.get(name, CONDITIONS)}
+    if not counted['chat']:  # runs of bare text are called what they were before there were chats
+        del counted['chat'], counted['system']
     counted |= {name: read_text(counted[name]) for name in TEXTS if name in counted}
     counted['memory_file'] = '' if settings['memory_text'] else hash_of(settings['memory_file'])
     text = json.dumps([RECORD_VERSIONS.get(settings['measure'], 1), weights, counted], sort_keys=True)

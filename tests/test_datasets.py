@@ -95,9 +95,9 @@ def test_training_data_of_another_tokenizer_than_the_models_is_refused(tmp_path)
 
 def test_the_files_of_an_export_are_the_data_sets_or_else_those_of_the_model_it_began_from(tmp_path):
     trained().save(str(tmp_path / 'tokenizer.json'))
-    slow(tmp_path / 'base', trained())
+    (slow(tmp_path / 'base', trained()) / 'chat_template.jinja').write_text('of a chat')
     assert tokenizer_files(str(tmp_path), 'scratch') == [str(tmp_path / 'tokenizer.json')]
     none = str(tmp_path / 'none')
     of_base = tokenizer_files(none, str(tmp_path / 'base'))
-    assert sorted(map(os.path.basename, of_base)) == ['merges.txt', 'vocab.json']
+    assert sorted(map(os.path.basename, of_base)) == ['chat_template.jinja', 'merges.txt', 'vocab.json']
     assert tokenizer_files(none, 'scratch') == tokenizer_files(none, 'gpt2') == []

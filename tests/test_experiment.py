@@ -21,7 +21,7 @@ from conftest import ROOT, tiny_model
 from lab_settings import RECALL, SENTIMENT, numbers_of, records_of
 
 import configurator
-from lab import grid, runs, scores
+from lab import grid, rows, runs, scores
 from lab.figures import FIGURES
 from memory import PersistentMemory
 
@@ -105,6 +105,16 @@ def test_a_question_that_is_scored_for_its_sentiment_is_told(defaults):
         assert grid.note_on({**defaults, 'start': start, 'measure': 'recall'}) == ''
     for start in ('\n', '\nCats are', '\nCats are horrible', '\nThis'):
         assert grid.note_on({**defaults, 'start': start}) == ''
+
+
+def test_the_plain_model_beside_a_chat_is_that_of_the_same_chat(defaults):
+    def point(condition, **changes):
+        return {'settings': {**defaults, 'condition': condition, **changes}, 'record': {'seeds': [1]}}
+
+    plain = [point('plain'), point('plain', chat=True), point('plain', chat=True, system='x')]
+    for one in plain:
+        assert rows.plain_of({**one, 'settings': {**one['settings'], 'condition': 'memory'}},
+                             plain) is one['record']
 
 
 # ---- a sweep ----

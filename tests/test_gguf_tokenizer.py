@@ -72,7 +72,7 @@ def byte_level_file(path, pre='gpt-2', kind='llama', **more):
     return write(path, kind, keys, {'w': np.ones((1, 1), np.float32)})
 
 
-def sentence_piece_file(path, prefix=True):
+def sentence_piece_file(path, prefix=True, more=None):
     pieces = ['▁', 't', 'h', 'e', 'c', 'a', 's', 'o', 'n', '▁t', 'he', '▁the', '▁c', 'at', '▁cat',
               'cats', '▁cats', '▁▁', 'on', '.', 'the', 'hen', 'en']
     tokens = ['<unk>', '<s>', '</s>', *(f'<0x{byte:02X}>' for byte in range(256)), *pieces]
@@ -82,7 +82,8 @@ def sentence_piece_file(path, prefix=True):
             'tokenizer.ggml.scores': scores,
             'tokenizer.ggml.token_type': types, 'tokenizer.ggml.bos_token_id': 1,
             'tokenizer.ggml.eos_token_id': 2,
-            'tokenizer.ggml.unknown_token_id': 0, 'tokenizer.ggml.add_space_prefix': prefix}
+            'tokenizer.ggml.unknown_token_id': 0, 'tokenizer.ggml.add_space_prefix': prefix,
+            **{f'tokenizer.{name}': value for name, value in (more or {}).items()}}
     return write(path, 'llama', keys, {'w': np.ones((1, 1), np.float32)})
 
 

@@ -37,7 +37,7 @@ def test_no_network_no_such_model_and_no_consent_are_told_apart(monkeypatch, err
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
     told = refusal('models/mine')
     assert message in told
-    assert "no GPT-2 could be loaded from 'models/mine'" in told
+    assert "no model could be loaded from 'models/mine'" in told
 
 
 def hub_with(monkeypatch, tmp_path, files):
@@ -98,6 +98,18 @@ def test_a_hub_model_with_a_tokenizer_of_its_own_gets_that_one(tmp_path, monkeyp
     hugging_face(**{**SHAPES[0], 'vocab_size': 2048}).save_pretrained(folder)
     shutil.copy(os.path.join(ROOT, 'assets', 'tinyworld', 'tokenizer.json'), folder)
     assert load_model('someone/gpt2')[1].encode('\n') == [198]
+
+
+def test_a_hub_models_chat_template_and_end_tokens_are_fetched_with_its_tokenizer(tmp_path, monkeypatch):
+    hf = hugging_face(**{**SHAPES[0], 'vocab_size': 2048})
+    hf.generation_config.eos_token_id = [7, 8]
+    hf.save_pretrained(tmp_path / 'files')
+    shutil.copy(os.path.join(ROOT, 'assets', 'tinyworld', 'tokenizer.json'), tmp_path / 'files')
+    (tmp_path / 'files' / 'chat_template.jinja').write_text('{{ messages[0].content }}')
+    fetched = hub_with(monkeypatch, tmp_path, tmp_path / 'files')
+    chat = load_model('some/one')[1].chat
+    assert chat.template == '{{ messages[0].content }}' and {7, 8} <= set(chat.end_ids)
+    assert 'chat_template.jinja' in fetched
 
 
 def test_gpt2s_encoding_never_takes_the_place_of_a_tokenizer_that_could_not_be_fetched(tmp_path,

@@ -19,7 +19,8 @@ FAMILIES = {
     'qwen2': dict(bias_attn=True, tied=False),
     'qwen3': dict(qk_norm=True, head_size=12),
     'llama 3': dict(rope_theta=500.0, rope_scaling=(8.0, 1.0, 4.0, 16)),
-    'every head its own keys': dict(n_kv_head=4, bias_proj=True, bias_mlp=True),
+    'every head its own keys': dict(n_kv_head=4, bias_proj=True, bias_mlp=True,
+                                    rope_factors=(1.0, 1.5, 4.0, 8.0)),
 }
 SETTINGS = {
     'method 1': dict(layers=(0, 1, 2), method=1, k=3, memory_fraction=1.0, bookkeeping_fraction=0.1,
@@ -85,7 +86,7 @@ def slow_turn(x, positions, config):
 def slow_frequency(n, config):
     frequency = config.rope_theta ** (-2 * n / config.head_size)
     if not config.rope_scaling:
-        return frequency
+        return frequency / (config.rope_factors[n] if config.rope_factors else 1)
     factor, low, high, context = config.rope_scaling
     wavelength = 2 * math.pi / frequency
     if wavelength < context / high:
@@ -190,9 +191,35 @@ def test_a_token_at_a_time_is_all_at_once_and_a_row_of_a_batch_that_row_alone(mo
             logits = model(torch.tensor([PROMPT[end - n:end]]), cache=cache)[0]
             torch.testing.assert_close(logits, alone[end - 1], atol=2e-4, rtol=2e-4)
     rows = [PROMPT, PROMPT[::-1], [7] * len(PROMPT)]
-    texts = model.generate(torch.tensor(rows), 34, 0.9, 20, [1, 2, 3])  # past the end of the context
+    texts = model.generate(torch.tensor(rows), 30, 0.9, 20, [1, 2, 3])  # past the end of the context
     for row, seed, text in zip(rows, (1, 2, 3), texts, strict=True):
-        assert model.generate(torch.tensor([row]), 34, 0.9, 20, [seed])[0].tolist() == text.tolist()
+        assert model.generate(torch.tensor([row]), 30, 0.9, 20, [seed])[0].tolist() == text.tolist()
+
+
+@pytest.mark.parametrize('name', ['method 3', 'method 4, far'])
+def test_a_prompt_that_all_rows_share_writes_what_each_seed_writes_alone(model, memory, name):
+    idx = torch.tensor([PROMPT])
+    model.attach_memory(memory, **SETTINGS[name], select='each')
+    together, searched = model.generate(idx.expand(3, -1), 8, 0.9, 20, [4, 5, 6]), dict(model.searches)
+    rows = [(model.generate(idx, 8, 0.9, 20, [seed])[0], dict(model.searches)) for seed in (4, 5, 6)]
+    assert [row.tolist() for row in together] == [row.tolist() for row, _ in rows]
+    assert searched == {layer: sum(counts[layer] for _, counts in rows) for layer in searched}
+    assert len({tuple(row) for row in together.tolist()}) == 3
+
+
+@pytest.mark.parametrize('name', ['method 2', 'method 4, insert'])
+def test_a_memory_that_was_saved_and_loaded_reads_the_same_bits(model, memory, name, tmp_path):
+    model.attach_memory(memory, **SETTINGS[name])
+    idx = torch.tensor([PROMPT])
+    expected = model(idx, targets=idx)[0]
+    memory.save(tmp_path / 'm.safetensors')
+    loaded = PersistentMemory.load(tmp_path / 'm.safetensors', model)
+    c = model.config
+    assert loaded.keys[1].shape == (c.n_kv_head, 18, c.head_size) and loaded.origin == memory.origin
+    model.attach_memory(loaded, **SETTINGS[name])
+    assert torch.equal(model(idx, targets=idx)[0], expected)
+    model.detach_memory()
+    assert not torch.equal(model(idx, targets=idx)[0], expected)
 
 
 @pytest.mark.parametrize('header', [1, 3])
