@@ -15,8 +15,8 @@ from core import old_folder, stored
 from core.checks import all_finite, check_choice, check_indices, pairs_of_heads, whole_number, whole_numbers
 from core.held import Held, Recent
 from core.origin import check_held, check_origin, describe, index_key_heads, key_heads, origin_read
-from core.rows import as_row, check_length, encoded_behind, run_together
-from core.windows import WINDOW_TOKENS, cut
+from core.rows import Header, as_row, check_length, run_together
+from core.windows import WINDOW_OVERLAP, cut
 
 KEEPS = 'values', 'tokens'
 
@@ -93,9 +93,8 @@ class PersistentMemory:
         """Runs ids once through the plain model: list of int, or (1, T) of a tensor, the prefix included.
 
         Keeps `layers`. The first `bookkeeping_tokens` rows are left out, since GPT-2 turns its first
-        position into an attention sink (creation method 1 of the write-up is 0, and no prefix).
-        Raises ValueError when ids are empty, longer than the model's context or outside its vocabulary.
-        Touches no disk.
+        position into an attention sink (creation method 1 of the write-up is 0, and no prefix). Raises
+        ValueError when ids are empty, longer than the model's context or outside its vocabulary.
         """
         memory = cls(describe(model), layers, bookkeeping_tokens, tokenizer)
         memory.add(model, ids, source, text)
@@ -103,10 +102,7 @@ class PersistentMemory:
 
     @classmethod
     def from_text(cls, model, text, tokenizer, layers, bookkeeping_tokens=1, source='', prefix='\n'):
-        """As from_tokens, of a text; `tokenizer` has encode and name.
-
-        `prefix` is put in front of the text when bookkeeping_tokens > 0.
-        """
+        """As from_tokens, of a text; `tokenizer` has encode and name. prefix: as in add_texts."""
         memory = cls(describe(model), layers, bookkeeping_tokens, tokenizer.name)
         memory.add_text(model, text, tokenizer, source, prefix)
         return memory
@@ -127,34 +123,42 @@ class PersistentMemory:
 
     @classmethod
     def from_texts(cls, model, texts, tokenizer, layers=(), index_heads=(), keep='values',
-                   bookkeeping_tokens=1, prefix='\n', sources=(), window_tokens=0, window_overlap=32):
+                   bookkeeping_tokens=1, prefix='\n', sources=(), chat=False, system='', window_tokens=0,
+                   window_overlap=WINDOW_OVERLAP):
         """A memory of many texts, see add_texts. layers: those kept, () is all, or none of keep 'tokens'."""
         layers = layers or (range(model.config.n_layer) if keep == 'values' else ())
         memory = cls(describe(model), layers, bookkeeping_tokens, tokenizer.name, index_heads, keep)
-        memory.add_texts(model, texts, tokenizer, prefix, sources, window_tokens, window_overlap)
+        memory.add_texts(model, texts, tokenizer, prefix, sources, chat, system, window_tokens,
+                         window_overlap)
         return memory
 
     def add_text(self, model, text, tokenizer, source='', prefix='\n'):
         """One more text, as in `add`, less blank space around it. Raises ValueError if nothing is left."""
         self.add_texts(model, [text], tokenizer, prefix, [source])
 
-    def add_texts(self, model, texts, tokenizer, prefix='\n', sources=(), window_tokens=0, window_overlap=32):
+    def add_texts(self, model, texts, tokenizer, prefix='\n', sources=(), chat=False, system='',
+                  window_tokens=0, window_overlap=WINDOW_OVERLAP):
         """More texts, each on its own, less blank space around it; those of like length run together.
 
-        prefix: put in front of each when bookkeeping_tokens > 0, and left out again whole. sources: where
-        each is from, () is unknown. window_tokens: a longer text is cut into windows, texts of their own, see
-        core/windows.py; 0 is 256 with index heads, else the model's context. Raises ValueError, and then adds
-        nothing.
+        prefix: put in front of each when bookkeeping_tokens > 0, and left out again whole; with chat that is
+        the model's chat template up to a user's words, with what the system says. sources: where each is
+        from, () is unknown. window_tokens: a longer text is cut into windows, texts of their own, see
+        core/windows.py; 0 is 256 with index heads, else as many as the model sees. Raises ValueError, and
+        then adds nothing.
         """
         sources = sources or [''] * len(texts)
         if len(sources) != len(texts):
             raise ValueError(f"{len(sources)} sources were given for {len(texts)} texts: give one a text")
-        prefix = prefix if self.bookkeeping_tokens else ''
-        room = model.config.block_size - (len(tokenizer.encode(prefix)) if prefix else 0)
-        window_tokens = window_tokens or (min(WINDOW_TOKENS, room) if self.index_heads else room)
-        entries = cut(texts, sources, tokenizer, window_tokens, window_overlap, prefix)
-        encoded = [encoded_behind(prefix, entry, tokenizer, self.bookkeeping_tokens) for entry in entries]
-        self._add(model, encoded, entries)
+        header = Header(prefix if self.bookkeeping_tokens else '', chat, system)
+        window_tokens = window_tokens or header.longest_text(model, tokenizer, self.index_heads)
+        entries = cut(texts, sources, tokenizer, window_tokens, window_overlap, header.text(tokenizer))
+        self.add_entries(model, entries, tokenizer, header)
+
+    def add_entries(self, model, entries, tokenizer, header, done=lambda tokens: None):
+        """As add_texts, of [{'source', 'text'}] that are cut, behind a core.rows.Header. done: is called with
+        the number of tokens of each that has run through the model."""
+        encoded = [header.encode(entry, tokenizer, self.bookkeeping_tokens) for entry in entries]
+        self._add(model, encoded, entries, done)
 
     def add(self, model, ids, source='', text=''):
         """Runs one more text through the plain model, on its own, and appends its rows.
@@ -163,7 +167,7 @@ class PersistentMemory:
         """
         self._add(model, [(ids, self.bookkeeping_tokens)], [{'source': source, 'text': text}])
 
-    def _add(self, model, encoded, entries):
+    def _add(self, model, encoded, entries, done=lambda tokens: None):
         """encoded: [(ids, how many of them are left out)]."""
         self.check(model)
         rows, skips = [], [skip for _, skip in encoded]
@@ -171,7 +175,7 @@ class PersistentMemory:
             rows.append(as_row(ids)[0])
             check_length(rows[-1], model.config, entry['source'])
         headers = {tuple(row[:skip].tolist()) for row, skip in zip(rows, skips)}
-        new = self._run(model, rows, skips, entries)
+        new = self._run(model, rows, skips, entries, done)
         kept = [row[skip:] for row, skip in zip(rows, skips)]
         entries = [{**entry, 'rows': len(row)} for entry, row in zip(entries, kept)]
         with self._lock:  # held for no more than this, so that texts run through the model side by side
@@ -186,7 +190,7 @@ class PersistentMemory:
                              "give the prefix that its other texts were written behind")
         self.header = headers.pop() if len(headers) == 1 else ()
 
-    def _run(self, model, rows, skips, entries):
+    def _run(self, model, rows, skips, entries, done):
         """Texts, each (T,) ids, through the plain model -> {(kind, layer): (nh, n, hs)}, in their order."""
         found = [None] * len(rows)
         for i, heads in run_together(model, rows, skips, {*self.layers, *self.index_key_heads}):
@@ -195,6 +199,7 @@ class PersistentMemory:
                 name = entries[i]['source'] or entries[i]['text'][:40]
                 raise ValueError(f"the model's keys or values of the text {name!r} are not finite: its "
                                  "weights are damaged, or its dtype is too narrow for them")
+            done(len(rows[i]))
         return {key: torch.cat([one[key] for one in found], dim=1) for key in self._held.parts}
 
     def _kept_of(self, heads):
@@ -322,6 +327,14 @@ class PersistentMemory:
                 'index_heads': [list(pair) for pair in self.index_heads],
                 'header': list(self.header) if self.index_heads else []}
 
+    @classmethod
+    def of(cls, description):
+        """An empty memory of such a kind."""
+        memory = cls(description['origin'], description['layers'], description['bookkeeping_tokens'],
+                     description['tokenizer'], description['index_heads'], description['keep'])
+        memory.dtype = description['dtype']
+        return memory
+
     def save(self, path, replace=True):
         """Writes one file, a .safetensors, whole or not at all; or, where the path is a folder or has no
         ending, a library (core/library.py), of which only what changed since it was loaded or saved.
@@ -374,7 +387,7 @@ class PersistentMemory:
 
     @classmethod
     def load(cls, path, model, layers=()):
-        """Reads what `save` wrote, a file or a library, and checks it against `model`.
+        """Reads what `save` wrote, a file or a library, and checks it against `model`, unless that is None.
 
         `layers`: only these, () is all that it holds. What is read is copied, compared with its checksums,
         and then independent of the file; but with index heads the layers' rows are read when a text is
@@ -384,10 +397,8 @@ class PersistentMemory:
         path, layers = os.fspath(path), tuple(sorted(whole_numbers('layer', layers)))
         description, held = stored.read(path, layers, lambda found: origin_read(found, model, layers))
         kept = layers if layers and description['keep'] == 'values' else tuple(description['layers'])
-        memory = cls(description['origin'], kept, description['bookkeeping_tokens'],
-                     description['tokenizer'], description['index_heads'], description['keep'])
-        memory.header, memory.dtype = tuple(description['header']), description['dtype']
-        memory._held = held or memory._nothing()
+        memory = cls.of({**description, 'layers': kept})
+        memory.header, memory._held = tuple(description['header']), held or memory._nothing()
         memory.partly_from = path if set(kept) < set(description['layers']) else ''
         if os.path.isdir(path) and not memory.partly_from:
             memory.home = stored.Home(path, memory.forgotten)

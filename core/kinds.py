@@ -23,7 +23,9 @@ def as_kind(value, kind):
         value = value.tolist()
     if kind is tuple:
         items = value if isinstance(value, (tuple, list, range)) else (value,)
-        return tuple(as_kind(item, int) for item in items)
+        # pairs of ints, as index_heads has them
+        return tuple(tuple(as_kind(one, int) for one in item) if isinstance(item, (tuple, list))
+                     else as_kind(item, int) for item in items)
     if kind is list:
         if not isinstance(value, (list, tuple)) or not all(isinstance(item, dict) for item in value):
             raise TypeError

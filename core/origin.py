@@ -44,15 +44,18 @@ def check_held(layers, held):
 
 
 def origin_read(description, model, layers):
-    """The origin of what is about to be read, as of today. Raises ValueError unless it is this model, and
-    has these layers."""
+    """The origin of what is about to be read, as of today. Raises ValueError unless it is this model (None is
+    not compared), and has these layers."""
     origin = description['origin']
-    if description.get('format_version') == 1:
+    if model is None and description.get('format_version') == 1:
+        raise ValueError("of format version 1, which only its model can read: load it with that and save it")
+    if model is not None and description.get('format_version') == 1:
         # of samples of the weights then; from here on of all of them
         sampled = model.state.sampled_fingerprint(model)
         check_origin(origin, {**describe(model), 'fingerprint': sampled})
         origin = {**origin, 'fingerprint': model.fingerprint()}
-    check_origin(origin, describe(model))
+    if model is not None:
+        check_origin(origin, describe(model))
     if description['keep'] == 'values':  # else what is recalled has all of the model's layers
         check_held(layers, description['layers'])
     return origin

@@ -87,6 +87,14 @@ def read(path, layers, check):
     return description, Held(parts, torch.cat(tokens), texts, frozenset(forgotten), places or None)
 
 
+def live_texts(path):
+    """The entries of all texts that are not forgotten."""
+    manifest, files = opened(path)
+    return [text for segment, (_, metadata) in zip(manifest.segments, files)
+            for number, text in enumerate(metadata['texts'])
+            if segment is None or number not in segment.forgotten]
+
+
 def opened(path):
     """-> a library's Manifest and files; a memory file as the one segment of such."""
     if os.path.isdir(path):

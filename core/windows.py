@@ -17,7 +17,7 @@ SENTENCE_ENDS = re.compile(
     r"""|[。！？｡।؟۔]++[”’»」』）]*+()|\n[^\S\n]*+(?=\n)()""")
 CLAUSE_ENDS = re.compile(r"""[,;:–—]["'”’»)\]]*+(?=\s)|[，；：、]|\n""")
 WORD_ENDS = re.compile(r'(?<=\S)(?=\s)')
-WINDOW_TOKENS = 256  # where nothing is said
+WINDOW_TOKENS, WINDOW_OVERLAP = 256, 32  # where nothing is said
 ENDS = SENTENCE_ENDS, CLAUSE_ENDS, WORD_ENDS
 CHARACTERS_A_PIECE = 32  # of a word that is too long, or of a script without spaces
 LONGEST_TOKEN = 32  # characters; what is longer than so many a token is cut without being encoded
