@@ -8,7 +8,6 @@ Nothing here knows how a model works: of one it needs `config`, `parameters()`, 
 import os
 import threading
 
-import numpy as np
 import torch
 
 from core import old_folder, stored
@@ -225,6 +224,10 @@ class PersistentMemory:
         return self._held.forgotten
 
     @property
+    def nbytes(self):
+        return self._held.nbytes
+
+    @property
     def keys(self):
         return {layer: self.layer(layer).keys.table.rows for layer in self.layers}
 
@@ -242,10 +245,7 @@ class PersistentMemory:
 
     def text_of(self, row):
         """The entry of `texts` that a row belongs to."""
-        held = self._held
-        numbers = held.live.tolist()
-        ends = np.cumsum([held.texts[number]['rows'] for number in numbers])
-        return held.texts[numbers[np.searchsorted(ends, row, side='right')]]
+        return self._held.text_of(row)
 
     @property
     def held(self):

@@ -4,6 +4,7 @@ Opens the memory that settings name, and attaches it to a model as they say.
 import os
 import sys
 
+from core.library import is_library
 from core.texts import read_text
 from memory import PersistentMemory
 from reader import Reading
@@ -21,7 +22,7 @@ def open_memory(model, tokenizer, config):
     path, text, layers = config['memory_file'], config['memory_text'], config['memory_layers']
     if not path and not text:
         return None
-    if not layers:
+    if not layers and config['memory_method'] != 5:
         print("no memory is read: memory_layers is (), name the layers that read", file=sys.stderr)
         return None
     is_there = os.path.exists(path)
@@ -46,28 +47,42 @@ def remembered(model, tokenizer, config):
                                 f"--memory_layers={','.join(map(str, layers))} "
                                 f"--init_from={config['init_from']}")
     source = text if text.startswith('FILE:') else ''
-    left_out = config['bookkeeping_tokens']
-    return PersistentMemory.from_text(model, read_text(text), tokenizer, layers, left_out, source)
+    left_out, chat, system = config['bookkeeping_tokens'], config['chat'], read_text(config['system'])
+    if config['memory_method'] != 5:
+        return PersistentMemory.from_text(model, read_text(text), tokenizer, layers, left_out, source)
+    return PersistentMemory.from_texts(model, [read_text(text)], tokenizer, layers, config['index_heads'],
+                                       'values', left_out, '\n', [source], chat, system)
 
 
 def load_memory(path, text, model, tokenizer, layers=()):
-    """A memory file (of it these layers, () is all) or old folder.
+    """A memory file or library (of it these layers, () is all), or old folder.
 
     Raises ValueError when it is of another tokenizer, or of another text than `text` (not ''), as far as a
     folder holds its text.
     """
-    is_folder = os.path.isdir(path)
-    memory = (PersistentMemory.from_folder(path, model, tokenizer) if is_folder
+    is_old = os.path.isdir(path) and not is_library(path)
+    memory = (PersistentMemory.from_folder(path, model, tokenizer) if is_old
               else PersistentMemory.load(path, model, layers))
     if memory.tokenizer and not tokenizer.answers_to(memory.tokenizer):
         raise ValueError(f"{path} was written with the tokenizer {memory.tokenizer!r}, "
                          f"the model has {tokenizer.name!r}: build it again with build_memory.py")
-    held = [entry['text'].strip() for entry in memory.texts]
-    can_tell = any(held) or not is_folder
-    if text and can_tell and read_text(text).strip() not in held:
+    can_tell = not is_old or any(entry['text'].strip() for entry in memory.texts)
+    if text and can_tell and not holds(memory, read_text(text)):
         raise ValueError(f"{path} holds another text than memory_text: --memory_text= reads it as it is, "
                          "or name another memory_file")
     return memory
+
+
+def holds(memory, text):
+    """Whether a text is remembered, whole or in windows."""
+    live = [memory.texts[number] for number in memory.held.live.tolist()]
+    windows = [entry for entry in live if 'window' in entry
+               and text[entry['start']:entry['end']] == entry['text']]
+    found = {(entry['source'], entry['of']): set() for entry in windows}
+    for entry in windows:
+        found[entry['source'], entry['of']].add(entry['window'])
+    return (text.strip() in (entry['text'].strip() for entry in live)
+            or any(len(some) == of for (_, of), some in found.items()))
 
 
 def say_differences(path, memory, config):
@@ -77,7 +92,7 @@ def say_differences(path, memory, config):
     if config['memory_text'] and not any(entry['text'].strip() for entry in memory.texts):
         print(f"{path} is read as it is, memory_text is not used: the folder does not hold its text",
               file=sys.stderr)
-    if os.path.isdir(path) and memory.bookkeeping_tokens != left_out:  # it does not say how it was built
+    if os.path.isdir(path) and not is_library(path) and memory.bookkeeping_tokens != left_out:  # it does not say how it was built
         print(f"{path} is read as it is: bookkeeping_tokens={left_out} is not used", file=sys.stderr)
     elif memory.bookkeeping_tokens != left_out:
         print(f"{path} was built with bookkeeping_tokens={memory.bookkeeping_tokens}, and is read as it is: "

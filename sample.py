@@ -24,17 +24,22 @@ compare_prompt = False  # also write without it, but with the remembered text in
 method_text = 'memory'  # label of the texts with memory
 memory_file = ''  # the memory to read; built from memory_text when it is missing
 memory_text = ''  # a text to remember, or 'FILE:path'; without memory_file for this run only
-memory_layers = (9,)  # layers that read, from 0
+memory_layers = (9,)  # layers that read, from 0; method 5: () is all
 memory_heads = ()  # heads that read, () is all
 memory_k = 5  # neighbours of a look-up
-memory_method = 2  # 1, 2, 3 of the write-up, or 4, extended attention
+memory_method = 2  # 1, 2, 3 of the write-up; 4, extended attention; 5, recall of whole texts
 memory_fraction = 0.0  # MF, how many ordinary tokens look up, 0 is none
 bookkeeping_fraction = 0.9  # BF, attention above which the first token looks up, 1 is never
 softmax_scale = 1000.0  # TS, sharpness of the ranking: 1000 takes the best, 0.01 the average
 residual_fraction = 0.1  # RF, share of its own value that a token keeps (methods 2 and 3)
 memory_select = 'last'  # who picks: 'last', the newest for all (the write-up), or 'each' for itself (fast)
-memory_positions = ''  # where method 4 sees the memory of a rotary model: 'far' ('' too), 'own' or 'insert'
+memory_positions = ''  # rotary models, methods 4 and 5: 'far' ('' of 4), 'own' or 'insert' ('' of 5)
 memory_distance = 512  # tokens before the query, for 'far'
+index_heads = ()  # method 5: ((layer, query head), ...) that find a text, see config/find_index_heads.py
+recall_texts = 1  # method 5: so many of the best texts are read
+recall_votes = 40  # so many texts a token of the question can vote for
+recall_threshold = 0.0  # evidence per token and head, below which nothing is recalled
+recall_every = 0  # recalls anew every so many tokens, 0 is never
 bookkeeping_tokens = 1  # positions of each text that a new memory leaves out
 trace = False  # list the look-ups of the first step: the write-up's Table 2
 device = 'auto'  # 'auto', 'cpu', 'cuda'
@@ -49,6 +54,7 @@ import textwrap  # noqa: E402
 import time  # noqa: E402
 
 from core.cache import Cache  # noqa: E402
+from core.chat import chat_turn  # noqa: E402
 from core.generation import before_end  # noqa: E402
 from core.texts import in_front, read_text  # noqa: E402
 from load import encode_tensor, load_model, open_memory, prompt_ids, seed_list, use_threads  # noqa: E402
@@ -64,11 +70,14 @@ def check_settings():
         raise ValueError("system is given, but chat is False: add --chat=True, or leave system out")
 
 
-def write(model, tokenizer, idx, seeds):
-    """-> the texts, one per seed, of a chat without the prompt; the steps and the seconds that they took."""
+def write(model, tokenizer, idx, seeds, question=None):
+    """-> the texts, one per seed, of a chat without the prompt; the steps and the seconds that they took.
+
+    question: the tokens of the prompt that vote, by method 5.
+    """
     end_ids, started = tokenizer.chat.end_ids if chat else (), time.perf_counter()
     prompts, T = idx.expand(len(seeds), -1), idx.size(1)
-    rows = model.generate(prompts, max_new_tokens, temperature, top_k or None, seeds, end_ids)
+    rows = model.generate(prompts, max_new_tokens, temperature, top_k or None, seeds, end_ids, question)
     seconds = time.perf_counter() - started
     shown = [before_end(row[T:], end_ids) if chat else row for row in rows.tolist()]
     return [tokenizer.decode(row) for row in shown], rows.size(1) - T, seconds
@@ -97,17 +106,28 @@ def write_behind_text(model, tokenizer, memory, prompt, seeds):
     return [('in prompt', [shown + text[hidden:] for text in write(model, tokenizer, idx, seeds)[0]])]
 
 
-def write_with_memory(model, tokenizer, memory, idx, seeds):
+def write_with_memory(model, tokenizer, memory, idx, seeds, question):
     """-> the texts and a line on the work."""
     first, records = first_step(model, idx)
     if trace and first:
         show_trace(records, memory, tokenizer, idx)
-    texts, steps, seconds = write(model, tokenizer, idx, seeds)
+    texts, steps, seconds = write(model, tokenizer, idx, seeds, question)
+    if memory_method == 5:
+        show_recalled(model.recalled[0], memory)
     if first == 0:
         when = "in the first step" if sum(model.searches.values()) else "at all, the memory was not read"
         print(f"no token-head looked up {when}: lower bookkeeping_fraction, or raise memory_fraction",
               file=sys.stderr)
     return texts, describe_work(model, first, idx.size(1), len(seeds), steps, seconds)
+
+
+def show_recalled(recalled, memory):
+    """Which texts, with what votes, at which step; of the first sample."""
+    for step, numbers, votes in recalled:
+        found = [f"text {number} {memory.texts[number]['source']} ({vote:.1f} votes): "
+                 + textwrap.shorten(memory.texts[number]['text'], 70, placeholder=' ...')
+                 for number, vote in zip(numbers, votes)]
+        print(f"recalled at step {step}: {'; '.join(found) or 'nothing, it writes as without a memory'}")
 
 
 def describe_run(model, memory):
@@ -117,16 +137,27 @@ def describe_run(model, memory):
     if memory is None:
         print("memory  none (give memory_file or memory_text)")
         return
-    size = sum(2 * keys.numel() * 4 for keys in memory.keys.values())
     texts = f"{len(memory.texts)} text{'s' * (len(memory.texts) > 1)}"
     print(f"memory  {memory_file or 'of this run'}: {len(memory)} tokens of {texts}, "
-          f"layers {', '.join(map(str, memory.layers))}, {size / 1e6:.2f} MB")
+          f"layers {', '.join(map(str, memory.layers)) or 'none'}, {memory.nbytes / 1e6:.2f} MB")
+    if memory_method == 5:
+        describe_recall(model, memory)
+        return
     picks = (f", MF {memory_fraction:g}, BF {bookkeeping_fraction:g}, RF {residual_fraction:g}, "
              f"select {memory_select!r}")
     print(f"reading in layers {', '.join(map(str, memory_layers))}: method {memory_method}, k {memory_k}, "
           f"TS {softmax_scale:g}" + picks * (memory_method != 4))
     if memory_method == 4 and softmax_scale > 10:
         print("note: under method 4 softmax_scale multiplies attention scores themselves, 1 is neutral")
+
+
+def describe_recall(model, memory):
+    heads = ', '.join(f'{layer}:{head}' for layer, head in index_heads)
+    print(f"recalling {recall_texts} of {len(memory.texts)} by heads {heads}: method 5, threshold "
+          f"{recall_threshold:g}, positions {memory_positions or 'insert'!r}")
+    if 0 < len(memory_layers) < model.config.n_layer:
+        print(f"note: method 5 reads in layers {', '.join(map(str, memory_layers))} alone, memory_layers=() "
+              "is all", file=sys.stderr)
 
 
 def show(seeds, columns):
@@ -200,7 +231,8 @@ def main():
         if compare_prompt and memory is not None:
             columns += write_behind_text(model, tokenizer, memory, prompt, all_seeds)
     if memory is not None:
-        texts, line = write_with_memory(model, tokenizer, memory, idx, all_seeds)
+        turn = chat_turn(tokenizer, prompt, read_text(system)) if chat else None
+        texts, line = write_with_memory(model, tokenizer, memory, idx, all_seeds, turn and turn[1:])
         columns.append((method_text, texts))
         work.append(line)
     show(all_seeds, columns)

@@ -137,6 +137,16 @@ class Held:
             self._ends = np.fromiter(itertools.accumulate(text['rows'] for text in self.texts), np.int64)
         return self._ends
 
+    @property
+    def nbytes(self):
+        """Of its rows and tokens."""
+        return self.tokens.nbytes + sum(part.nbytes for some in self.parts.values() for part in some)
+
+    def text_of(self, row):
+        """The entry of the text that a row belongs to, of those that are not forgotten."""
+        live = self.live
+        return self.texts[live[torch.searchsorted(self.lengths[live].cumsum(0), row, right=True)]]
+
     def layer(self, layer):
         if layer not in self._layers:
             live = self.live.tolist()

@@ -8,6 +8,7 @@ and of the description, so that a flipped bit is found when it is read; version 
 model by a sampled fingerprint.
 """
 import json
+import math
 import os
 
 import torch
@@ -138,15 +139,19 @@ class OnDisk:
     """
 
     def __init__(self, f, name, metadata):
-        self.name, self.shape, dtype = name, shapes_of(metadata)[name], DTYPES[metadata['dtype']]
+        self.name, self.shape, self.dtype = name, shapes_of(metadata)[name], DTYPES[metadata['dtype']]
         try:
             self.rows = f.get_slice(name)
         except SafetensorError as error:
             raise ValueError(f"damaged, {name} is missing ({error}): {AGAIN}") from None
         given = tuple(self.rows.get_shape()), self.rows[:, :0].dtype
-        if given != (self.shape, dtype):
-            raise ValueError(f"damaged, {name} is {given[0]} {given[1]}, expected {self.shape} {dtype}: "
+        if given != (self.shape, self.dtype):
+            raise ValueError(f"damaged, {name} is {given[0]} {given[1]}, expected {self.shape} {self.dtype}: "
                              f"{AGAIN}")
+
+    @property
+    def nbytes(self):
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def size(self, dim):
         return self.shape[dim]
