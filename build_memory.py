@@ -116,26 +116,33 @@ def remember():
 def memory_to_fill(model, tokenizer):
     """Of the kind that the settings say; where one is appended to of its kind, a file with all it holds."""
     if append and os.path.isfile(memory_file):
-        return PersistentMemory.load(memory_file, model)
-    layers = memory_layers if keep == 'values' else ()
-    if keep == 'values' and not layers:
-        layers = range(model.config.n_layer)
-    memory = PersistentMemory(describe(model), layers, bookkeeping_tokens, tokenizer.name, index_heads, keep)
-    memory.dtype = memory_dtype
-    if append and library.is_library(memory_file):
+        memory = PersistentMemory.load(memory_file, model)
+    elif append and library.is_library(memory_file):
         held = library.read(memory_file).shared
-        say_differences(held, memory.description())
         memory = PersistentMemory.of(held)
         memory.check(model)
         memory.header = tuple(held['header'])
+    else:
+        memory = PersistentMemory(describe(model), layers_to_keep(model), bookkeeping_tokens, tokenizer.name,
+                                  index_heads, keep)
+        memory.dtype = memory_dtype
+    say_differences(memory, model)
     return memory
 
 
-def say_differences(held, ours):
-    for name in sorted(ours.keys() - {'origin', 'header', 'tokenizer'}):
-        if held[name] != ours[name]:
-            print(f"{memory_file} was built with {name} {held[name]}, and what is added is too: not "
-                  f"{ours[name]}", file=sys.stderr)
+def layers_to_keep(model):
+    return () if keep == 'tokens' else tuple(memory_layers or range(model.config.n_layer))
+
+
+def say_differences(memory, model):
+    """A line on stderr for each setting that what is appended to was not built with."""
+    for name, held, given in (('memory_layers', memory.layers, tuple(sorted(layers_to_keep(model)))),
+                              ('index_heads', memory.index_heads, tuple(sorted(set(index_heads)))),
+                              ('keep', memory.keep, keep), ('memory_dtype', memory.dtype, memory_dtype),
+                              ('bookkeeping_tokens', memory.bookkeeping_tokens, bookkeeping_tokens)):
+        if held != given:
+            print(f"{memory_file} was built with {name}={held!r}, and what is added is too: not {given!r}",
+                  file=sys.stderr)
 
 
 def new_entries(texts, model, tokenizer, header, memory):

@@ -169,6 +169,8 @@ class PersistentMemory:
     def _add(self, model, encoded, entries, done=lambda tokens: None):
         """encoded: [(ids, how many of them are left out)]."""
         self.check(model)
+        if not encoded:
+            return
         rows, skips = [], [skip for _, skip in encoded]
         for (ids, _), entry in zip(encoded, entries):
             rows.append(as_row(ids)[0])
@@ -198,7 +200,7 @@ class PersistentMemory:
                 name = entries[i]['source'] or entries[i]['text'][:40]
                 raise ValueError(f"the model's keys or values of the text {name!r} are not finite: its "
                                  "weights are damaged, or its dtype is too narrow for them")
-            done(len(rows[i]))
+            done(len(rows[i]) - skips[i])
         return {key: torch.cat([one[key] for one in found], dim=1) for key in self._held.parts}
 
     def _kept_of(self, heads):

@@ -92,7 +92,8 @@ def say_differences(path, memory, config):
     if config['memory_text'] and not any(entry['text'].strip() for entry in memory.texts):
         print(f"{path} is read as it is, memory_text is not used: the folder does not hold its text",
               file=sys.stderr)
-    if os.path.isdir(path) and not is_library(path) and memory.bookkeeping_tokens != left_out:  # it does not say how it was built
+    # an old folder does not say how it was built
+    if os.path.isdir(path) and not is_library(path) and memory.bookkeeping_tokens != left_out:
         print(f"{path} is read as it is: bookkeeping_tokens={left_out} is not used", file=sys.stderr)
     elif memory.bookkeeping_tokens != left_out:
         print(f"{path} was built with bookkeeping_tokens={memory.bookkeeping_tokens}, and is read as it is: "
