@@ -8,15 +8,14 @@ Nothing here knows how a model works: of one it needs `config`, `parameters()`, 
 import os
 import threading
 
-import numpy as np
 import torch
 
-from core import memory_file, old_folder
-from core.chat import turn_behind_header
+from core import old_folder, stored
 from core.checks import all_finite, check_choice, check_indices, pairs_of_heads, whole_number, whole_numbers
 from core.held import Held, Recent
-from core.origin import check_origin, describe, key_heads
-from core.rows import as_row, batches_of_like_length, check_length
+from core.origin import check_held, check_origin, describe, index_key_heads, key_heads, origin_read
+from core.rows import Header, as_row, check_length, run_together
+from core.windows import WINDOW_OVERLAP, cut
 
 KEEPS = 'values', 'tokens'
 
@@ -27,12 +26,14 @@ class PersistentMemory:
 
     `layers` tuple of the layers kept, `len(memory)` M, `keys` and `values` {layer: (nh, M, hs) float32},
     `tokens` (M,) int64 the token of each row, -1 where unknown,
-    `texts` one dictionary a text, in order: 'source', 'text' and 'rows',
+    `texts` one dictionary a text, in order: 'source', 'text' and 'rows', of a part of a longer text also its
+    place, see core/windows.py; `forgotten` the numbers of those that have no rows any more,
     `origin` what is known of the model that wrote it, `tokenizer` its name,
     `bookkeeping_tokens` the positions left out of each text, `header` their tokens, () where they differ,
     `index_heads` the (layer, query head) by which method 5 finds a text,
     `keep` 'values', or 'tokens': no layer's rows, of the index heads their keys alone; what is recalled runs
-    through the model again.
+    through the model again,
+    `dtype` 'float32' or 'bfloat16', that of the rows in its files.
     One thread may add while others read: they see all of a text or nothing of it.
     """
 
@@ -53,32 +54,35 @@ class PersistentMemory:
         self.origin, self.bookkeeping_tokens, self.tokenizer = origin, bookkeeping_tokens, tokenizer
         self.n_head, self.head_size, self.keep = key_heads(origin), origin['head_size'], keep
         self.partly_from = ''  # the file of which only some layers were loaded
+        self.home, self.dtype = None, 'float32'  # home: stored.Home of the library that it is of
         self.header, self.recent = (), Recent()
+        self._held = self._nothing()
+        self._lock, self._saving = threading.Lock(), threading.Lock()
+
+    def _nothing(self):
         parts = {(kind, layer): [torch.zeros(self.n_head, 0, self.head_size)]
                  for kind in ('keys', 'values') for layer in self.layers}
         parts |= {('index', layer): [torch.zeros(len(heads), 0, self.head_size)]
                   for layer, heads in self.index_key_heads.items() if layer not in self.layers}
-        self._held, self._lock = Held(parts, torch.zeros(0, dtype=torch.int64), []), threading.Lock()
+        return Held(parts, torch.zeros(0, dtype=torch.int64), [])
 
     @property
     def index_key_heads(self):
         """{layer: its key heads that serve an index head}."""
-        group, found = self.origin['n_head'] // self.n_head, {}
-        for layer, head in self.index_heads:
-            found.setdefault(layer, set()).add(head // group)
-        return {layer: tuple(sorted(heads)) for layer, heads in found.items()}
+        return index_key_heads(self.origin, self.index_heads)
 
     def __len__(self):
         return len(self.tokens)
 
     def __getstate__(self):  # a copy has a lock of its own
-        return {name: value for name, value in self.__dict__.items() if name != '_lock'}
+        return {name: value for name, value in self.__dict__.items() if name not in ('_lock', '_saving')}
 
     def __setstate__(self, attributes):
-        self.__dict__.update(attributes, _lock=threading.Lock())
+        self.__dict__.update(attributes, _lock=threading.Lock(), _saving=threading.Lock())
 
     def __repr__(self):
-        return (f"PersistentMemory({len(self.texts)} texts, {len(self)} tokens, layers {self.layers}, "
+        texts = len(self.texts) - len(self.forgotten)
+        return (f"PersistentMemory({texts} texts, {len(self)} tokens, layers {self.layers}, "
                 f"{self.n_head} heads of {self.head_size}, written by {self.origin['name']!r})")
 
     # ---- write ----
@@ -88,9 +92,8 @@ class PersistentMemory:
         """Runs ids once through the plain model: list of int, or (1, T) of a tensor, the prefix included.
 
         Keeps `layers`. The first `bookkeeping_tokens` rows are left out, since GPT-2 turns its first
-        position into an attention sink (creation method 1 of the write-up is 0, and no prefix).
-        Raises ValueError when ids are empty, longer than the model's context or outside its vocabulary.
-        Touches no disk.
+        position into an attention sink (creation method 1 of the write-up is 0, and no prefix). Raises
+        ValueError when ids are empty, longer than the model's context or outside its vocabulary.
         """
         memory = cls(describe(model), layers, bookkeeping_tokens, tokenizer)
         memory.add(model, ids, source, text)
@@ -98,10 +101,7 @@ class PersistentMemory:
 
     @classmethod
     def from_text(cls, model, text, tokenizer, layers, bookkeeping_tokens=1, source='', prefix='\n'):
-        """As from_tokens, of a text; `tokenizer` has encode and name.
-
-        `prefix` is put in front of the text when bookkeeping_tokens > 0.
-        """
+        """As from_tokens, of a text; `tokenizer` has encode and name. prefix: as in add_texts."""
         memory = cls(describe(model), layers, bookkeeping_tokens, tokenizer.name)
         memory.add_text(model, text, tokenizer, source, prefix)
         return memory
@@ -122,50 +122,42 @@ class PersistentMemory:
 
     @classmethod
     def from_texts(cls, model, texts, tokenizer, layers=(), index_heads=(), keep='values',
-                   bookkeeping_tokens=1, prefix='\n', sources=(), chat=False, system=''):
+                   bookkeeping_tokens=1, prefix='\n', sources=(), chat=False, system='', window_tokens=0,
+                   window_overlap=WINDOW_OVERLAP):
         """A memory of many texts, see add_texts. layers: those kept, () is all, or none of keep 'tokens'."""
         layers = layers or (range(model.config.n_layer) if keep == 'values' else ())
         memory = cls(describe(model), layers, bookkeeping_tokens, tokenizer.name, index_heads, keep)
-        memory.add_texts(model, texts, tokenizer, prefix, sources, chat, system)
+        memory.add_texts(model, texts, tokenizer, prefix, sources, chat, system, window_tokens,
+                         window_overlap)
         return memory
 
     def add_text(self, model, text, tokenizer, source='', prefix='\n'):
         """One more text, as in `add`, less blank space around it. Raises ValueError if nothing is left."""
         self.add_texts(model, [text], tokenizer, prefix, [source])
 
-    def add_texts(self, model, texts, tokenizer, prefix='\n', sources=(), chat=False, system=''):
+    def add_texts(self, model, texts, tokenizer, prefix='\n', sources=(), chat=False, system='',
+                  window_tokens=0, window_overlap=WINDOW_OVERLAP):
         """More texts, each on its own, less blank space around it; those of like length run together.
 
         prefix: put in front of each when bookkeeping_tokens > 0, and left out again whole; with chat that is
         the model's chat template up to a user's words, with what the system says. sources: where each is
-        from, () is unknown. Raises ValueError, and then adds nothing.
+        from, () is unknown. window_tokens: a longer text is cut into windows, texts of their own, see
+        core/windows.py; 0 is 256 with index heads, else as many as the model sees. Raises ValueError, and
+        then adds nothing.
         """
         sources = sources or [''] * len(texts)
         if len(sources) != len(texts):
             raise ValueError(f"{len(sources)} sources were given for {len(texts)} texts: give one a text")
-        if chat:
-            turns = [turn_behind_header(tokenizer, text.strip(), system) for text in texts]
-            encoded = [(turn.ids[:turn.end], turn.start) for turn in turns]
-        else:
-            encoded = [self._encode(text.strip(), tokenizer, prefix, source)
-                       for text, source in zip(texts, sources)]
-        self._add(model, encoded, [{'source': source, 'text': text.strip()}
-                                   for text, source in zip(texts, sources)])
+        header = Header(prefix if self.bookkeeping_tokens else '', chat, system)
+        window_tokens = window_tokens or header.longest_text(model, tokenizer, self.index_heads)
+        entries = cut(texts, sources, tokenizer, window_tokens, window_overlap, header.text(tokenizer))
+        self.add_entries(model, entries, tokenizer, header)
 
-    def _encode(self, text, tokenizer, prefix, source):
-        """-> ids, and how many of the first are left out."""
-        skip = self.bookkeeping_tokens
-        if not skip or not text:  # the prefix stands for what is left out, so that the text is kept whole
-            prefix = ''
-        ids = tokenizer.encode(prefix + text) if text else []
-        before = tokenizer.encode(prefix) if prefix else []
-        if skip < len(before) and list(ids[:len(before)]) == list(before):
-            skip = len(before)  # a prefix of several tokens is left out whole
-        if len(ids) <= skip:
-            raise ValueError(f"the text to remember is empty{' (' + source + ')' if source else ''}: "
-                             f"{len(ids)} tokens, of which "
-                             f"bookkeeping_tokens={self.bookkeeping_tokens} are left out")
-        return ids, skip
+    def add_entries(self, model, entries, tokenizer, header, done=lambda tokens: None):
+        """As add_texts, of [{'source', 'text'}] that are cut, behind a core.rows.Header. done: is called with
+        the number of tokens of each that has run through the model."""
+        encoded = [header.encode(entry, tokenizer, self.bookkeeping_tokens) for entry in entries]
+        self._add(model, encoded, entries, done)
 
     def add(self, model, ids, source='', text=''):
         """Runs one more text through the plain model, on its own, and appends its rows.
@@ -174,15 +166,17 @@ class PersistentMemory:
         """
         self._add(model, [(ids, self.bookkeeping_tokens)], [{'source': source, 'text': text}])
 
-    def _add(self, model, encoded, entries):
+    def _add(self, model, encoded, entries, done=lambda tokens: None):
         """encoded: [(ids, how many of them are left out)]."""
         self.check(model)
+        if not encoded:
+            return
         rows, skips = [], [skip for _, skip in encoded]
         for (ids, _), entry in zip(encoded, entries):
             rows.append(as_row(ids)[0])
             check_length(rows[-1], model.config, entry['source'])
         headers = {tuple(row[:skip].tolist()) for row, skip in zip(rows, skips)}
-        new = self._run(model, rows, skips, entries)
+        new = self._run(model, rows, skips, entries, done)
         kept = [row[skip:] for row, skip in zip(rows, skips)]
         entries = [{**entry, 'rows': len(row)} for entry, row in zip(entries, kept)]
         with self._lock:  # held for no more than this, so that texts run through the model side by side
@@ -197,21 +191,16 @@ class PersistentMemory:
                              "give the prefix that its other texts were written behind")
         self.header = headers.pop() if len(headers) == 1 else ()
 
-    def _run(self, model, rows, skips, entries):
+    def _run(self, model, rows, skips, entries, done):
         """Texts, each (T,) ids, through the plain model -> {(kind, layer): (nh, n, hs)}, in their order."""
-        wanted, device = {*self.layers, *self.index_key_heads}, next(model.parameters()).device
         found = [None] * len(rows)
-        for batch in batches_of_like_length([len(row) for row in rows]):
-            idx = torch.nn.utils.rnn.pad_sequence([rows[i] for i in batch], batch_first=True).to(device)
-            heads = model.heads_of(idx, wanted)
-            for at, i in enumerate(batch):
-                own = slice(skips[i], len(rows[i]))
-                found[i] = self._kept_of({layer: [part[at, :, own].float().cpu() for part in both]
-                                          for layer, (_, *both) in heads.items()})
-                if not all(map(all_finite, found[i].values())):
-                    name = entries[i]['source'] or entries[i]['text'][:40]
-                    raise ValueError(f"the model's keys or values of the text {name!r} are not finite: its "
-                                     "weights are damaged, or its dtype is too narrow for them")
+        for i, heads in run_together(model, rows, skips, {*self.layers, *self.index_key_heads}):
+            found[i] = self._kept_of(heads)
+            if not all(map(all_finite, found[i].values())):
+                name = entries[i]['source'] or entries[i]['text'][:40]
+                raise ValueError(f"the model's keys or values of the text {name!r} are not finite: its "
+                                 "weights are damaged, or its dtype is too narrow for them")
+            done(len(rows[i]) - skips[i])
         return {key: torch.cat([one[key] for one in found], dim=1) for key in self._held.parts}
 
     def _kept_of(self, heads):
@@ -225,17 +214,20 @@ class PersistentMemory:
 
     @property
     def tokens(self):
-        return self._held.tokens
+        held = self._held
+        return held.tokens_of(held.live.tolist()) if held.forgotten else held.tokens
 
     @property
     def texts(self):
         return self._held.texts
 
     @property
+    def forgotten(self):
+        return self._held.forgotten
+
+    @property
     def nbytes(self):
-        """Of its rows and tokens."""
-        held = self._held
-        return held.tokens.nbytes + sum(part.nbytes for some in held.parts.values() for part in some)
+        return self._held.nbytes
 
     @property
     def keys(self):
@@ -255,8 +247,7 @@ class PersistentMemory:
 
     def text_of(self, row):
         """The entry of `texts` that a row belongs to."""
-        ends = np.cumsum([text['rows'] for text in self.texts])
-        return self.texts[np.searchsorted(ends, row, side='right')]
+        return self._held.text_of(row)
 
     @property
     def held(self):
@@ -281,10 +272,8 @@ class PersistentMemory:
     def _again(self, model, held, number, layers):
         end = int(held.ends[number])
         ids = [*self.header, *held.tokens[end - held.texts[number]['rows']:end].tolist()]
-        idx = torch.tensor([ids], device=next(model.parameters()).device)
-        heads = model.heads_of(idx, layers)
-        return {layer: tuple(part[0, :, len(self.header):].float().cpu() for part in both)
-                for layer, (_, *both) in heads.items()}
+        ((_, heads),) = run_together(model, [torch.tensor(ids)], [len(self.header)], layers)
+        return heads
 
     def check(self, model):
         """Raises ValueError, naming what differs, unless `model` is the one that wrote this memory."""
@@ -302,55 +291,119 @@ class PersistentMemory:
             raise ValueError("the memory keeps tokens, no layer's rows, which method 5 alone reads: build it "
                              "with keep='values'")
 
+    # ---- forget and merge ----
+
+    def forget(self, which):
+        """Texts are recalled and read no more -> how many. which: their numbers in `texts`, or their source.
+
+        The others keep their numbers until `compact`. Touches no disk: saving says so in a library, by one
+        small write, and leaves them out of a file. Raises ValueError for what is not there.
+        """
+        with self._lock:
+            held = self._held
+            numbers = held.of_source(which) if isinstance(which, str) else whole_numbers('text', which)
+            self._held = held.without(numbers)
+        return len({*numbers})
+
+    def merge(self, other):
+        """All texts of another memory of the same model and kind, behind those of this one. Touches no disk.
+
+        Raises ValueError that names what differs.
+        """
+        check_origin(other.origin, self.origin)
+        ours, theirs = self.description(), other.description()
+        for name in sorted(ours.keys() - {'origin', 'header', 'dtype'}):
+            if ours[name] != theirs[name]:
+                raise ValueError(f"the memories differ in {name}, {ours[name]} and {theirs[name]}: build "
+                                 "both with the same settings")
+        with self._lock:
+            self._take_header({other.header})
+            self._held = self._held.with_held(other.held)
+
     # ---- save and load ----
 
-    def save(self, path, replace=True):
-        """Writes one .safetensors file, whole or not at all. Raises OSError when it cannot.
+    def description(self):
+        """What its files say of it, beside the texts."""
+        return {'origin': self.origin, 'tokenizer': self.tokenizer, 'layers': list(self.layers),
+                'bookkeeping_tokens': self.bookkeeping_tokens, 'dtype': self.dtype, 'keep': self.keep,
+                'index_heads': [list(pair) for pair in self.index_heads],
+                'header': list(self.header) if self.index_heads else []}
 
-        replace: False raises FileExistsError where there is such a file by then. Raises ValueError where the
-        file holds layers that were not loaded, which would be lost.
+    @classmethod
+    def of(cls, description):
+        """An empty memory of such a kind."""
+        memory = cls(description['origin'], description['layers'], description['bookkeeping_tokens'],
+                     description['tokenizer'], description['index_heads'], description['keep'])
+        memory.dtype = description['dtype']
+        return memory
+
+    def save(self, path, replace=True):
+        """Writes one file, a .safetensors, whole or not at all; or, where the path is a folder or has no
+        ending, a library (core/library.py), of which only what changed since it was loaded or saved.
+
+        Raises OSError when it cannot. replace: False raises FileExistsError where there is such a file by
+        then; a library that is not this memory's is never replaced. Raises ValueError where the file holds
+        layers that were not loaded, which would be lost.
         """
+        path = os.fspath(path)
         if self.partly_from and os.path.exists(path) and os.path.samefile(path, self.partly_from):
             raise ValueError(f"{path} holds more layers than the {self.layers} that were loaded of it: "
                              "load all of them, or save under another name")
-        held = self._held  # taken once: what others add meanwhile is in the file whole or not at all
-        tensors = {f'layers.{layer}.{kind}': held.part(kind, layer)
-                   for layer in self.layers for kind in ('keys', 'values')}
-        metadata = {'origin': self.origin, 'tokenizer': self.tokenizer,
-                    'bookkeeping_tokens': self.bookkeeping_tokens,
-                    'layers': self.layers, 'texts': held.texts}
-        memory_file.write(os.fspath(path), {**tensors, 'tokens': held.tokens}, metadata, replace)
+        if stored.is_folder(path):
+            self._save_library(path)
+        else:
+            # what it holds is taken once: what others add meanwhile is in the file whole or not at all
+            stored.write(path, self.description(), self._held, replace)
+
+    def _save_library(self, folder):
+        with self._saving:  # others may add meanwhile, which numbers no text anew
+            home = self.home if self.home and self.home.is_at(folder) else stored.Home.new(folder)
+            places = home.save(self.description(), self._held)
+            with self._lock:
+                self._held, self.home = self._held.at(places), home
+
+    def append(self, folder):
+        """All its texts to a library, which is made where it is missing; costs what is appended.
+
+        Raises OSError, or ValueError where the library is of another model or kind.
+        """
+        held = self._held
+        stored.append(os.fspath(folder), self.description(), held, held.live.tolist())
+
+    def compact(self):
+        """Lets go of forgotten texts for good -> how many. The numbers of the others change.
+
+        Of a library, which is saved first, it writes the segments that hold some again: only then their words
+        are in no file any more. Raises OSError.
+        """
+        if self.home:
+            self._save_library(self.home.folder)
+        with self._saving, self._lock:
+            if self.home:
+                count, held = self.home.compact(self.layers)
+            else:
+                count, held = len(self._held.forgotten), self._held.compact()
+            self._held = held or self._nothing()
+            self.recent = Recent()  # which knows texts by their number
+        return count
 
     @classmethod
     def load(cls, path, model, layers=()):
-        """Reads a file that `save` wrote and checks it against `model`.
+        """Reads what `save` wrote, a file or a library, and checks it against `model`, unless that is None.
 
-        `layers`: only these, () is all that the file holds. What is read is copied, compared with its
-        checksums, and then independent of the file. Raises FileNotFoundError, PermissionError, ValueError:
-        damaged, of another kind or version, written by another model, without these layers.
+        `layers`: only these, () is all that it holds. What is read is copied, compared with its checksums,
+        and then independent of the file; but with index heads the layers' rows are read when a text is
+        recalled. Raises FileNotFoundError, PermissionError, ValueError: damaged, of another kind or version,
+        written by another model, without these layers.
         """
         path, layers = os.fspath(path), tuple(sorted(whole_numbers('layer', layers)))
-        try:
-            file = memory_file.opened(path)
-            metadata = memory_file.read_description(file)
-            origin = metadata['origin']
-            if metadata['format_version'] == 1:
-                # of samples of the weights then; from here on of all of them
-                sampled = model.state.sampled_fingerprint(model)
-                check_origin(origin, {**describe(model), 'fingerprint': sampled})
-                origin = {**origin, 'fingerprint': model.fingerprint()}
-            # before the rows, which are large, are read
-            check_origin(origin, describe(model))
-            check_held(layers, metadata['layers'])
-            layers = layers or tuple(metadata['layers'])
-            tensors = memory_file.read_tensors(file, metadata, layers)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-        rows = {layer: tuple(tensors[f'layers.{layer}.{kind}'] for kind in ('keys', 'values'))
-                for layer in layers}
-        memory = cls.from_rows(origin, rows, metadata['texts'], tensors['tokens'],
-                               metadata['bookkeeping_tokens'], metadata['tokenizer'])
-        memory.partly_from = path if set(layers) < set(metadata['layers']) else ''
+        description, held = stored.read(path, layers, lambda found: origin_read(found, model, layers))
+        kept = layers if layers and description['keep'] == 'values' else tuple(description['layers'])
+        memory = cls.of({**description, 'layers': kept})
+        memory.header, memory._held = tuple(description['header']), held or memory._nothing()
+        memory.partly_from = path if set(kept) < set(description['layers']) else ''
+        if os.path.isdir(path) and not memory.partly_from:
+            memory.home = stored.Home(path, memory.forgotten)
         return memory
 
     @classmethod
@@ -365,10 +418,3 @@ class PersistentMemory:
         text, M = old_folder.read_text(folder), next(iter(rows.values()))[0].size(1)
         texts = [{'source': folder, 'text': text, 'rows': M}]
         return cls.from_rows(origin, rows, texts, old_folder.old_tokens(text, tokenizer, M))
-
-
-def check_held(layers, held):
-    """Raises ValueError unless a memory that holds some layers holds all of `layers`."""
-    if not set(layers) <= set(held):
-        raise ValueError(f"layers {tuple(layers)} cannot read: the memory holds layers {tuple(held)}, "
-                         "build it with memory_layers that include those that read")

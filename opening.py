@@ -4,6 +4,7 @@ Opens the memory that settings name, and attaches it to a model as they say.
 import os
 import sys
 
+from core.library import is_library
 from core.texts import read_text
 from memory import PersistentMemory
 from reader import Reading
@@ -54,23 +55,34 @@ def remembered(model, tokenizer, config):
 
 
 def load_memory(path, text, model, tokenizer, layers=()):
-    """A memory file (of it these layers, () is all) or old folder.
+    """A memory file or library (of it these layers, () is all), or old folder.
 
     Raises ValueError when it is of another tokenizer, or of another text than `text` (not ''), as far as a
     folder holds its text.
     """
-    is_folder = os.path.isdir(path)
-    memory = (PersistentMemory.from_folder(path, model, tokenizer) if is_folder
+    is_old = os.path.isdir(path) and not is_library(path)
+    memory = (PersistentMemory.from_folder(path, model, tokenizer) if is_old
               else PersistentMemory.load(path, model, layers))
     if memory.tokenizer and not tokenizer.answers_to(memory.tokenizer):
         raise ValueError(f"{path} was written with the tokenizer {memory.tokenizer!r}, "
                          f"the model has {tokenizer.name!r}: build it again with build_memory.py")
-    held = [entry['text'].strip() for entry in memory.texts]
-    can_tell = any(held) or not is_folder
-    if text and can_tell and read_text(text).strip() not in held:
+    can_tell = not is_old or any(entry['text'].strip() for entry in memory.texts)
+    if text and can_tell and not holds(memory, read_text(text)):
         raise ValueError(f"{path} holds another text than memory_text: --memory_text= reads it as it is, "
                          "or name another memory_file")
     return memory
+
+
+def holds(memory, text):
+    """Whether a text is remembered, whole or in windows."""
+    live = [memory.texts[number] for number in memory.held.live.tolist()]
+    windows = [entry for entry in live if 'window' in entry
+               and text[entry['start']:entry['end']] == entry['text']]
+    found = {(entry['source'], entry['of']): set() for entry in windows}
+    for entry in windows:
+        found[entry['source'], entry['of']].add(entry['window'])
+    return (text.strip() in (entry['text'].strip() for entry in live)
+            or any(len(some) == of for (_, of), some in found.items()))
 
 
 def say_differences(path, memory, config):
@@ -80,7 +92,8 @@ def say_differences(path, memory, config):
     if config['memory_text'] and not any(entry['text'].strip() for entry in memory.texts):
         print(f"{path} is read as it is, memory_text is not used: the folder does not hold its text",
               file=sys.stderr)
-    if os.path.isdir(path) and memory.bookkeeping_tokens != left_out:  # it does not say how it was built
+    # an old folder does not say how it was built
+    if os.path.isdir(path) and not is_library(path) and memory.bookkeeping_tokens != left_out:
         print(f"{path} is read as it is: bookkeeping_tokens={left_out} is not used", file=sys.stderr)
     elif memory.bookkeeping_tokens != left_out:
         print(f"{path} was built with bookkeeping_tokens={memory.bookkeeping_tokens}, and is read as it is: "

@@ -25,25 +25,62 @@ class Held:
     """Never changes, adding makes another: who reads this one sees it whole.
 
     parts {(kind, layer): [(nh, n, hs), ...]}, part after part the rows of all texts; tokens (M,) int64;
-    texts: an entry a text, in the order of the rows; forgotten: numbers of texts that nothing recalls.
+    texts: an entry a text, in the order of the rows; forgotten: numbers of texts that nothing recalls;
+    places: of each text (segment, number in it), where a library holds it, else None.
     """
 
-    def __init__(self, parts, tokens, texts, forgotten=frozenset()):
+    def __init__(self, parts, tokens, texts, forgotten=frozenset(), places=None):
         self.parts, self.tokens, self.texts = parts, tokens, texts
         self._layers, self._ends = {}, None  # made when first asked for, never the truth
-        self.forgotten = forgotten
+        self.forgotten, self.places = forgotten, [None] * len(texts) if places is None else places
 
-    def with_texts(self, new, tokens, texts):
+    def with_texts(self, new, tokens, texts, places=None):
         """new {(kind, layer): (nh, n, hs)} of every kind and layer held -> Held."""
         parts = {key: [*some, new[key]] for key, some in self.parts.items()}
-        return Held(parts, torch.cat((self.tokens, tokens)), [*self.texts, *texts], self.forgotten)
+        places = [*self.places, *(places or [None] * len(texts))]
+        return Held(parts, torch.cat((self.tokens, tokens)), [*self.texts, *texts], self.forgotten, places)
+
+    def with_held(self, other):
+        """Behind this one's texts those of another of the same kinds and layers, read no sooner -> Held."""
+        parts = {key: [*some, *other.parts[key]] for key, some in self.parts.items()}
+        forgotten = self.forgotten | {len(self.texts) + number for number in other.forgotten}
+        return Held(parts, torch.cat((self.tokens, other.tokens)), [*self.texts, *other.texts], forgotten,
+                    [*self.places, *[None] * len(other.texts)])
+
+    def without(self, numbers):
+        """These texts forgotten too -> Held. The numbers of the others stay. Raises ValueError."""
+        gone = sorted({*numbers} - {*self.live.tolist()})
+        if gone:
+            raise ValueError(f"text {gone[0]} does not exist or is forgotten: the texts are 0 to "
+                             f"{len(self.texts) - 1}")
+        return Held(self.parts, self.tokens, self.texts, self.forgotten | {*numbers}, self.places)
+
+    def of_source(self, source):
+        """The numbers of a source's texts that are not forgotten. Raises ValueError where there are none."""
+        names = {source, f'FILE:{source}'}
+        numbers = [number for number in self.live.tolist() if self.texts[number]['source'] in names]
+        if not numbers:
+            raise ValueError(f"no text is from {source!r}: give the source of a text, or its number")
+        return numbers
+
+    def at(self, places):
+        """{number: (segment, number in it)} of texts that a library holds by now -> Held."""
+        now = [places.get(number, place) for number, place in enumerate(self.places)]
+        return Held(self.parts, self.tokens, self.texts, self.forgotten, now)
+
+    def compact(self):
+        """No longer with what is forgotten -> Held. The numbers of texts change."""
+        numbers = self.live.tolist()
+        parts = {key: [self.of_texts(*key, numbers)] for key in self.parts}
+        return Held(parts, self.tokens_of(numbers), [self.texts[number] for number in numbers])
 
     @torch.inference_mode(False)  # what is kept outlasts the call that first asked for it
     def part(self, kind, layer):
         """(nh, M, hs), of what was added part by part."""
         some = self.parts[kind, layer]
-        if len(some) > 1:  # joined once, when first asked for, and not at every text that is added
-            some = self.parts[kind, layer] = [torch.cat(some, dim=1)]
+        # joined once, when first asked for, and not at every text that is added
+        if len(some) > 1 or not isinstance(some[0], torch.Tensor):
+            some = self.parts[kind, layer] = [torch.cat([part[:, :] for part in some], dim=1)]
         return some[0].contiguous()
 
     def rows(self, kind, layer, number):
@@ -55,6 +92,25 @@ class Held:
                 return part[:, first:first + length]
             first -= part.size(1)
         return self.parts[kind, layer][0][:, :0]  # a text without rows
+
+    def of_texts(self, kind, layer, numbers):
+        """(nh, n, hs) of texts of these numbers, rising, read from where they lie."""
+        found = [part[:, max(0, first):min(end, part.size(1))] for begin, stop in self.spans(numbers)
+                 for part, first, end in parts_within(self.parts[kind, layer], begin, stop)]
+        return torch.cat([self.parts[kind, layer][0][:, :0], *found], dim=1) if len(found) != 1 else found[0]
+
+    def tokens_of(self, numbers):
+        return torch.cat([self.tokens[:0], *(self.tokens[first:end] for first, end in self.spans(numbers))])
+
+    def spans(self, numbers):
+        """-> (first, end) in rows, of each run of texts that follow each other."""
+        ends, spans = [0, *self.ends.tolist()], []
+        for number in numbers:
+            if spans and spans[-1][1] == ends[number]:
+                spans[-1] = spans[-1][0], ends[number + 1]
+            else:
+                spans.append((ends[number], ends[number + 1]))
+        return spans
 
     @torch.inference_mode(False)
     def index(self, layer, heads, from_keys):
@@ -81,11 +137,32 @@ class Held:
             self._ends = np.fromiter(itertools.accumulate(text['rows'] for text in self.texts), np.int64)
         return self._ends
 
+    @property
+    def nbytes(self):
+        """Of its rows and tokens."""
+        return self.tokens.nbytes + sum(part.nbytes for some in self.parts.values() for part in some)
+
+    def text_of(self, row):
+        """The entry of the text that a row belongs to, of those that are not forgotten."""
+        live = self.live
+        return self.texts[live[torch.searchsorted(self.lengths[live].cumsum(0), row, right=True)]]
+
     def layer(self, layer):
         if layer not in self._layers:
-            self._layers[layer] = Layer(Index(self.part('keys', layer)), Table(self.part('values', layer)),
-                                        tuple(text['rows'] for text in self.texts))
+            live = self.live.tolist()
+            keys, values = (self.of_texts(kind, layer, live) if self.forgotten else self.part(kind, layer)
+                            for kind in ('keys', 'values'))
+            self._layers[layer] = Layer(Index(keys.float()), Table(values.float()),
+                                        tuple(self.texts[number]['rows'] for number in live))
         return self._layers[layer]
+
+
+def parts_within(parts, first, end):
+    """Of rows [first, end) in parts that follow each other -> each part that holds some, and where in it."""
+    for part in parts:
+        if first < part.size(1) and end > 0:
+            yield part, first, end
+        first, end = first - part.size(1), end - part.size(1)
 
 
 class Recent:

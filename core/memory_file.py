@@ -1,11 +1,14 @@
 """
 Memory files: one .safetensors with the rows of each layer and one JSON string that says whose they are.
 
-`layers.{l}.keys`, `layers.{l}.values` (nh, M, hs) float32, `tokens` (M,) int64. Format version 2 has a
-checksum of each tensor and of the description, so that a flipped bit is found when it is read; version 1 has
-none, and names its model by a sampled fingerprint.
+`layers.{l}.keys`, `layers.{l}.values` (nh, M, hs) of the layers kept, `layers.{l}.index` (heads, M, hs), the
+keys of the index heads of other layers, `tokens` (M,) int64. Format version 3 has index heads, memories that
+keep tokens alone, and bfloat16; version 2 has float32 and no index heads. Both have a checksum of each tensor
+and of the description, so that a flipped bit is found when it is read; version 1 has none, and names its
+model by a sampled fingerprint.
 """
 import json
+import math
 import os
 
 import torch
@@ -15,9 +18,14 @@ from safetensors.torch import save_file
 from core.atomic import folder_of, whole_files
 from core.checks import all_finite
 from core.identity import checksum, checksum_of_text
+from core.origin import index_key_heads, key_heads
 
-FORMAT_VERSION = 2
-READABLE_VERSIONS = 1, 2
+FORMAT_VERSION = 3
+READABLE_VERSIONS = 1, 2, 3
+# what files of earlier versions do not say
+BEFORE_VERSION_3 = {'index_heads': [], 'keep': 'values', 'header': []}
+DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
+PLACE = 'window', 'of', 'start', 'end'  # of a text that is a window, see core/windows.py
 AGAIN = 'build it again with build_memory.py'
 
 
@@ -26,11 +34,27 @@ def write(path, tensors, metadata, replace=True):
 
     Raises OSError when it cannot. replace: False raises FileExistsError where there is such a file by then.
     """
-    sums = {name: checksum(tensor) for name, tensor in tensors.items()}
-    text = json.dumps({'format_version': FORMAT_VERSION, **metadata, 'dtype': 'float32', 'checksums': sums})
     with whole_files(folder_of(path), replace) as beside:
-        part = os.path.join(beside, os.path.basename(path))
-        save_file(tensors, part, {'memory': text, 'checksum': checksum_of_text(text)})
+        write_part(os.path.join(beside, os.path.basename(path)), tensors, metadata)
+
+
+def write_part(path, tensors, metadata):
+    """As `write`, a file in a folder of whole_files -> its description, as JSON."""
+    sums = {name: checksum(tensor) for name, tensor in tensors.items()}
+    text = json.dumps({**metadata, 'format_version': FORMAT_VERSION, 'checksums': sums})
+    save_file(tensors, path, {'memory': text, 'checksum': checksum_of_text(text)})
+    return text
+
+
+def without(tensors, metadata, forgotten):
+    """Tensors and description of a file -> the same without the texts of these numbers."""
+    kept = [number not in forgotten for number in range(len(metadata['texts']))]
+    lengths = torch.tensor([text['rows'] for text in metadata['texts']])
+    rows = torch.tensor(kept).repeat_interleave(lengths)
+    texts = [text for text, is_kept in zip(metadata['texts'], kept) if is_kept]
+    # tokens are (M,), all else is (heads, M, hs)
+    return ({name: (w[rows] if w.dim() == 1 else w[:, rows]).contiguous() for name, w in tensors.items()},
+            {**metadata, 'texts': texts})
 
 
 def opened(path):
@@ -58,9 +82,14 @@ def read_description(f):
     except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"damaged or no memory file ({error}): {AGAIN}") from None
     check_description(metadata)
+    metadata = {**BEFORE_VERSION_3, **metadata}
     if header.get('checksum', written := checksum_of_text(header['memory'])) != written:
         raise ValueError(f"damaged, its description is not the one that was written: {AGAIN}")
     return metadata
+
+
+def checksum_of_description(f):
+    return checksum_of_text(f.metadata()['memory'])
 
 
 def check_readable(path):
@@ -72,28 +101,69 @@ def check_readable(path):
         raise PermissionError(f"{path} may not be read ({error.strerror}): change its permissions") from None
 
 
-def read_tensors(f, metadata, layers):
-    """-> {name: tensor} of these layers and the tokens, each a copy, compared with its checksum.
+def shapes_of(metadata):
+    """{name: shape} of the tensors that a file of this description holds."""
+    origin, rows = metadata['origin'], sum(text['rows'] for text in metadata['texts'])
+    shapes = {f'layers.{layer}.{kind}': (key_heads(origin), rows, origin['head_size'])
+              for layer in metadata['layers'] for kind in ('keys', 'values')}
+    shapes |= {f'layers.{layer}.index': (len(heads), rows, origin['head_size'])
+               for layer, heads in index_key_heads(origin, metadata['index_heads']).items()
+               if layer not in metadata['layers']}
+    return {**shapes, 'tokens': (rows,)}
 
-    Raises ValueError. A copy, since rows mapped from a file change with it, and a file cut short kills the
-    process that reads them.
+
+def read_tensors(f, metadata, names):
+    """-> {name: tensor}, each a copy, compared with its checksum. Raises ValueError.
+
+    A copy, since rows mapped from a file change with it, and a file cut short kills the process that reads
+    them.
     """
-    rows = sum(text['rows'] for text in metadata['texts'])
-    origin = metadata['origin']
-    shape = origin.get('n_kv_head', origin['n_head']), rows, origin['head_size']
-    names = [f'layers.{layer}.{kind}' for layer in layers for kind in ('keys', 'values')]
+    shapes, dtype = shapes_of(metadata), DTYPES[metadata['dtype']]
     try:
         held = set(f.keys())
-        tensors = {name: f.get_tensor(name).clone() for name in (*names, 'tokens') if name in held}
+        tensors = {name: f.get_tensor(name).clone() for name in names if name in held}
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(f"damaged or no memory file ({error}): {AGAIN}") from None
     for name in names:
-        expect(tensors, name, shape, torch.float32)
-    expect(tensors, 'tokens', (rows,), torch.int64)
+        expect(tensors, name, shapes[name], torch.int64 if name == 'tokens' else dtype)
     for name, tensor in tensors.items():
         if metadata['format_version'] > 1 and checksum(tensor) != metadata['checksums'].get(name):
             raise ValueError(f"damaged, {name} holds other numbers than were written: {AGAIN}")
     return tensors
+
+
+class OnDisk:
+    """Rows (heads, M, hs) of an opened file, of which those are read that are asked for, as of a tensor.
+
+    They are compared with no checksum, which is one of all rows. Raises ValueError for what is not finite.
+    """
+
+    def __init__(self, f, name, metadata):
+        self.name, self.shape, self.dtype = name, shapes_of(metadata)[name], DTYPES[metadata['dtype']]
+        try:
+            self.rows = f.get_slice(name)
+        except SafetensorError as error:
+            raise ValueError(f"damaged, {name} is missing ({error}): {AGAIN}") from None
+        given = tuple(self.rows.get_shape()), self.rows[:, :0].dtype
+        if given != (self.shape, self.dtype):
+            raise ValueError(f"damaged, {name} is {given[0]} {given[1]}, expected {self.shape} {self.dtype}: "
+                             f"{AGAIN}")
+
+    @property
+    def nbytes(self):
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def size(self, dim):
+        return self.shape[dim]
+
+    def __getitem__(self, place):
+        found = self.rows[place].clone()  # else a view of what is mapped
+        if not all_finite(found):
+            raise ValueError(f"damaged, {self.name} holds numbers that are not finite: {AGAIN}")
+        return found
+
+    def __reduce__(self):  # a copy does not hold the file open
+        return torch.clone, (self[:, :],)
 
 
 def expect(tensors, name, shape, dtype):
@@ -123,18 +193,32 @@ def has_every_field(metadata, version):
             and has(('name', 'fingerprint'), origin, is_text)
             and has(('bookkeeping_tokens',), metadata, is_count)
             and has(('tokenizer', 'dtype'), metadata, is_text)
-            and metadata['dtype'] == 'float32'
-            and are_layers(layers, origin['n_layer'])
+            and metadata['dtype'] in (DTYPES if version > 2 else ('float32',))
+            and are_indices(layers, origin['n_layer'])
+            and (len(layers) > 0) != (metadata.get('keep') == 'tokens')
             and isinstance(texts, list)
             and all(has(('rows',), text, is_count) for text in texts)
             and all(has(('source', 'text'), text, is_text) for text in texts)
-            and (version == 1 or isinstance(metadata.get('checksums'), dict)))
+            and all(has(PLACE, text, is_count) for text in texts if 'window' in text)
+            and (version == 1 or isinstance(metadata.get('checksums'), dict))
+            and (version < 3 or has_fields_of_version_3(metadata, origin)))
 
 
-def are_layers(value, n_layer):
-    """Whether this is a list of one or more of a model's layers, in order, each once."""
-    return (isinstance(value, list) and len(value) > 0 and all(map(is_count, value))
-            and value == sorted(set(value)) and value[-1] < n_layer)
+def has_fields_of_version_3(metadata, origin):
+    heads, header = metadata.get('index_heads'), metadata.get('header')
+    return (metadata.get('keep') in ('values', 'tokens')
+            and is_count(origin.get('n_kv_head')) and 0 < origin['n_kv_head'] <= origin['n_head']
+            and isinstance(heads, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in heads)
+            and all(are_indices([layer], origin['n_layer']) and are_indices([head], origin['n_head'])
+                    for layer, head in heads)
+            and (len(heads) > 0 or metadata['keep'] == 'values')
+            and isinstance(header, list) and all(map(is_count, header)))
+
+
+def are_indices(value, count):
+    """Whether this is a list of different numbers below count, in order."""
+    return (isinstance(value, list) and all(map(is_count, value))
+            and value == sorted(set(value)) and (not value or value[-1] < count))
 
 
 def has(fields, of, check):

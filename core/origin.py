@@ -18,6 +18,14 @@ def key_heads(origin):
     return origin.get('n_kv_head', origin['n_head'])
 
 
+def index_key_heads(origin, index_heads):
+    """((layer, query head), ...) -> {layer: its key heads that serve one of them}."""
+    group, found = origin['n_head'] // key_heads(origin), {}
+    for layer, head in index_heads:
+        found.setdefault(layer, set()).add(head // group)
+    return {layer: tuple(sorted(heads)) for layer, heads in found.items()}
+
+
 def check_origin(origin, ours):
     """Raises ValueError, naming what differs, unless the model that `ours` describes is the origin."""
     origin = {**origin, 'n_kv_head': key_heads(origin)}
@@ -26,3 +34,28 @@ def check_origin(origin, ours):
             raise ValueError(f"memory was written by {origin['name']!r} with {label} {origin[field]}, "
                              f"the model is {ours['name']!r} with {ours[field]}: "
                              "take that model, or build the memory again with this one (build_memory.py)")
+
+
+def check_held(layers, held):
+    """Raises ValueError unless a memory that holds some layers holds all of `layers`."""
+    if not set(layers) <= set(held):
+        raise ValueError(f"layers {tuple(layers)} cannot read: the memory holds layers {tuple(held)}, "
+                         "build it with memory_layers that include those that read")
+
+
+def origin_read(description, model, layers):
+    """The origin of what is about to be read, as of today. Raises ValueError unless it is this model (None is
+    not compared), and has these layers."""
+    origin = description['origin']
+    if model is None and description.get('format_version') == 1:
+        raise ValueError("of format version 1, which only its model can read: load it with that and save it")
+    if model is not None and description.get('format_version') == 1:
+        # of samples of the weights then; from here on of all of them
+        sampled = model.state.sampled_fingerprint(model)
+        check_origin(origin, {**describe(model), 'fingerprint': sampled})
+        origin = {**origin, 'fingerprint': model.fingerprint()}
+    if model is not None:
+        check_origin(origin, describe(model))
+    if description['keep'] == 'values':  # else what is recalled has all of the model's layers
+        check_held(layers, description['layers'])
+    return origin

@@ -1,9 +1,13 @@
 """
 Texts on their way through a model: rows of token ids, checked, and batches of like length.
 """
+from typing import NamedTuple
+
 import torch
 
+from core.chat import chat_frame, turn_behind_header
 from core.generation import check_ids
+from core.windows import WINDOW_TOKENS
 
 TOKENS_A_BATCH = 4096  # of texts that run through the model together, padding included
 
@@ -15,6 +19,40 @@ def batches_of_like_length(lengths):
         size = max(1, TOKENS_A_BATCH // max(1, lengths[order[0]]))
         batches, order = [*batches, order[:size]], order[size:]
     return batches
+
+
+class Header(NamedTuple):
+    """What stands in front of a text while it is read: a prefix, or with `chat` the model's chat template up
+    to a user's words, with what the system says."""
+    prefix: str = '\n'
+    chat: bool = False
+    system: str = ''
+
+    def text(self, tokenizer):
+        return chat_frame(tokenizer, self.system)[0] if self.chat else self.prefix
+
+    def longest_text(self, model, tokenizer, index_heads):
+        """The tokens of a text that is not cut, where nothing is said: with index heads those of a window,
+        else as many as the model sees."""
+        text = self.text(tokenizer)
+        room = model.config.block_size - (len(tokenizer.encode(text)) if text else 0)
+        return min(WINDOW_TOKENS, room) if index_heads else room
+
+    def encode(self, entry, tokenizer, left_out):
+        """A text behind it -> ids, and how many of the first are left out. Raises ValueError."""
+        text, source = entry['text'], entry['source']
+        if self.chat and text:
+            turn = turn_behind_header(tokenizer, text, self.system)
+            return turn.ids[:turn.end], turn.start
+        prefix = self.prefix if text else ''  # the header stands for what is left out: the text is kept whole
+        ids = tokenizer.encode(prefix + text) if text else []
+        before = tokenizer.encode(prefix) if prefix else []
+        if left_out < len(before) and list(ids[:len(before)]) == list(before):
+            left_out = len(before)  # a header of several tokens is left out whole
+        if len(ids) <= left_out:
+            raise ValueError(f"the text to remember is empty{' (' + source + ')' if source else ''}: "
+                             f"{len(ids)} tokens, of which bookkeeping_tokens={left_out} are left out")
+        return ids, left_out
 
 
 def check_length(row, config, source):
@@ -36,3 +74,16 @@ def as_row(ids):
         raise ValueError(f"the token ids are {tuple(idx.shape)} {idx.dtype}, "
                          "expected a list of whole numbers, or one row (1, T) of them")
     return idx.reshape(1, -1).to(torch.int64)
+
+
+def run_together(model, rows, left_out, layers):
+    """Texts, each (T,) ids, through the plain model, those of like length side by side -> of each, as it is
+    done, its number and {layer: (keys, values)}, (nh, n, hs) float32, without the first rows left_out."""
+    device = next(model.parameters()).device
+    for batch in batches_of_like_length([len(row) for row in rows]):
+        idx = torch.nn.utils.rnn.pad_sequence([rows[i] for i in batch], batch_first=True).to(device)
+        heads = model.heads_of(idx, layers)
+        for at, i in enumerate(batch):
+            own = slice(left_out[i], len(rows[i]))
+            yield i, {layer: tuple(part[at, :, own].float().cpu() for part in both)
+                      for layer, (_, *both) in heads.items()}

@@ -7,6 +7,8 @@ import sys
 
 from core.places import found, own_place
 
+ENDINGS = '.txt', '.md'  # of the files in a folder that are texts
+
 
 def read_text(text):
     """A text, or the contents of the file named in 'FILE:path'. Raises FileNotFoundError, ValueError."""
@@ -43,11 +45,11 @@ def read_file(path):
 
 
 def read_texts(text):
-    """-> [(source, text)], of 'FILE:pattern' one a file, in the order of their names; the source of a text
-    as it stands is ''.
+    """-> [(source, text)], of 'FILE:pattern' or 'FILE:folder' one a file, in the order of their names; the
+    source of a text as it stands is ''.
 
-    A pattern passes over folders, ** goes into them. An empty file of several is left out with a line on
-    stderr.
+    A pattern passes over folders, ** goes into them; of a folder all .txt and .md are meant, also those in
+    folders within. An empty file of several is left out with a line on stderr.
     """
     paths = matches(text[len('FILE:'):]) if text.startswith('FILE:') else []
     if not paths:
@@ -60,9 +62,11 @@ def read_texts(text):
 
 
 def matches(pattern):
-    """The files that a pattern meets, sorted: the user's, or where there are none those that the
-    repository brings along."""
+    """The files that a pattern meets or a folder holds, sorted: the user's, or where there are none those
+    that the repository brings along. Raises FileNotFoundError for a folder without texts."""
     pattern = os.path.expanduser(pattern)
+    if os.path.isdir(found(pattern)):
+        return texts_in(found(pattern))
     if os.path.lexists(pattern) or not glob.has_magic(pattern):
         return []  # one file is named, be it with a bracket in its name
     for place in pattern, own_place(pattern):
@@ -70,6 +74,15 @@ def matches(pattern):
         if files:
             return files
     return []
+
+
+def texts_in(folder):
+    inside = sorted(glob.glob(os.path.join(glob.escape(folder), '**', '*'), recursive=True))
+    files = [path for path in inside if path.endswith(ENDINGS) and os.path.isfile(path)]
+    if not files:
+        raise FileNotFoundError(f"the folder {folder!r} holds no {' or '.join(ENDINGS)}: name files by a "
+                                f"pattern, FILE:{os.path.join(folder, '*')}")
+    return files
 
 
 def lines_of(text):

@@ -2,6 +2,7 @@
 The runs of an experiment: each point measured once over all its seeds, in this process or as Ray tasks, and
 kept in a file of one JSON line a run, from which an interrupted sweep goes on.
 """
+import contextlib
 import fcntl
 import functools
 import hashlib
@@ -185,21 +186,27 @@ def run_in_process(missing, config):
 
 
 def run_on_ray(missing, config):
-    """As run_in_process, as tasks of a Ray cluster: of this machine, or the one that RAY_ADDRESS names.
+    """As run_in_process, as tasks of a Ray cluster. A task whose worker is lost runs again. Raises what a
+    task raised."""
+    if missing:
+        with ray_running(config) as ray:
+            yield from ray_tasks(ray, missing, config)
 
-    It gets a copy of this repository's files. A task whose worker is lost runs again. Raises what a task
-    raised.
+
+@contextlib.contextmanager
+def ray_running(config):
+    """Yields ray, with a cluster: of this machine, or the one that RAY_ADDRESS names.
+
+    It gets a copy of this repository's files. Raises what a task raised, or OSError.
     """
     try:
         import ray
     except ImportError:
         raise ValueError("engine is 'ray', which is not installed: "
                          "pip install -r requirements-ray.txt") from None
-    if not missing:
-        return
     start_ray(ray, config)
     try:
-        yield from ray_tasks(ray, missing, config)
+        yield ray
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayError as error:
@@ -222,15 +229,20 @@ def start_ray(ray, config):
     ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level='ERROR')
 
 
-def ray_tasks(ray, missing, config):
-    """A worker only measures: which run it was, and on which kind of device, the ids here have said."""
-    device = model_of(config)[0].transformer.wte.weight.device.type
-    threads, gpus = config['threads'] or torch.get_num_threads(), int(device == 'cuda')
+def check_cluster(ray, threads, gpus):
+    """Raises ValueError where no machine can ever run a task."""
     there = ray.cluster_resources()
     for kind, needed, cure in (('CPU', threads, 'give fewer --threads'), ('GPU', gpus, 'give --device=cpu')):
         if there.get(kind, 0) < needed:  # Ray would wait for ever
             held = there.get(kind, 0)
             raise ValueError(f"a run takes {needed} {kind}s, the cluster has {held:.0f}: {cure}")
+
+
+def ray_tasks(ray, missing, config):
+    """A worker only measures: which run it was, and on which kind of device, the ids here have said."""
+    device = model_of(config)[0].transformer.wte.weight.device.type
+    threads, gpus = config['threads'] or torch.get_num_threads(), int(device == 'cuda')
+    check_cluster(ray, threads, gpus)
     task = ray.remote(run).options(num_cpus=threads, num_gpus=gpus, max_retries=3)
     waiting = {task.remote({**settings, 'threads': threads, 'device': device}): id
                for id, settings in missing.items()}

@@ -288,7 +288,7 @@ def test_an_experiment_runs_from_any_folder_and_says_what_its_config_file_says(r
 def test_threads_are_those_of_the_setting_and_0_is_torchs_choice(run, tmp_path, monkeypatch, script, text):
     asked = []
     monkeypatch.setattr('torch.set_num_threads', asked.append)
-    more = [f'--memory_file={tmp_path}/m', '--overwrite=1']
+    more = [f'--memory_file={tmp_path}/m.safetensors', '--overwrite=1']
     if script == 'sample.py':
         more = [*ONE, '--bookkeeping_fraction=0']
     for threads in 0, 2:

@@ -85,10 +85,21 @@ def test_an_empty_file_of_a_pattern_is_left_out_with_a_line_and_of_empty_ones_no
 
 
 @pytest.mark.parametrize('text', ['FILE:notes', 'FILE:notes/'])
-def test_a_folder_is_told_to_be_written_as_a_pattern(notes, text):
-    for read in read_text, read_texts:
-        with pytest.raises(OSError, match=r'is a folder: .* write FILE:notes/\*\.txt'):
-            read(text)
+def test_a_folder_is_no_text_but_all_the_texts_in_it_and_in_folders_within(notes, text):
+    with pytest.raises(OSError, match=r'is a folder: .* write FILE:notes/\*\.txt'):
+        read_text(text)
+    (notes / 'notes' / 'c.md').write_text('# Trains')
+    (notes / 'notes' / 'd.py').write_text('code')
+    (notes / 'notes' / 'sub' / 'e.txt').mkdir()
+    assert [source for source, _ in read_texts(text)] == [
+        f'FILE:notes/{name}' for name in ('a.txt', 'c.md', 'sub/b.txt')]
+
+
+def test_a_folder_without_texts_is_told_as_such(notes):
+    (notes / 'code').mkdir()
+    (notes / 'code' / 'd.py').write_text('code')
+    with pytest.raises(FileNotFoundError, match=r"'code' holds no .txt or .md: .* FILE:code/\*"):
+        read_texts('FILE:code')
 
 
 @pytest.mark.parametrize('text', ['file:notes/a.txt', 'File:notes/a.txt'])
