@@ -72,6 +72,8 @@ def needed_first(command, copy):
         yield shlex.split(next(line for line in commands() if 'tinyworld_more' in line))[1:]
     if 'resume' in command and not (copy / 'out-tinyworld' / 'last.pt').exists():
         yield ['train.py', 'config/train_tinyworld.py']
+    if 'smollm2_library' in command and not (copy / 'memories' / 'library').exists():
+        yield ['build_memory.py', 'config/smollm2_library.py', '--text=FILE:memories/cats*.txt']
     mine = copy / 'memories' / 'mine.safetensors'
     if mine.name in command and 'build' not in command and not mine.exists():
         yield shlex.split(next(line for line in commands() if mine.name in line and 'build' in line))[1:]
