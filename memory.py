@@ -225,10 +225,6 @@ class PersistentMemory:
         return self._held.forgotten
 
     @property
-    def nbytes(self):
-        return self._held.nbytes
-
-    @property
     def keys(self):
         return {layer: self.layer(layer).keys.table.rows for layer in self.layers}
 

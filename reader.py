@@ -31,7 +31,7 @@ SETTINGS = {'layers': 'memory_layers', 'heads': 'memory_heads', 'k': 'memory_k',
             'softmax_scale': 'softmax_scale', 'residual_fraction': 'residual_fraction',
             'select': 'memory_select', 'positions': 'memory_positions', 'distance': 'memory_distance',
             **{name: name for name in ('index_heads', 'recall_texts', 'recall_votes', 'recall_threshold',
-                                       'recall_every')}}
+                                       'recall_every')}, 'index': 'memory_index'}
 POSITIONS = '', 'far', 'own', 'insert'
 LARGEST_SCALE = 1e6  # takes the best alone; beyond, float32 would overflow
 
@@ -53,7 +53,8 @@ class Reading:
     Of method 5 alone, where layers () is all: index_heads, ((layer, query head), ...) that vote; recall_texts
     > 0, how many of the best texts are read; recall_votes > 0, how many texts a token and head can vote for;
     recall_threshold, in units of attention scores per token and head, below which nothing is recalled;
-    recall_every, tokens after which it is recalled anew, 0 is never.
+    recall_every, tokens after which it is recalled anew, 0 is never; index, '' for an exact vote, or FAISS's
+    factory string for one by an approximate index.
     Raises ValueError that names what does not fit.
     """
     layers: tuple = (9,)
@@ -72,6 +73,7 @@ class Reading:
     recall_votes: int = 40
     recall_threshold: float = 0.0
     recall_every: int = 0
+    index: str = ''
 
     def __post_init__(self):
         # frozen, so set this way: a list or numpy's numbers become a tuple of int

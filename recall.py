@@ -21,6 +21,7 @@ from core.rotary import turn
 from reader import attention_scores, grouped
 
 AS_GOOD = 10_000  # votes are told apart to so many parts of the best
+ROWS_A_VOTE = 10  # an approximate index is asked for so many rows for each text that can get a vote
 SCORES_A_BLOCK = 2**24  # of queries with stored rows, 64 MiB
 
 
@@ -69,10 +70,18 @@ class Recaller:
             own = [at for at, head in enumerate(asking) if head // group == key_head]
             if own:
                 asked = queries[:, own].flatten(0, 2).float().cpu()  # (B * heads * n, hs)
-                best = best_of_texts(asked, keys, held.lengths)[:, held.live] / math.sqrt(keys.size(1))
+                best = self.best(held, layer, key_head, keys, asked)[:, held.live] / math.sqrt(keys.size(1))
                 above = above_the_floor(best, self.reading.recall_votes)
                 total = total + above.view(B, -1, best.size(1)).sum(1)
         return total
+
+    def best(self, held, layer, key_head, keys, queries):
+        """Of each text the greatest product of one of its rows with queries (N, hs): (N, texts)."""
+        if not self.reading.index:
+            return best_of_texts(queries, keys, held.lengths)
+        index = held.approximate(layer, key_head, self.reading.index, keys)
+        count = min(ROWS_A_VOTE * self.reading.recall_votes, len(keys))
+        return best_of_found(*index.search(queries, count), torch.from_numpy(held.ends))
 
     # ---- recall ----
 
@@ -267,6 +276,15 @@ def best_of_texts(queries, keys, lengths):
         found.append(torch.segment_reduce(scores, 'max', lengths=own, axis=0, unsafe=True))
         begin = end
     return torch.cat(found).T  # a text without rows has -inf
+
+
+def best_of_found(scores, ids, ends):
+    """As best_of_texts, of rows that a search found: scores and ids (N, k), -1 is none; ends (texts,), the
+    row behind each text's last. A text of which no row was found has the weakest score."""
+    weakest = scores.masked_fill(ids < 0, math.inf).amin(1, keepdim=True)
+    texts = torch.searchsorted(ends, ids.clamp(min=0), right=True)
+    best = weakest.expand(-1, len(ends)).clone()
+    return best.scatter_reduce(1, texts, torch.where(ids < 0, weakest, scores), 'amax')
 
 
 def blocks_of_texts(lengths, block):

@@ -40,6 +40,7 @@ recall_texts = 1  # method 5: so many of the best texts are read
 recall_votes = 40  # so many texts a token of the question can vote for
 recall_threshold = 0.0  # evidence per token and head, below which nothing is recalled
 recall_every = 0  # recalls anew every so many tokens, 0 is never
+memory_index = ''  # method 5: '' votes exactly, or an approximate index of FAISS, such as 'IVF1024,Flat'
 bookkeeping_tokens = 1  # positions of each text that a new memory leaves out
 trace = False  # list the look-ups of the first step: the write-up's Table 2
 device = 'auto'  # 'auto', 'cpu', 'cuda'
@@ -140,7 +141,7 @@ def describe_run(model, memory):
     count = len(memory.held.live_texts)
     texts = f"{count} text{'s' * (count > 1)}"
     print(f"memory  {memory_file or 'of this run'}: {len(memory)} tokens of {texts}, "
-          f"layers {', '.join(map(str, memory.layers)) or 'none'}, {memory.nbytes / 1e6:.2f} MB")
+          f"layers {', '.join(map(str, memory.layers)) or 'none'}, {memory.held.nbytes / 1e6:.2f} MB")
     if memory_method == 5:
         describe_recall(model, memory)
         return

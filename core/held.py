@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from core.approximate import Approximate
 from core.index import Index, Table
 
 
@@ -119,6 +120,14 @@ class Held:
             rows = self.part('keys', layer)[list(heads)] if from_keys else self.part('index', layer)
             self._layers['index', layer] = {head: own.float().contiguous() for head, own in zip(heads, rows)}
         return self._layers['index', layer]
+
+    @torch.inference_mode(False)
+    def approximate(self, layer, head, factory, keys):
+        """An approximate index of a head's keys (M, hs), made once."""
+        key = 'approximate', layer, head, factory
+        if key not in self._layers:
+            self._layers[key] = Approximate(keys, factory)
+        return self._layers[key]
 
     @property
     def lengths(self):

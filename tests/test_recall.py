@@ -11,9 +11,11 @@ import torch
 from conftest import tiny_model
 from test_rotary import FAMILIES, slow_turn, tiny_family
 
+from core.approximate import Approximate
 from core.cache import Cache
 from core.origin import describe
 from memory import PersistentMemory
+from recall import best_of_found
 
 HEADER = [3, 17]
 TEXTS = [[random.Random(n).randrange(48) for _ in range(length)] for n, length in enumerate((9, 4, 7, 9, 12))]
@@ -343,3 +345,39 @@ def test_texts_that_ran_together_have_the_rows_of_each_alone(model):
     head = HEADS[1][1] // (4 // model.config.n_kv_head)
     index = [memory.index(memory.held, 1)[head] for memory in (together, alone)]
     assert torch.allclose(*index, atol=1e-5)
+
+
+# ---- an approximate index ----
+
+def test_an_index_that_looks_through_everything_votes_as_the_exact_one_does(llama):
+    memory, idx = library(llama), torch.tensor([PROMPT])
+    attach(llama, memory, recall_votes=5)
+    exact, _ = llama.recaller.votes(llama, idx, memory.held)
+    attach(llama, memory, recall_votes=5, index='Flat')
+    assert torch.allclose(llama.recaller.votes(llama, idx, memory.held)[0], exact, atol=1e-4)
+
+
+def test_an_approximate_index_says_how_much_it_finds():
+    torch.manual_seed(0)
+    keys = torch.randn(4000, 16)
+    coarse, whole = Approximate(keys, 'IVF64,Flat'), Approximate(keys, 'Flat')
+    assert whole.recall == 1
+    exact = (keys[::20] @ keys.T).topk(10).indices.tolist()
+    found = coarse.search(keys[::20], 10)[1].tolist()
+    share = sum(len({*a} & {*b}) for a, b in zip(exact, found)) / 2000
+    assert 0.3 < coarse.recall < 0.99
+    assert coarse.recall == pytest.approx(share, abs=0.1)  # of other rows
+
+
+@pytest.mark.parametrize('factory', ('IVF', 'nonsense', 'IVF4096,Flat'))
+def test_an_index_that_cannot_be_made_is_refused_in_one_line(llama, factory):
+    attach(llama, library(llama), index=factory)
+    with pytest.raises(ValueError, match=f"memory_index is '{factory}', which FAISS cannot make of") as error:
+        llama(torch.tensor([PROMPT]))
+    assert '\n' not in str(error.value)
+
+
+def test_rows_that_were_not_found_and_texts_without_any_have_no_vote():
+    scores, ids = torch.tensor([[5.0, 3.0, 2.0, -9.0]]), torch.tensor([[0, 3, 1, -1]])
+    best = best_of_found(scores, ids, torch.tensor([2, 4, 6]))
+    assert best.tolist() == [[5.0, 3.0, 2.0]]
