@@ -15,7 +15,7 @@ from configurator import configure, one_line_errors
 
 # -----------------------------------------------------------------------------
 models = 'random,assets/tinyworld'  # 'random': GPT-2 of 124M with random weights; else hub names, folders
-parts = 'build,load,search,curves,write'  # what to measure
+parts = 'build,load,library,search,curves,write'  # what to measure
 workloads = [{'rows': 1, 'prompt': 16, 'new': 50}, {'rows': 1, 'prompt': 256, 'new': 20},
              {'rows': 1, 'prompt': 900, 'new': 50}, {'rows': 100, 'prompt': 16, 'new': 100},
              {'rows': 20, 'prompt': 16, 'new': 100, 'only': 'last'},  # only: contenders whose name has it
@@ -45,6 +45,7 @@ from lab import (  # noqa: E402
     speed_curves,
     speed_figures,
     speed_files,
+    speed_library,
     speed_search,
     speed_setup,
     speed_writing,
@@ -52,8 +53,8 @@ from lab import (  # noqa: E402
 from lab.figures import png  # noqa: E402
 
 MEASURES = {'build': speed_files.measure_building, 'load': speed_files.measure_loading,
-            'search': speed_search.measure_search, 'curves': speed_curves.measure_curves,
-            'write': speed_writing.measure_writing}
+            'library': speed_library.measure_library, 'search': speed_search.measure_search,
+            'curves': speed_curves.measure_curves, 'write': speed_writing.measure_writing}
 FIGURES = {'write': speed_figures.writing, 'curves': speed_figures.curves}
 
 

@@ -214,8 +214,7 @@ class PersistentMemory:
 
     @property
     def tokens(self):
-        held = self._held
-        return held.tokens_of(held.live.tolist()) if held.forgotten else held.tokens
+        return self._held.live_tokens
 
     @property
     def texts(self):

@@ -75,7 +75,7 @@ def load_memory(path, text, model, tokenizer, layers=()):
 
 def holds(memory, text):
     """Whether a text is remembered, whole or in windows."""
-    live = [memory.texts[number] for number in memory.held.live.tolist()]
+    live = memory.held.live_texts
     windows = [entry for entry in live if 'window' in entry
                and text[entry['start']:entry['end']] == entry['text']]
     found = {(entry['source'], entry['of']): set() for entry in windows}

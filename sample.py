@@ -91,7 +91,7 @@ def write_behind_text(model, tokenizer, memory, prompt, seeds):
     It tells a bad memory from a weak model: what this does not recall, no memory will. [] where the text
     is unknown or does not fit, with the reason on stderr.
     """
-    texts = [entry['text'] for entry in memory.texts]
+    texts = [entry['text'] for entry in memory.held.live_texts]
     longer = in_front('\n'.join(texts), prompt)
     needed = len(prompt_ids(tokenizer, longer, chat, read_text(system))) + max_new_tokens
     context = model.config.block_size
@@ -138,7 +138,8 @@ def describe_run(model, memory):
     if memory is None:
         print("memory  none (give memory_file or memory_text)")
         return
-    texts = f"{len(memory.texts)} text{'s' * (len(memory.texts) > 1)}"
+    count = len(memory.held.live_texts)
+    texts = f"{count} text{'s' * (count > 1)}"
     print(f"memory  {memory_file or 'of this run'}: {len(memory)} tokens of {texts}, "
           f"layers {', '.join(map(str, memory.layers)) or 'none'}, {memory.held.nbytes / 1e6:.2f} MB")
     if memory_method == 5:
@@ -154,7 +155,7 @@ def describe_run(model, memory):
 
 def describe_recall(model, memory):
     heads = ', '.join(f'{layer}:{head}' for layer, head in index_heads)
-    print(f"recalling {recall_texts} of {len(memory.texts)} by heads {heads}: method 5, threshold "
+    print(f"recalling {recall_texts} of {len(memory.held.live_texts)} by heads {heads}: method 5, threshold "
           f"{recall_threshold:g}, positions {memory_positions or 'insert'!r}")
     if 0 < len(memory_layers) < model.config.n_layer:
         print(f"note: method 5 reads in layers {', '.join(map(str, memory_layers))} alone, memory_layers=() "

@@ -135,6 +135,15 @@ class Held:
         return torch.from_numpy(np.diff(self.ends, prepend=0))
 
     @property
+    def live_tokens(self):
+        return self.tokens_of(self.live.tolist()) if self.forgotten else self.tokens
+
+    @property
+    def live_texts(self):
+        """The entries of those that are not forgotten."""
+        return [self.texts[number] for number in self.live.tolist()]
+
+    @property
     def live(self):
         """Numbers of the texts that are not forgotten, int64, rising."""
         return torch.tensor([n for n in range(len(self.texts)) if n not in self.forgotten], dtype=torch.int64)

@@ -65,7 +65,8 @@ def original_text(model, tokenizer, s):
     """memory_text, else the texts of memory_file, without a substitute; check_point sees to it."""
     if s['memory_text']:
         return read_text(s['memory_text']).strip()
-    return '\n'.join(entry['text'] for entry in load_memory(s['memory_file'], '', model, tokenizer).texts)
+    memory = load_memory(s['memory_file'], '', model, tokenizer)
+    return '\n'.join(entry['text'] for entry in memory.held.live_texts)
 
 
 def substituted(text, answer, substitute, at):

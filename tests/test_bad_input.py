@@ -103,8 +103,6 @@ BAD = {
     'negative threads': (lambda t: ['--threads=-1'], 'threads is -1'),
     'missing text': (lambda t: [f'--memory_text=FILE:{t}/none.txt', '--memory_layers=0'], 'no file'),
     'binary text': (binary_text, 'is not text in UTF-8'),
-    'text too long': (lambda t: ['--memory_text=' + 'Cats are good. ' * 60, '--memory_layers=0'],
-                      "the model's context is 128"),
     'empty prompt': (lambda t: ['--start='], 'the text is empty'),
     'prompt too long': (lambda t: ['--start=' + 'Cats are good. ' * 60], 'the prompt has'),
     'temperature': (lambda t: ['--temperature=0'], 'temperature is 0'),

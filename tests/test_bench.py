@@ -80,6 +80,9 @@ def test_files_floors_and_searches_are_measured(measured):
     assert model['load']['peak_mb'].keys() == {'plain'}
     assert model['load']['peak_mb']['plain'] > 100
     assert model['build']['plain forward']['of_plain'] == 1
+    for row, texts in zip(model['library'], (1, 1)):
+        assert (row['texts'], row['stored_tokens']) == (texts, 77 * texts)
+        assert all(row[job][0] > 0 for job in ('write', 'open_file', 'open_library', 'append', 'compact'))
     searched = [(row['stored_tokens'], row['rows']) for row in model['search']]
     assert searched == [(20, 1), (20, 3), (30, 1), (30, 3)]
     assert all(row[way][0] > 0 for row in model['search'] for way in ('faiss', 'stacked', 'chosen'))
@@ -113,7 +116,7 @@ def test_a_walker_reads_its_own_memory_and_leaves_the_model_as_it_was(model, mem
 
 
 @pytest.mark.parametrize(('wrong', 'message'), [
-    ('--parts=write,nothing', 'parts names nothing, expected some of build,load,search,curves,write'),
+    ('--parts=write,nothing', 'parts names nothing, expected some of build,load,library,search,curves,write'),
     ("--workloads=[{'rows': 1}]", 'is not like'),
     ("--workloads=[{'rows': 0, 'prompt': 16, 'new': 1}]", 'with numbers from 1 on'),
     ('--workloads=[]', 'workloads is []'),

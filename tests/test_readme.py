@@ -34,7 +34,7 @@ def commands():
     """The lines that begin with '$ ' in the README, in pages it links, in comments of config files."""
     configs = sorted(file for file in os.listdir(f'{ROOT}/config') if file.endswith('.py'))
     # those written by hand: what evaluate.py writes into assets/ has the commands of whole sweeps
-    pages = ['README.md', 'assets/results.md', 'assets/speed.md', 'assets/tinyworld.md']
+    pages = ['README.md', *(f'assets/{page}.md' for page in ('libraries', 'results', 'speed', 'tinyworld'))]
     lines = []
     for name in [*pages, *(f'config/{file}' for file in configs)]:
         with open(os.path.join(ROOT, name), encoding='utf-8') as f:
@@ -72,8 +72,15 @@ def needed_first(command, copy):
         yield shlex.split(next(line for line in commands() if 'tinyworld_more' in line))[1:]
     if 'resume' in command and not (copy / 'out-tinyworld' / 'last.pt').exists():
         yield ['train.py', 'config/train_tinyworld.py']
-    if 'smollm2_library' in command and not (copy / 'memories' / 'library').exists():
+    if 'smollm2_library' in command:  # each begins with a library of its own
+        shutil.rmtree(copy / 'memories' / 'library', ignore_errors=True)
+    if 'smollm2_library' in command and not command.endswith('*.txt"'):
         yield ['build_memory.py', 'config/smollm2_library.py', '--text=FILE:memories/cats*.txt']
+    if 'memory_file=out/' in command:  # each begins with a library of its own
+        shutil.rmtree(copy / 'out', ignore_errors=True)
+        is_new = '--text' in command and '--append' not in command
+        for name in [] if is_new else ['=out/notes'] + ['=out/more'] * ('--merge' in command):
+            yield shlex.split(next(line for line in commands() if line.endswith(name)))[1:]
     mine = copy / 'memories' / 'mine.safetensors'
     if mine.name in command and 'build' not in command and not mine.exists():
         yield shlex.split(next(line for line in commands() if mine.name in line and 'build' in line))[1:]
