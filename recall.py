@@ -21,6 +21,7 @@ from core.rotary import turn
 from reader import attention_scores, grouped
 
 AS_GOOD = 10_000  # votes are told apart to so many parts of the best
+CLEAR = 0.35  # of the best text's votes: ahead by so much, it needs no reading beside others
 ROWS_A_VOTE = 10  # an approximate index is asked for so many rows for each text that can get a vote
 SCORES_A_BLOCK = 2**24  # of queries with stored rows, 64 MiB
 
@@ -96,19 +97,43 @@ class Recaller:
         unique, back = idx.unique(dim=0, return_inverse=True)
         votes, voters = self.votes(model, unique, held, question)
         chosen = [self.choose(row, held.live, voters) for row in votes]
+        chosen = [self.read_again(model, row[None], question, *one) for row, one in zip(unique, chosen)]
         return [chosen[i] for i in back.tolist()]
 
     def choose(self, votes, numbers, voters):
         """votes (texts,) for texts of these numbers -> the best texts' numbers and votes, or none where the
         evidence, by how much the best is above the first not recalled, is below recall_threshold."""
-        wanted = self.reading.recall_texts
+        wanted, among = self.reading.recall_texts, self.reading.recall_candidates
         # of texts that are as good but for rounding, such as one that is stored twice, the first
         at = (votes * (AS_GOOD / votes.max().clamp(min=1e-9))).round().argsort(descending=True, stable=True)
-        best = votes[at[:wanted + 1]]
-        evidence = (best[0] - (best[wanted] if len(best) > wanted else 0)) / voters
-        if evidence < self.reading.recall_threshold:
+        best = votes[at[:max(wanted + 1, among)]]
+        lead = best[0] - (best[wanted] if len(best) > wanted else 0)
+        if lead / voters < self.reading.recall_threshold:
             return (), ()
-        return tuple(numbers[at[:wanted]].tolist()), tuple(best[:wanted].tolist())
+        count = wanted if lead >= CLEAR * best[0] else max(wanted, among)
+        return tuple(numbers[at[:count]].tolist()), tuple(best[:count].tolist())
+
+    def read_again(self, model, idx, question, numbers, votes):
+        """Of more texts than are recalled the best: those that make the question's tokens in idx (1, T)
+        likely, in nats (Sachan et al. 2022), and have votes, of a head in nats too since it is a logit."""
+        wanted = self.reading.recall_texts
+        if len(numbers) <= wanted:
+            return numbers, votes
+        span, heads = self.voters(idx, question), len(self.reading.index_heads)
+        found = [(self.likelihood(model, idx, *span, number) + own / heads, -place, number, own)
+                 for place, (number, own) in enumerate(zip(numbers, votes))]
+        best = sorted(found, reverse=True)[:wanted]
+        return tuple(number for *_, number, _ in best), tuple(own for *_, own in best)
+
+    def likelihood(self, model, idx, first, end, number):
+        """log p of the tokens first to end of idx (1, T) after the text of this number, in nats."""
+        cache, idx = Cache(end), idx[:, :end]
+        cache.readers = {}
+        before = self.fill(model, idx, [(number,)], cache)
+        x = torch.cat((before, model.hidden(idx[:, before.size(1):], cache)), dim=1)
+        first = max(1, first)  # the first token of all follows none
+        log_p = model.lm_head(x[:, first - 1:-1]).float().log_softmax(-1)
+        return log_p.gather(-1, idx[:, first:, None]).sum().item()
 
     def recall(self, model, idx, cache):
         """The prompt idx (B, T) is complete: recalls into an empty cache -> as `fill`; None where nothing is
