@@ -79,7 +79,7 @@ def boxes(points, rows, measure):
         ax.set_xlim((-1.05, 1.05) if name == 'compound' else (-0.03, 1.03))
         ax.set_title(name)
         ax.set_xlabel('share of 4-grams' if name == 'repetition' else 'VADER score')
-    axes[0].set_xlabel('VADER score (box: quartiles, whiskers: 5-95 %)')
+    axes[0].set_xlabel('VADER score\n(box: quartiles, whiskers: 5-95 %)')
     axes[0].axvline(0, color=GREY, lw=0.7, zorder=0)
     damage_axis(axes[5], rows)
     row_labels(axes[0], rows)

