@@ -78,7 +78,9 @@ def needed_first(command, copy):
         is_new = '--text' in command and '--append' not in command
         for name in [] if is_new else ['=out/notes'] + ['=out/more'] * ('--merge' in command):
             yield shlex.split(next(line for line in commands() if line.endswith(name)))[1:]
-    if 'smollm2_library' in command and not (copy / 'memories' / 'library').exists():
+    if 'smollm2_library' in command and 'build' in command and '--append' not in command:
+        shutil.rmtree(copy / 'memories' / 'library', ignore_errors=True)
+    elif 'smollm2_library' in command and not (copy / 'memories' / 'library').exists():
         yield ['build_memory.py', 'config/smollm2_library.py', '--text=FILE:memories/cats*.txt']
     mine = copy / 'memories' / 'mine.safetensors'
     if mine.name in command and 'build' not in command and not mine.exists():
@@ -113,7 +115,8 @@ def test_the_command_runs(command, copy, request, monkeypatch, capsys):
     fewer = {'find_layers': ['--memory_layers=5', '--grid=[]', '--controls=False'], 'writeup': ['--grid=[]']}
     # a model of 135 M parameters takes seconds where the embedded one takes none
     fewer |= {'evaluate.py config/smollm2': ['--controls=False'],
-              'sample.py config/smollm2': ['--num_samples=1']}
+              'sample.py config/smollm2': ['--num_samples=1'],
+              '--text=FILE:README.md': ['--text=FILE:memories/taldun.txt']}
     fewer = [argument for name, some in fewer.items() if name in command for argument in some]
     monkeypatch.setattr(sys, 'argv', [script, *arguments, *SHORT.get(script, []), *fewer])
     runpy.run_path(script, run_name='__main__')
