@@ -1,6 +1,7 @@
 """
 From settings to what the scripts work on: a device, a model with its tokenizer, a memory.
 """
+import functools
 import os
 import re
 import sys
@@ -72,3 +73,9 @@ def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile
         for block in model.transformer.h:
             block.mlp.compile(dynamic=True)
     return model, tokenizer
+
+
+@functools.lru_cache(maxsize=1)
+def loaded(*arguments):
+    """As load_model, once a process."""
+    return load_model(*arguments)

@@ -22,7 +22,7 @@ from core.texts import read_text
 from lab.conditions import CONDITIONS, READING
 from lab.grid import APART, OF_A_MEMORY
 from lab.measures import MEASURES, point_seeds
-from load import load_model
+from load import loaded
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RECORD_VERSIONS = {'recall': 2, 'facts': 2}  # in a run's id: counted up where numbers change meaning
@@ -63,11 +63,6 @@ def weights_of(model):
     """What tells a run's model: its weights, and a kind of device, which draws random numbers of its own."""
     kind = model.transformer.wte.weight.device.type
     return model.fingerprint() + ('' if kind == 'cpu' else f' on {kind}')
-
-
-@functools.lru_cache(maxsize=1)
-def loaded(*arguments):
-    return load_model(*arguments)
 
 
 def model_of(settings):

@@ -4,22 +4,16 @@ Texts shared out to be remembered: share after share in this process, or as task
 A share is as many texts in a row as make one segment of a library, whoever runs them, so that the library is
 the same whatever the engine, and wherever a build was interrupted.
 """
-import functools
 
 import torch
 
 from core import stored
 from core.rows import Header
-from load import load_model
+from load import loaded
 from memory import PersistentMemory
 
 # a share's rows in float32: what an interrupted build does again, some minutes at most; and its tokens
 BYTES_A_SHARE, TOKENS_A_SHARE = 2**28, 2**16
-
-
-@functools.lru_cache(maxsize=1)
-def loaded(*arguments):
-    return load_model(*arguments)
 
 
 def shares_of(entries, tokens, memory):

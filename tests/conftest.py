@@ -16,8 +16,6 @@ import torch
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-import lab.runs  # noqa: E402
-import lab.shares  # noqa: E402
 import load  # noqa: E402
 from configurator import configure  # noqa: E402
 from core.gguf_file import find_smollm2  # noqa: E402
@@ -104,13 +102,10 @@ def smollm2():
 @pytest.fixture
 def smollm2_loaded(smollm2, monkeypatch):
     """What scripts load in this test is that model."""
-    for module in (load, lab.runs, lab.shares):
-        monkeypatch.setattr(module, 'load_model', lambda *arguments: smollm2)
-    for module in (lab.runs, lab.shares):
-        module.loaded.cache_clear()
+    monkeypatch.setattr(load, 'load_model', lambda *arguments: smollm2)
+    load.loaded.cache_clear()
     yield
-    for module in (lab.runs, lab.shares):
-        module.loaded.cache_clear()
+    load.loaded.cache_clear()
     smollm2[0].detach_memory()
 
 
