@@ -291,10 +291,6 @@ def test_what_a_folder_holds_instead_is_named_with_the_way_out(saved, tmp_path):
     assert 'neither model.safetensors nor pytorch_model.bin: fetch one too' in refusal(alone)
     (alone / 'tf_model.h5').write_text('')
     assert 'save tf_model.h5 again' in refusal(alone)
-    (alone / 'tiny.Q8_0.gguf').write_text('')
-    assert refusal(alone).endswith(f"its weights are a GGUF file's: give {alone / 'tiny.Q8_0.gguf'}")
-    os.remove(alone / 'config.json')
-    assert refusal(alone).endswith(f"no config.json, but tiny.Q8_0.gguf: give {alone / 'tiny.Q8_0.gguf'}")
     assert 'it holds no config.json' in refusal(folder('notes', notes__txt='x'))
 
 
