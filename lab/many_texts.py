@@ -208,7 +208,7 @@ def votes_for(model, idx, turn, right):
     """What the attached memory's votes say of a question whose text has the number `right` in it."""
     recaller, span = model.recaller, (turn.start, turn.end)
     votes, voters = recaller.votes(model, idx, recaller.memory.held, span)
-    (numbers, _), = recaller.recalled(model, idx, span)
+    (numbers, _), = recaller.recalled(model, idx, recaller.memory.held, span)
     votes, asked = votes.numpy(), np.array([right])
     place, gone = int(index_heads.places(votes, asked)[0]), index_heads.without(votes, asked)
     falsely = votes.size > 1 and index_heads.evidence(gone, voters)[0] >= recaller.reading.recall_threshold

@@ -92,7 +92,8 @@ def test_an_answer_is_that_of_its_condition(model, tokenizer, condition):
         if condition == 'memory':
             memory = many_texts.remembered(model, tokenizer, asked, told.texts)
             model.attach(memory, READING)
-            recalled, = model.recaller.recalled(model, torch.tensor([turn.ids]), (turn.start, turn.end))
+            recalled, = model.recaller.recalled(model, torch.tensor([turn.ids]), memory.held,
+                                                     (turn.start, turn.end))
             assert found['samples']['found'][n] == (recalled[0] == (told.right[n],))
             text = told.texts[recalled[0][0]]
             model.detach_memory()
