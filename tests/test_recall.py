@@ -400,7 +400,8 @@ def test_of_the_best_few_the_one_that_makes_the_question_likeliest_is_recalled(m
         at = len(HEADER) + len(TEXTS[n])
         later = [log_p[at + i, QUESTION[i + 1]] for i in range(len(QUESTION) - 1)]
         values[n] = (first + sum(later)).item()
-        assert model.recaller.likelihood(model, idx, memory.held, *span, n) == pytest.approx(values[n], abs=1e-3)
+        found = model.recaller.likelihood(model, idx, memory.held, *span, n)
+        assert found == pytest.approx(values[n], abs=1e-3)
     (numbers, own), = model.recaller.recalled(model, idx, memory.held, span)
     unclear = votes[0, best[0]] - votes[0, best[1]] < 0.35 * votes[0, best[0]]
     expected = max(best, key=lambda n: values[n] + votes[0, n].item() / len(HEADS)) if unclear else best[0]
