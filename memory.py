@@ -71,6 +71,11 @@ class PersistentMemory:
         """{layer: its key heads that serve an index head}."""
         return index_key_heads(self.origin, self.index_heads)
 
+    @property
+    def header_tokens(self):
+        """How many tokens each text was written behind, which were left out."""
+        return len(self.header) or self.bookkeeping_tokens
+
     def __len__(self):
         return len(self.tokens)
 
@@ -320,7 +325,7 @@ class PersistentMemory:
         return {'origin': self.origin, 'tokenizer': self.tokenizer, 'layers': list(self.layers),
                 'bookkeeping_tokens': self.bookkeeping_tokens, 'dtype': self.dtype, 'keep': self.keep,
                 'index_heads': [list(pair) for pair in self.index_heads],
-                'header': list(self.header) if self.index_heads else []}
+                'header': list(self.header)}
 
     @classmethod
     def of(cls, description):

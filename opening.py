@@ -48,10 +48,9 @@ def remembered(model, tokenizer, config):
                                 f"--init_from={config['init_from']}")
     source = text if text.startswith('FILE:') else ''
     left_out, chat, system = config['bookkeeping_tokens'], config['chat'], read_text(config['system'])
-    if config['memory_method'] != 5:
-        return PersistentMemory.from_text(model, read_text(text), tokenizer, layers, left_out, source)
-    return PersistentMemory.from_texts(model, [read_text(text)], tokenizer, layers, config['index_heads'],
-                                       'values', left_out, '\n', [source], chat, system)
+    heads = config['index_heads'] if config['memory_method'] == 5 else ()
+    return PersistentMemory.from_texts(model, [read_text(text)], tokenizer, layers, heads, 'values', left_out,
+                                       '\n', [source], chat, system)
 
 
 def load_memory(path, text, model, tokenizer, layers=()):

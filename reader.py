@@ -49,7 +49,7 @@ class Reading:
     select: 'last', the newest row picks for all rows, or 'each', every row for itself.
     positions: where method 4 sees stored keys of a rotary model: 'far', `distance` tokens before the query,
     whatever their place in their text ('' is this one for method 4); 'own', where they were written;
-    'insert', as if the text stood between the prompt's first bookkeeping_tokens, its header, and the rest
+    'insert', as if the text stood between the prompt's header, as long as the memory's, and the rest
     ('' is this one for method 5).
     Of method 5 alone, where layers () is all: index_heads, ((layer, query head), ...) that vote; recall_texts
     > 0, how many of the best texts are read; recall_votes > 0, how many texts a token and head can vote for;
@@ -304,7 +304,7 @@ class Reader:
         beside = products.new_full((nh, B, T, K), -math.inf)  # heads that do not read draw nothing
         beside[heads] = products.view(-1, B, T, K)
         if self.where == 'insert':  # the header's rows stand before the text
-            beside[:, :, :max(0, self.memory.bookkeeping_tokens - cache.length)] = -math.inf
+            beside[:, :, :max(0, self.memory.header_tokens - cache.length)] = -math.inf
         both = F.softmax(torch.cat((beside.transpose(0, 1), context), dim=-1), dim=-1).to(given.v.dtype)
         drawn, weights = both.split((K, context.size(-1)), dim=-1)
         drawn = drawn.transpose(0, 1)[heads].reshape(-1, K)  # (N, K), what a row draws of each stored token
@@ -330,7 +330,7 @@ class Reader:
         if self.where == 'far':  # rotary attention sees differences only: the query is turned, the keys stay
             there = torch.tensor([self.reading.distance], device=given.q.device)
             return turn(given.plain_q, self.rotary.at(there)), stored.keys, scores
-        header, longest = self.memory.bookkeeping_tokens, max(stored.lengths)
+        header, longest = self.memory.header_tokens, max(stored.lengths)
         if self.where == 'insert' and header > 0:
             # header and text move back by the text's length, nothing else moves
             n = max(0, header - cache.length)  # rows of the header itself, which stay before the text
@@ -344,7 +344,7 @@ class Reader:
         """The stored keys turned to where their text stands: an Index, made once for what is stored."""
         keys, index = self.placed
         if keys is not stored.keys:
-            header, own = self.memory.bookkeeping_tokens, self.where == 'own'
+            header, own = self.memory.header_tokens, self.where == 'own'
             # inserted, each text ends where the prompt goes on after its header
             places = torch.cat([torch.arange(n) + header - (0 if own else n) for n in stored.lengths])
             with torch.inference_mode(False):  # what is kept outlasts the call that first asked for it
