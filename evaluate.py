@@ -13,11 +13,12 @@ import itertools
 import os
 import shlex
 import sys
+from json import dumps
 
 from configurator import configure, one_line_errors
 
 # -----------------------------------------------------------------------------
-measure = 'sentiment'  # VADER's; 'recall' of `answer`; 'facts' of tinyworld's grammar; 'look_ups' of a step
+measure = 'sentiment'  # VADER's; 'recall' of `answer`; 'facts' of tinyworld's grammar; 'library'; 'look_ups'
 grid = []  # what is varied: [{setting: [values], ...}, ...], all combinations of each, a panel of the figure
 controls = True  # also plain model, text in the prompt, memories of unrelated and opposite text, steering
 condition = 'memory'  # or one of 'plain', 'prompt', 'unrelated', 'opposite', 'steering' in its place
@@ -31,8 +32,10 @@ steering_scale = 0.0  # times this; 0 leaves steering out of the controls
 answer = ''  # recall: what should follow the prompt, e.g. ' Vancouver'
 substitute = ''  # recall: stands in the answer's place in the remembered text, and is scored too
 substitute_at = ()  # at these of its occurrences, from 0; () is all
-num_facts = 100  # facts: paragraphs, each with one question
-texts_together = 1  # facts: paragraphs in one memory
+num_facts = 100  # facts: paragraphs, each with one question; library: questions
+texts_together = 1  # facts, library: paragraphs in one memory
+squad_file = ''  # library: paragraphs and questions of this file in SQuAD's format, '' makes them up
+tinyworld = False  # library: made up by data/tinyworld's grammar, for models that know no English
 sentence_only = False  # facts: only the sentence with the answer is remembered
 distance = 0  # facts: tokens of other text between the fact and its question
 figure = 'auto'  # 'boxes', 'bars', 'lines', 'scatter', 'shares', 'look_ups', 'first_tokens'; '' is none
@@ -41,7 +44,7 @@ publish_dir = ''  # a folder that gets a copy of figure, numbers and summary, na
 json = False  # the last line printed is a JSON object
 engine = 'process'  # or 'ray', a task a run: of this machine, or of the cluster at RAY_ADDRESS
 threads = 0  # of torch in a run, 0 is torch's own choice; the same number gives the same numbers
-find = ''  # in place of a grid, search for 'positive' or 'negative' (sentiment), or 'answer' (recall)
+find = ''  # in place of a grid, search: 'positive', 'negative' (sentiment), 'answer' (recall), 'index_heads'
 max_damage = 1.1  # find: the largest held-out perplexity, relative to the plain model's
 wandb_log = False
 wandb_project = 'memory'
@@ -70,6 +73,13 @@ residual_fraction = 0.1
 memory_select = 'last'
 memory_positions = ''
 memory_distance = 512
+index_heads = ()
+recall_texts = 1
+recall_votes = 40
+recall_threshold = 0.0
+recall_every = 0
+recall_candidates = 1
+memory_index = ''
 bookkeeping_tokens = 1
 device = 'auto'
 dtype = 'float32'
@@ -79,8 +89,8 @@ config = configure(globals())
 
 from core.places import found  # noqa: E402, settings are checked before the slow imports
 from core.wandb_run import start_wandb  # noqa: E402
-from lab import finder, report, rows  # noqa: E402
-from lab.figures import FIGURES, cells_read, maps, png  # noqa: E402
+from lab import finder, index_finder, report, rows  # noqa: E402
+from lab.figures import FIGURES, cells_read, head_map, maps, png  # noqa: E402
 from lab.grid import check_model, check_point, note_on, points_of  # noqa: E402
 from lab.runs import ENGINES, Results, model_of, run_all  # noqa: E402
 from lab.stats import perplexity  # noqa: E402
@@ -108,7 +118,7 @@ def check_choices():
     """Raises ValueError for a text that is none of those known."""
     figures = ['auto', '', *FIGURES.get(measure, [])]
     for name, given, known in (('engine', engine, ENGINES), ('figure', figure, figures),
-                               ('find', find, ['', *finder.GOALS])):
+                               ('find', find, ['', *finder.GOALS, 'index_heads'])):
         if given not in known:
             raise ValueError(f"{name} is {given!r}, expected one of {', '.join(map(repr, known))}"
                              + (f" for measure {measure!r}" if name == 'figure' else ''))
@@ -116,7 +126,6 @@ def check_choices():
 
 def checked_points():
     """-> the points of the grid. Raises ValueError for settings that cannot run."""
-    check_choices()
     settings = {**config, 'memory_layers': memory_layers or (0,)} if find else config
     check_point(settings)
     if find and measure != finder.MEASURE[find]:
@@ -194,6 +203,21 @@ def search(folder, results, log):
     return points, f"\n## The best, as a config file\n\n```python\n{best}```\n"
 
 
+def find_index_heads(folder):
+    """The search of its own kind: no runs, since each head's votes are counted at once."""
+    model, tokenizer = model_of(config)
+    found = index_finder.find(model, tokenizer, config, print)
+    name, best = experiment_name(), index_finder.config_text(found, config)
+    files = {'best.py': best, 'figure.png': png(head_map(found.alone, found.heads)),
+             'summary.md': index_finder.summary(found, name, command(), config),
+             'summary.json': dumps(index_finder.as_numbers(found))}
+    report.write_files(folder, files)
+    if publish_dir:
+        report.write_files(publish_dir, {file.replace('figure', name).replace('summary', name): content
+                                         for file, content in files.items() if file != 'best.py'})
+    print(f"\n{best}\nThe same as a config file, with the map of all heads: {', '.join(files)} in {folder}")
+
+
 def results_file(folder):
     return os.path.join(folder, 'results.jsonl')
 
@@ -211,6 +235,14 @@ def print_report(folder, points, table, more, picture):
 
 
 def main():
+    check_choices()
+    if find == 'index_heads':
+        find_index_heads(os.path.join(out_dir, experiment_name()))
+    else:
+        run_experiment()
+
+
+def run_experiment():
     points, more = checked_points(), ''
     if note_on(config):
         print('note:', note_on(config), file=sys.stderr)

@@ -31,7 +31,8 @@ SETTINGS = {'layers': 'memory_layers', 'heads': 'memory_heads', 'k': 'memory_k',
             'softmax_scale': 'softmax_scale', 'residual_fraction': 'residual_fraction',
             'select': 'memory_select', 'positions': 'memory_positions', 'distance': 'memory_distance',
             **{name: name for name in ('index_heads', 'recall_texts', 'recall_votes', 'recall_threshold',
-                                       'recall_every')}, 'index': 'memory_index'}
+                                       'recall_every', 'recall_candidates')},
+            'index': 'memory_index'}
 POSITIONS = '', 'far', 'own', 'insert'
 LARGEST_SCALE = 1e6  # takes the best alone; beyond, float32 would overflow
 
@@ -54,7 +55,8 @@ class Reading:
     > 0, how many of the best texts are read; recall_votes > 0, how many texts a token and head can vote for;
     recall_threshold, in units of attention scores per token and head, below which nothing is recalled;
     recall_every, tokens after which it is recalled anew, 0 is never; index, '' for an exact vote, or FAISS's
-    factory string for one by an approximate index.
+    factory string for one by an approximate index; recall_candidates > 0: where none leads clearly, so many
+    of the best are read, and those recalled that make the question likeliest.
     Raises ValueError that names what does not fit.
     """
     layers: tuple = (9,)
@@ -74,12 +76,14 @@ class Reading:
     recall_threshold: float = 0.0
     recall_every: int = 0
     index: str = ''
+    recall_candidates: int = 1
 
     def __post_init__(self):
         # frozen, so set this way: a list or numpy's numbers become a tuple of int
         for kind in ('layers', 'heads'):
             object.__setattr__(self, kind, whole_numbers(kind, getattr(self, kind)))
-        for name, lowest in (('k', 1), ('recall_texts', 1), ('recall_votes', 1), ('recall_every', 0)):
+        for name, lowest in (('k', 1), ('recall_texts', 1), ('recall_votes', 1), ('recall_every', 0),
+                             ('recall_candidates', 1)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name)))
             if getattr(self, name) < lowest:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a whole number from {lowest} on")

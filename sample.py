@@ -40,6 +40,7 @@ recall_texts = 1  # method 5: so many of the best texts are read
 recall_votes = 40  # so many texts a token of the question can vote for
 recall_threshold = 0.0  # evidence per token and head, below which nothing is recalled
 recall_every = 0  # recalls anew every so many tokens, 0 is never
+recall_candidates = 1  # where no text leads clearly, so many of the best are read to choose from
 memory_index = ''  # method 5: '' votes exactly, or an approximate index of FAISS, such as 'IVF1024,Flat'
 bookkeeping_tokens = 1  # positions of each text that a new memory leaves out
 trace = False  # list the look-ups of the first step: the write-up's Table 2
@@ -151,6 +152,9 @@ def describe_run(model, memory):
           f"TS {softmax_scale:g}" + picks * (memory_method != 4))
     if memory_method == 4 and softmax_scale > 10:
         print("note: under method 4 softmax_scale multiplies attention scores themselves, 1 is neutral")
+    if memory_method == 4 and memory_positions == 'insert' and memory_k < len(memory):
+        print(f"each row reads the best {memory_k} of {len(memory)} remembered tokens, less than the text in "
+              f"the prompt: --memory_k={len(memory)} reads all", file=sys.stderr)
 
 
 def describe_recall(model, memory):

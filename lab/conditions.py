@@ -20,6 +20,9 @@ from reader import Reading
 CONDITIONS = {'plain': 'plain model', 'prompt': 'text in the prompt', 'memory': 'memory',
               'unrelated': 'memory of an unrelated text', 'opposite': 'memory of the opposite text',
               'steering': 'steering vector'}
+OF_MANY_TEXTS = {'plain': CONDITIONS['plain'], 'prompt': 'right text in the prompt',
+                 'bm25': "BM25's text in the prompt", 'right': 'right text from memory',
+                 'memory': 'text that the model chooses'}  # see many_texts.py
 READING = ('memory', 'unrelated', 'opposite')  # conditions in which a memory is read
 
 
@@ -80,12 +83,14 @@ def memory_of(model, tokenizer, condition):
     if condition.how == 'memory' and condition.memory_file:
         return load_memory(condition.memory_file, '', model, tokenizer, condition.reading.layers)
     text = condition.text if condition.how == 'memory' else condition.other
-    return remember(model, tokenizer, [text], condition.reading.layers, condition.bookkeeping_tokens)
+    return remember(model, tokenizer, [text], condition.reading, condition.bookkeeping_tokens)
 
 
-def remember(model, tokenizer, texts, layers, bookkeeping_tokens):
-    """A memory of texts, each on its own."""
-    memory = PersistentMemory(describe(model), layers, bookkeeping_tokens, tokenizer.name)
+def remember(model, tokenizer, texts, reading, bookkeeping_tokens):
+    """A memory of texts, each on its own, with what `reading` reads of it."""
+    layers = reading.layers or range(model.config.n_layer)  # () is all, of method 5
+    index_heads = reading.index_heads if reading.method == 5 else ()
+    memory = PersistentMemory(describe(model), layers, bookkeeping_tokens, tokenizer.name, index_heads)
     for text in texts:
         memory.add_text(model, text, tokenizer)
     return memory

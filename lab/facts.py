@@ -165,7 +165,7 @@ def memory_of(model, tokenizer, questions, first, texts):
     texts = remembered_texts(questions, first, texts)
     if not texts:
         return None
-    return remember(model, tokenizer, texts, questions.reading.layers, questions.bookkeeping_tokens)
+    return remember(model, tokenizer, texts, questions.reading, questions.bookkeeping_tokens)
 
 
 # ---- asking ----

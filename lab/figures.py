@@ -11,6 +11,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
+from lab.conditions import OF_MANY_TEXTS  # noqa: E402
 from lab.grid import brief, label_of  # noqa: E402
 
 INK, GREY, BLUE, ORANGE = '#1f2933', '#9aa5b1', '#2b5c8a', '#dc8a1c'
@@ -25,7 +26,8 @@ CONTROLS = {'plain': (INK, '--'), 'prompt': (INK, ':'), 'unrelated': (GREY, '--'
 UNITS = {'distance': 'tokens between fact and question',
          'texts_together': 'texts in one memory, about 72 tokens each'}
 SCORE = {'sentiment': ('compound', 'VADER compound'), 'recall': ('right', 'share of right texts'),
-         'facts': ('right', 'share of right answers')}
+         'facts': ('right', 'share of right answers'),
+         'library': ('right', 'share of answers with the right one')}
 
 
 def png(fig):
@@ -299,9 +301,43 @@ def first_tokens(points, rows, measure):
     return fig
 
 
+def library(points, rows, measure):
+    """Right text found, and right answers, against the number of texts in one memory."""
+    fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), sharex=True, sharey=True)
+    series = {}
+    for row, point in zip(rows, points):
+        series.setdefault(row['condition'], []).append((point['settings']['texts_together'], row))
+    for (how, some), color in zip(series.items(), SERIES):
+        for ax, name in zip(axes, ('found', 'right')):
+            across(ax, sorted(some, key=lambda pair: pair[0]), name, color, OF_MANY_TEXTS[how])
+    most = max(point['settings']['texts_together'] for point in points)
+    sizes = np.geomspace(1, max(2, most), 50)
+    axes[0].plot(sizes, 1 / sizes, ls=':', color=INK, lw=1, label='chance')
+    for ax, title in zip(axes, ('right text found', SCORE['library'][1])):
+        ax.set_title(title)
+        ax.set_xscale('log')
+        ax.set_xlabel('texts in one memory')
+        ax.set_ylim(-0.03, 1.05)
+    axes[0].set_ylabel('share of questions (band: 95 % interval)')
+    legend_below(fig, axes)
+    return fig
+
+
+def across(ax, rows, name, color, label):
+    """One condition, [(texts, row)], as a curve; one that was measured once as a level."""
+    told = [(size, row[name]) for size, row in rows if name in row]
+    if len(told) == 1:
+        ax.axhline(told[0][1]['value'], color=color, ls='--', lw=1.2, label=label)
+    elif told:
+        sizes, low, high = zip(*((size, *entry['interval']) for size, entry in told))
+        ax.plot(sizes, [entry['value'] for _, entry in told], 'o-', ms=3.5, color=color, label=label)
+        ax.fill_between(sizes, low, high, color=color, alpha=0.13, lw=0)
+
+
 FIGURES = {'sentiment': {'boxes': boxes, 'lines': lines},
            'recall': {'bars': bars, 'lines': lines, 'first_tokens': first_tokens},
            'facts': {'bars': bars, 'lines': lines},
+           'library': {'library': library, 'lines': lines},
            'look_ups': {'look_ups': look_ups, 'scatter': scatter, 'shares': shares}}
 
 
@@ -324,11 +360,30 @@ def maps(effect, damage, name, chosen=()):
     map_of(axes[1], damage, 'held-out perplexity, % above plain', 'Oranges', '{:+.0f}')
     for ax in axes:
         for y, x in chosen:
-            ax.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=INK, lw=2, clip_on=False))
+            outlined(ax, y, x)
     axes[0].set_ylabel('layer that reads')
     if chosen:
         fig.supxlabel('outlined: what the chosen setting reads', fontsize=8)
     fig.tight_layout()
+    return fig
+
+
+def outlined(ax, y, x):
+    """A cell of a map."""
+    ax.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=INK, lw=2, clip_on=False))
+
+
+def head_map(alone, chosen):
+    """Index heads: the share (n_layer, n_head) that each finds alone; chosen [(layer, head)] are outlined."""
+    fig, ax = plt.subplots(figsize=(1.6 + 0.32 * alone.shape[1], 1.2 + 0.2 * len(alone)))
+    drawn = ax.imshow(alone, cmap='Oranges', vmin=0, vmax=1, aspect='auto')
+    for layer, head in chosen:
+        outlined(ax, layer, head)
+    ax.set_xticks(range(alone.shape[1]))
+    ax.set_yticks(range(0, len(alone), max(1, len(alone) // 15)))
+    ax.set_xlabel('query head')
+    ax.set_ylabel('layer')
+    fig.colorbar(drawn, label='share of questions whose text\nthe head finds alone (outlined: chosen)')
     return fig
 
 

@@ -12,7 +12,8 @@ from core.kinds import fitted
 from core.sampling import check_seeds
 from core.texts import read_text
 from core.tokenizers import encode_tensor
-from lab.conditions import CONDITIONS, READING
+from lab.conditions import CONDITIONS, OF_MANY_TEXTS, READING
+from lab.many_texts import library_of_settings
 from lab.measures import MEASURES, held_out_of, point_seeds, reading_of, substituted
 from load import load_memory
 from reader import SETTINGS
@@ -22,6 +23,7 @@ WHOLE = ('init_from', 'out_dir', 'device', 'dtype', 'compile', 'threads', 'batch
 APART = ('grid', 'controls', 'figure', 'show_texts', 'publish_dir', 'json', 'engine', 'find', 'max_damage',
          'wandb_log', 'wandb_project', 'wandb_run_name')  # settings that no run depends on
 OF_A_MEMORY = (*SETTINGS.values(), 'bookkeeping_tokens')
+OWN_TEXTS = 'facts', 'library'  # measures that bring theirs
 COUNTS = 'num_seeds', 'num_held_out', 'batch_size', 'max_new_tokens', 'num_facts', 'texts_together'
 SHORT = {'memory_method': 'method', 'memory_layers': 'layers', 'memory_heads': 'heads', 'memory_k': 'k',
          'memory_fraction': 'MF', 'bookkeeping_fraction': 'BF', 'softmax_scale': 'TS',
@@ -63,7 +65,7 @@ def points_of_a_panel(config, panel, axes):
         varied = {key: fitted(key, value, base[key]) for key, value in combination.items()}
         told = {key: value for key, value in varied.items() if not name or len(axes[key]) > 1}
         settings = {**base, **varied}
-        label = label_of(told, name) or CONDITIONS.get(settings['condition'], '')
+        label = label_of(told, name) or conditions_of(settings).get(settings['condition'], '')
         points.append({'label': label, 'panel': panel, 'varied': told, 'settings': settings})
     return points
 
@@ -71,7 +73,7 @@ def points_of_a_panel(config, panel, axes):
 def control_point(config, how):
     """A condition at the experiment's own settings."""
     settings = {**base_of(config), 'condition': how}
-    return {'label': CONDITIONS[how], 'panel': -1, 'varied': {}, 'settings': settings}
+    return {'label': conditions_of(settings)[how], 'panel': -1, 'varied': {}, 'settings': settings}
 
 
 def control_conditions(config):
@@ -80,9 +82,16 @@ def control_conditions(config):
         return []
     if config['measure'] == 'facts':
         return ['plain', 'prompt', 'unrelated', 'opposite']
+    if config['measure'] == 'library':
+        return ['plain', 'prompt', 'right']
     found = ['plain', 'prompt'] + [how for how in ('unrelated', 'opposite') if config[f'{how}_text']]
     steers = config['measure'] == 'sentiment' and config['opposite_text'] and config['steering_scale']
     return found + ['steering'] if steers else found
+
+
+def conditions_of(s):
+    """What a measure can be taken under: {condition: what tables call it}."""
+    return OF_MANY_TEXTS if s['measure'] == 'library' else CONDITIONS
 
 
 def base_of(config):
@@ -152,15 +161,24 @@ def check_point(s):
     if s['measure'] == 'facts' and s['chat']:
         raise ValueError("chat is True, but measure 'facts' asks in bare text: give measure 'recall', or "
                          "leave chat out")
+    if s['measure'] == 'library':
+        check_library(s)
     if s['measure'] == 'look_ups' and s['condition'] not in READING:
         raise ValueError(f"condition {s['condition']!r} looks nothing up: take 'memory'")
 
 
+def check_library(s):
+    if s['condition'] in ('memory', 'right') and s['memory_method'] != 5:
+        raise ValueError(f"memory_method is {s['memory_method']}, but a library is read by method 5, which "
+                         "recalls one text of many: give memory_method 5 and index_heads")
+    library_of_settings(s)
+
+
 def check_choices(s):
-    for name, known in (('measure', MEASURES), ('condition', CONDITIONS)):
-        if s[name] not in known:
-            raise ValueError(f"{name} is {s[name]!r}, expected one of {', '.join(map(repr, known))}")
-    if s['condition'] in READING and not s['memory_layers']:
+    for name, known in (('measure', lambda s: MEASURES), ('condition', conditions_of)):
+        if s[name] not in known(s):
+            raise ValueError(f"{name} is {s[name]!r}, expected one of {', '.join(map(repr, known(s)))}")
+    if s['condition'] in READING and not s['memory_layers'] and s['memory_method'] != 5:
         raise ValueError("memory_layers is empty, so nothing would be read: name the layers that read, "
                          "for example memory_layers=5")
     reading_of(s)
@@ -191,7 +209,7 @@ def check_texts(s):
         raise ValueError("the text to remember is empty: "
                          "give memory_text, or FILE:path, with something in it")
     held_out_of(s)
-    if s['measure'] == 'facts':  # brings its own texts
+    if s['measure'] in OWN_TEXTS:
         return
     if not s['memory_text'] and not s['memory_file']:
         raise ValueError("no memory to measure: give memory_file or memory_text")
@@ -219,7 +237,7 @@ def check_answer(s):
 def check_model(points, model, tokenizer):
     """Raises ValueError for a memory that another model wrote, or of another text than memory_text, and for
     a layer or a head that this model has not."""
-    used = [point['settings'] for point in points if point['settings']['measure'] != 'facts']
+    used = [point['settings'] for point in points if point['settings']['measure'] not in OWN_TEXTS]
     files = {(s['memory_file'], s['memory_text']) for s in used
              # one that is not there is no mistake beside a text: sample.py would build it
              if not s['memory_text'] or s['memory_file'] and os.path.exists(s['memory_file'])}
@@ -230,7 +248,7 @@ def check_model(points, model, tokenizer):
                   file=sys.stderr)
     for point in points:
         check_layers(point, model.config)
-        if point['settings']['chat']:
+        if point['settings']['chat'] and point['settings']['measure'] not in OWN_TEXTS:
             check_chat(point['settings'], model, tokenizer)
 
 

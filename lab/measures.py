@@ -1,6 +1,6 @@
 """
 What is measured at one point of an experiment: sentiment, recall of an answer, of many facts, or the
-look-ups of a step; and beside it the damage and the work.
+look-ups of a step, of questions on many texts; and beside it the damage and the work.
 
 A point's settings, a dictionary of evaluate.py's, end here: what conditions, writing and scoring need of it
 is made at once. A measure returns {'samples': {name: one number a seed, or a fact}, 'numbers': {name:
@@ -16,7 +16,7 @@ from core.cache import Cache
 from core.generation import before_end
 from core.sampling import seed_list
 from core.texts import read_text
-from lab import facts
+from lab import facts, many_texts
 from lab.conditions import READING, Condition, prompt_of, start_of, text_before, under
 from lab.damage import HeldOut, damage
 from lab.scores import answer_probability, is_right, mentions, text_scores, vader_scores
@@ -45,7 +45,7 @@ def held_out_of(s):
 
 def reading_of(s):
     """How a memory is read; of a condition that reads none, nothing that could be wrong."""
-    return Reading.of(s) if s['condition'] in READING else Reading()
+    return Reading.of(s) if s['condition'] in (*READING, 'right') else Reading()
 
 
 def condition_of(s, original):
@@ -148,6 +148,16 @@ def recall_of_facts(model, tokenizer, s):
     return facts.recall_of_facts(model, tokenizer, questions)
 
 
+# ---- questions on many texts ----
+
+def recall_of_a_library(model, tokenizer, s):
+    """Of many texts, see many_texts.py."""
+    asking = many_texts.Asking(s['chat'], read_text(s['system']), s['memory_distance'], s['recall_votes'])
+    return many_texts.measure(model, tokenizer, many_texts.Task(
+        s['condition'], many_texts.library_of_settings(s), s['texts_together'], asking, reading_of(s),
+        s['max_new_tokens'], drawing_of(s, tokenizer).end_ids, held_out_of(s)))
+
+
 # ---- look-ups of one step ----
 
 def look_ups(model, tokenizer, s):
@@ -184,4 +194,5 @@ def traced(model, idx):
     return cache.trace, cache.searches
 
 
-MEASURES = {'sentiment': sentiment, 'recall': recall, 'facts': recall_of_facts, 'look_ups': look_ups}
+MEASURES = {'sentiment': sentiment, 'recall': recall, 'facts': recall_of_facts,
+            'library': recall_of_a_library, 'look_ups': look_ups}

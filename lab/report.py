@@ -23,6 +23,12 @@ HOW_TO_READ = {
              "difference of right from the plain model, paired by fact (95 % interval). p: the exact "
              "McNemar test of these pairs; with several draws a fact, of the mean difference, by flipping "
              "signs. wrong: share of answers that are the one put into the opposite text.",
+    'library': "right: likeliest answers that contain the right one, without case, articles and punctuation. "
+               "found: questions whose text has the most votes, of BM25 the highest score; in five: it is "
+               "among the best five. recalled: questions for which a text was recalled at all; falsely: with "
+               "their own text left out of the vote. Each with its 95 % Wilson interval. effect: "
+               "difference of right from the question alone, paired by question (95 % interval). p: the "
+               "exact McNemar test of these pairs.",
     'look_ups': "S: attention that the token got (Eq. 1); distances: squared; ranks: Eq. 5. Rows: from 0."}
 OF_TEXTS = ("text: median perplexity of what was written, under the plain model. repetition: median share "
             "of 4-grams that stood in the text before. ")
@@ -80,6 +86,10 @@ def share(row, name):
     return f"{entry['count']}/{entry['n']} ({entry['interval'][0]:.2f}, {entry['interval'][1]:.2f})"
 
 
+def share_if(row, name):
+    return share(row, name) if name in row else ''
+
+
 def told(row):
     """A row's label; the finder's choice stands out."""
     return f"**{row['label']}**" if row.get('chosen') else row['label']
@@ -88,7 +98,8 @@ def told(row):
 # ---- tables ----
 
 SCORES = {'sentiment': {'compound': compound}, 'recall': {'right': lambda row: share(row, 'right')},
-          'facts': {'right': lambda row: with_interval(row['right'])}}
+          'facts': {'right': lambda row: with_interval(row['right'])},
+          'library': {'right': lambda row: share(row, 'right'), 'found': lambda row: share_if(row, 'found')}}
 EFFECT = {'effect': lambda row: with_interval(row.get('effect'), 3, sign=True), 'p': p_value}
 HELD_OUT = {'held-out': lambda row: percent(row.get('held_out'))}
 OF_WRITTEN = {'text': lambda row: median(row, 'perplexity', 1),
@@ -103,8 +114,12 @@ OF_MEASURE = {
     'facts': {'greedy': lambda row: with_interval(row['greedy']),
               'p(answer)': lambda row: with_interval(row['probability'], 3),
               'wrong': lambda row: number(row['other_right']['value']),
-              'stored tokens': lambda row: number(row['stored_tokens'], 0)}}
-SEARCHES = {'searches': lambda row: number(row['searches'], 1)}
+              'stored tokens': lambda row: number(row['stored_tokens'], 0)},
+    'library': {'in five': lambda row: share_if(row, 'found_in_five'),
+                'recalled': lambda row: share_if(row, 'recalled'),
+                'falsely': lambda row: share_if(row, 'recalled_without'),
+                'stored tokens': lambda row: number(row['stored_tokens'], 0)}}
+SEARCHES = {'searches': lambda row: number(row['searches'], 1) if 'searches' in row else ''}
 FIVE = {measure: {**score, **EFFECT, **HELD_OUT} for measure, score in SCORES.items()}  # beside the label
 COLUMNS = {measure: {**score, **EFFECT, **OF_MEASURE[measure], **HELD_OUT, **SEARCHES}
            for measure, score in SCORES.items()}
@@ -247,7 +262,7 @@ def look_ups_parts(points):
 
 
 def rows_parts(rows, measure):
-    of_texts = '' if measure == 'facts' else OF_TEXTS
+    of_texts = '' if measure in ('facts', 'library') else OF_TEXTS
     parts = [main_table(rows, measure), HOW_TO_READ[measure], of_texts + OF_ALL]
     if any(row.get('chosen') for row in rows):
         parts += [CHOSEN]

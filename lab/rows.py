@@ -5,11 +5,13 @@ import numpy as np
 
 from lab import stats
 
-RATES = ('right', 'mentioned', 'greedy', 'substitute_right', 'substitute_mentioned', 'substitute_plain')
+RATES = ('right', 'mentioned', 'greedy', 'substitute_right', 'substitute_mentioned', 'substitute_plain',
+         'found', 'found_in_five', 'recalled', 'recalled_without')
 # what two points must share, for the difference between them to be the memory's
 TASK = ('start', 'chat', 'system', 'max_new_tokens', 'temperature', 'top_k', 'distance', 'num_facts', 'seed',
-        'answer')
-EFFECT_OF = {'sentiment': ('compound', np.median), 'recall': ('right', np.mean), 'facts': ('right', np.mean)}
+        'answer', 'squad_file')
+EFFECT_OF = {'sentiment': ('compound', np.median), 'recall': ('right', np.mean), 'facts': ('right', np.mean),
+             'library': ('right', np.mean)}
 
 
 def rows_of(points):
@@ -45,7 +47,8 @@ def row_of(point, plain):
     if plain is not None and samples:
         name, of = EFFECT_OF[settings['measure']]
         row['effect'] = effect(samples[name], plain['samples'][name], of, is_plain)
-        row |= damage(record['held_out'], plain['held_out'])
+        if 'held_out' in record:  # texts in a prompt are measured by what they answer alone
+            row |= damage(record['held_out'], plain['held_out'])
     if 'substitute_plain' in row:
         ours, theirs = samples['substitute_right'], samples['substitute_plain']
         row['substitute_effect'] = effect(ours, theirs, np.mean, is_plain)

@@ -19,7 +19,7 @@ import transformers
 from tqdm import tqdm
 
 from core.texts import read_text
-from lab.conditions import CONDITIONS, READING
+from lab.conditions import CONDITIONS, OF_MANY_TEXTS, READING
 from lab.grid import APART, OF_A_MEMORY
 from lab.measures import MEASURES, point_seeds
 from load import loaded
@@ -29,7 +29,7 @@ RECORD_VERSIONS = {'recall': 2, 'facts': 2}  # in a run's id: counted up where n
 OF_THE_MODEL = ('init_from', 'out_dir', 'device', 'dtype', 'compile')
 UNCOUNTED = {*APART, *OF_THE_MODEL, 'threads', 'batch_size'} - {'dtype'}  # weights have a fingerprint
 TEXTS = ('start', 'system', 'memory_text', 'unrelated_text', 'opposite_text', 'held_out_text')
-USED_BY = {**dict.fromkeys(OF_A_MEMORY, READING), 'unrelated_text': ('unrelated',),
+USED_BY = {**dict.fromkeys(OF_A_MEMORY, (*READING, 'right')), 'unrelated_text': ('unrelated',),
            'opposite_text': ('opposite', 'steering'), 'steering_layer': ('steering',),
            'steering_scale': ('steering',)}
 
@@ -38,14 +38,26 @@ USED_BY = {**dict.fromkeys(OF_A_MEMORY, READING), 'unrelated_text': ('unrelated'
 
 def run_id(settings, weights):
     """A hash of what the run's numbers depend on: settings, what is in texts and a memory file, weights."""
+    known = {*CONDITIONS, *OF_MANY_TEXTS}
     counted = {name: value for name, value in settings.items()
-               if name not in UNCOUNTED and settings['condition'] in USED_BY.get(name, CONDITIONS)}
+               if name not in UNCOUNTED and settings['condition'] in USED_BY.get(name, known)}
+    # runs of the measures that were there before these settings are called what they were
+    counted = {name: value for name, value in counted.items() if name not in unused(settings)}
     if not counted['chat']:  # runs of bare text are called what they were before there were chats
         del counted['chat'], counted['system']
     counted |= {name: read_text(counted[name]) for name in TEXTS if name in counted}
+    if counted.get('squad_file'):
+        counted['squad_file'] = hash_of(counted['squad_file'])
     counted['memory_file'] = '' if settings['memory_text'] else hash_of(settings['memory_file'])
     text = json.dumps([RECORD_VERSIONS.get(settings['measure'], 1), weights, counted], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def unused(settings):
+    """Settings that play no part in this run."""
+    of_recall = ('index_heads', 'memory_index', *(name for name in settings if name.startswith('recall_')))
+    return {*(of_recall if settings['memory_method'] != 5 else ()),
+            *(('squad_file', 'tinyworld') if settings['measure'] != 'library' else ())}
 
 
 def hash_of(path):

@@ -381,3 +381,29 @@ def test_rows_that_were_not_found_and_texts_without_any_have_no_vote():
     scores, ids = torch.tensor([[5.0, 3.0, 2.0, -9.0]]), torch.tensor([[0, 3, 1, -1]])
     best = best_of_found(scores, ids, torch.tensor([2, 4, 6]))
     assert best.tolist() == [[5.0, 3.0, 2.0]]
+
+
+# ---- the best few ----
+
+def test_of_the_best_few_the_one_that_makes_the_question_likeliest_is_recalled(model):
+    memory = library(model)
+    attach(model, memory, recall_candidates=3, positions='insert')
+    idx, span = torch.tensor([PROMPT]), (len(HEADER), len(PROMPT))
+    votes, _ = model.recaller.votes(model, idx, memory.held, span)
+    best = votes[0].argsort(descending=True)[:3].tolist()
+    values = {}
+    for n in best:  # the plain model's, of the text in the prompt; the header does not see the text
+        with model.plain():
+            whole = torch.tensor([HEADER + TEXTS[n] + QUESTION])
+            log_p = model(whole, targets=whole)[0].log_softmax(-1)[0]
+            first = model(torch.tensor([HEADER]))[0].log_softmax(-1)[0, 0, QUESTION[0]]
+        at = len(HEADER) + len(TEXTS[n])
+        later = [log_p[at + i, QUESTION[i + 1]] for i in range(len(QUESTION) - 1)]
+        values[n] = (first + sum(later)).item()
+        found = model.recaller.likelihood(model, idx, memory.held, *span, n)
+        assert found == pytest.approx(values[n], abs=1e-3)
+    (numbers, own), = model.recaller.recalled(model, idx, memory.held, span)
+    unclear = votes[0, best[0]] - votes[0, best[1]] < 0.35 * votes[0, best[0]]
+    expected = max(best, key=lambda n: values[n] + votes[0, n].item() / len(HEADS)) if unclear else best[0]
+    assert numbers == (expected,)
+    assert own == pytest.approx((votes[0, expected].item(),), rel=1e-5)

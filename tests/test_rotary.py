@@ -38,11 +38,11 @@ READINGS = [(name, select) for name in SETTINGS for select in ('last', 'each')
             if 'method 4' not in name or select == 'each']
 
 
-def tiny_family(family, seed=0):
+def tiny_family(family, seed=0, **more):
     torch.manual_seed(seed)
     sizes = dict(block_size=40, vocab_size=48, n_layer=3, n_head=4, n_kv_head=2, n_embd=20, head_size=8,
                  n_inner=24, mlp='silu', norm='rms', position='rotary', bias=False, name=family)
-    model = GPT(GPTConfig(**sizes | FAMILIES[family])).eval()
+    model = GPT(GPTConfig(**sizes | FAMILIES[family] | more)).eval()
     # fresh weights attend almost evenly, and a memory would hardly matter
     with torch.no_grad():
         for block in model.transformer.h:

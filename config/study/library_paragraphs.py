@@ -1,0 +1,17 @@
+# A memory of many texts: real paragraphs with questions by people, from a file in SQuAD's format.
+#
+# $ python evaluate.py config/study/library_paragraphs.py --squad_file=dev.json
+#
+# In the model's chat template. Give the file's number of paragraphs as texts_together, to have all of them in
+# one memory, and as many num_facts as questions are to be asked.
+from config.index_heads_smollm2 import *  # noqa: F403
+
+measure = 'library'
+figure = 'library'
+num_facts = 120
+num_seeds = 1
+max_new_tokens = 40
+recall_candidates = 5
+held_out_text = 'FILE:config/writeup/held_out.txt'
+num_held_out = 10
+grid = [{'texts_together': [120], 'condition': ['memory', 'bm25']}]

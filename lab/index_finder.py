@@ -1,0 +1,159 @@
+"""
+Finds a model's index heads: made-up facts choose them, facts of another world prove them, and so do real
+paragraphs where a file of them is given.
+
+Letters: H heads, Q questions, N texts, T tokens of all questions, nh query heads, hs head size.
+"""
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from core.rotary import turn
+from core.rows import batches_of_like_length
+from lab import index_heads
+from lab.many_texts import Asking, library_of, prefix_of, told_by, turn_of
+from lab.squad import read_squad
+from memory import PersistentMemory
+from recall import above_the_floor, best_of_texts
+
+FALSE_RECALLS = 0.1  # of questions whose text is not there: how many may recall something all the same
+MOST_HEADS = 6  # each costs a search; with more, what is found hardly rises
+
+
+# ---- votes ----
+
+def queries_of(model, turns, layers, distance):
+    """-> {layer: (nh, T, hs) float32}: of the turns' own words, as they are `distance` tokens further on."""
+    rows, found = [torch.tensor(one.ids) for one in turns], [None] * len(turns)
+    device = model.transformer.wte.weight.device
+    for batch in batches_of_like_length([len(row) for row in rows]):
+        idx = torch.nn.utils.rnn.pad_sequence([rows[i] for i in batch], batch_first=True).to(device)
+        heads = model.heads_of(idx, layers)
+        for at, i in enumerate(batch):
+            own = slice(turns[i].start, turns[i].end)
+            found[i] = {layer: heads[layer][0][at, :, own].float().cpu() for layer in layers}
+    joined = {layer: torch.cat([one[layer] for one in found], dim=1) for layer in layers}
+    if model.rotary is None:
+        return joined
+    far = model.rotary.at(torch.tensor([distance]))
+    return {layer: turn(queries, far) for layer, queries in joined.items()}
+
+
+def votes_by_head(model, tokenizer, library, heads, asking):
+    """Each head's votes alone, in the order of `heads`: (H, Q, N) float32; and how many tokens each question
+    has, (Q,)."""
+    memory = PersistentMemory.from_texts(model, library.texts, tokenizer, index_heads=heads, keep='tokens',
+                                         prefix=prefix_of(tokenizer, asking))
+    turns = [turn_of(tokenizer, question, asking) for question in library.questions]
+    tokens, group = torch.tensor([one.end - one.start for one in turns]), model.config.n_head // memory.n_head
+    queries = queries_of(model, turns, sorted({layer for layer, _ in heads}), asking.distance)
+    votes = np.zeros((len(heads), len(turns), len(library.texts)), dtype=np.float32)
+    for i, (layer, head) in enumerate(heads):
+        keys = memory.index(memory.held, layer)[head // group]
+        best = best_of_texts(queries[layer][head], keys, memory.held.lengths) / math.sqrt(keys.size(1))
+        above = above_the_floor(best, asking.recall_votes)
+        votes[i] = torch.segment_reduce(above, 'sum', lengths=tokens, axis=0).numpy()
+    return votes, tokens.numpy()
+
+
+# ---- the search ----
+
+@dataclass(frozen=True)
+class Found:
+    """heads: chosen, [(layer, head)], in the order of choosing. steps: of each the score so far and the share
+    found. alone (n_layer, n_head): the share that each head finds alone. proofs: {what of: numbers}.
+    threshold: of the evidence, see index_heads.py."""
+    heads: tuple
+    steps: tuple
+    alone: np.ndarray
+    proofs: dict
+    threshold: float
+
+
+def find(model, tokenizer, s, done=lambda line: None):
+    """s: evaluate.py's settings -> Found. done(line) is told of each step."""
+    asking = Asking(s['chat'], s['system'], s['memory_distance'], s['recall_votes'])
+    c, count = model.config, s['texts_together']
+    heads = tuple(itertools.product(range(c.n_layer), range(c.n_head)))
+    library = library_of(told_by(s, 'choose')[:count], s['seed'], s['num_facts'])
+    votes, tokens = votes_by_head(model, tokenizer, library, heads, asking)
+    alone = index_heads.share_found(votes, library.right)
+    chosen = index_heads.greedy(votes, library.right, MOST_HEADS)
+    steps, numbers = [], [i for i, _ in chosen]
+    for n, (i, score) in enumerate(chosen, 1):
+        share = float(index_heads.share_found(votes[numbers[:n]].sum(0), library.right))
+        steps.append((score, share))
+        done(f'{heads[i]}: {share:.3f} found, score {score:.3f}')
+    picked, total = tuple(heads[i] for i in numbers), votes[numbers].sum(0)
+    threshold = index_heads.threshold_of(total, library.right, tokens * len(picked), FALSE_RECALLS)
+    proofs = {'the facts that chose': numbers_of(total, library, tokens * len(picked), threshold)}
+    for name, proof in proofs_of(s, count):
+        total, tokens = votes_by_head(model, tokenizer, proof, picked, asking)
+        proofs[name] = numbers_of(total.sum(0), proof, tokens * len(picked), threshold)
+        done(f"{name}: {told(proofs[name])}")
+    return Found(picked, tuple(steps), alone.reshape(c.n_layer, c.n_head), proofs, threshold)
+
+
+def proofs_of(s, count):
+    """-> (name, Library) of each: facts of the other world, and what squad_file holds."""
+    yield 'fresh facts', library_of(told_by(s, 'prove')[:count], s['seed'], s['num_facts'])
+    if s['squad_file']:
+        yield s['squad_file'], library_of(read_squad(s['squad_file']), s['seed'], s['num_facts'])
+
+
+def numbers_of(votes, library, voters, threshold):
+    """What one library says of a set's votes (Q, N)."""
+    right = library.right
+    false, _ = index_heads.share_recalled(index_heads.without(votes, right), right, voters, threshold)
+    recalled, of_these = index_heads.share_recalled(votes, right, voters, threshold)
+    return {'texts': len(library.texts), 'questions': len(right),
+            'found': float(index_heads.share_found(votes, right)),
+            'found_in_five': float(index_heads.share_found(votes, right, 5)),
+            'recalled': recalled, 'recalled_right': of_these, 'false_recalls': false}
+
+
+def told(numbers):
+    n = numbers
+    return (f"{n['found']:.3f} of {n['questions']} questions find their text among {n['texts']}, "
+            f"{n['found_in_five']:.3f} in the best five; above the threshold {n['recalled']:.2f} recall, "
+            f"{n['recalled_right']:.3f} of them rightly, {n['false_recalls']:.2f} with their text taken out")
+
+
+# ---- what was found ----
+
+WRITTEN = 'init_from', 'chat', 'system', 'memory_distance', 'recall_votes'  # as they were searched with
+
+
+def config_text(found, s):
+    """A file for sample.py."""
+    lines = ['# Index heads found by evaluate.py on made-up facts. Share of questions that find their text:']
+    for name, n in found.proofs.items():
+        lines += [f"# {n['found']:.3f} ({name}; {n['questions']} questions, {n['texts']} texts), "
+                  f"{n['found_in_five']:.3f} in the best five;",
+                  f"#   {n['recalled']:.2f} above threshold, {n['false_recalls']:.2f} without it"]
+    settings = {**{name: s[name] for name in WRITTEN}, 'memory_method': 5, 'memory_layers': (),
+                'index_heads': found.heads, 'recall_threshold': round(found.threshold, 3)}
+    return '\n'.join([*lines, *(f'{name} = {value!r}' for name, value in settings.items())]) + '\n'
+
+
+def summary(found, name, command, s):
+    """The search as Markdown: each step, and what each library says."""
+    steps = '\n'.join(f'| ({layer}, {head}) | {found.alone[layer, head]:.3f} | {share:.3f} | {value:.3f} |'
+                      for (layer, head), (value, share) in zip(found.heads, found.steps))
+    proofs = '\n'.join(f'- {of}: {told(numbers)}.' for of, numbers in found.proofs.items())
+    return (f"# {name}\n\n![{name}](figure.png)\n\n```\n$ {command}\n```\n\n"
+            "| layer, head | finds alone | with those above | score |\n"
+            f"| --- | --- | --- | --- |\n{steps}\n\n"
+            "Finds: share of questions whose text has the most votes. Score, by which the set was picked: "
+            f"the mean margin of the right text over the best other, cut off at {index_heads.CLEAR}.\n\n"
+            f"{proofs}\n\n"
+            f"## The best, as a config file\n\n```python\n{config_text(found, s)}```\n")
+
+
+def as_numbers(found):
+    """What JSON can hold of it."""
+    return {'heads': found.heads, 'steps': found.steps, 'alone': found.alone.round(4).tolist(),
+            'proofs': found.proofs, 'threshold': found.threshold}

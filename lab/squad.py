@@ -1,0 +1,65 @@
+"""
+Real paragraphs with questions by people, from a file in SQuAD's format (Rajpurkar et al. 2016): SQuAD itself,
+XQuAD, and whatever else is kept so.
+"""
+import json
+import re
+import string
+import sys
+
+from core.texts import read_file
+from lab.made_up import Question, Story
+
+FORMAT = 'data[].paragraphs[] with context and qas[] of question and answers[].text'
+
+
+def read_squad(path):
+    """-> [Story], a paragraph each with its questions. A paragraph that comes twice is one.
+
+    Questions without an answer (SQuAD 2 has them) are left out, with a line on stderr. Raises
+    FileNotFoundError, ValueError for a file of another kind.
+    """
+    paragraphs, unanswered = {}, 0
+    for context, qas in paragraphs_of(path):
+        questions = paragraphs.setdefault(context, [])
+        for question, answers in qas:
+            unanswered += not answers
+            questions += [Question(question, answers)] * bool(answers)
+    if not any(paragraphs.values()):
+        raise ValueError(f"{path} has no question with an answer: expected SQuAD's format, {FORMAT}")
+    if unanswered:
+        print(f"{path}: {unanswered} questions have no answer and are left out", file=sys.stderr)
+    return [Story(context, tuple(questions)) for context, questions in paragraphs.items()]
+
+
+def paragraphs_of(path):
+    """-> [(context, [(question, answers)])]. Raises ValueError where the file is built otherwise."""
+    try:
+        paragraphs = [one for article in json.loads(read_file(path))['data'] for one in article['paragraphs']]
+        found = [(one['context'].strip(), [(qa['question'].strip(), answers_of(qa)) for qa in one['qas']])
+                 for one in paragraphs]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}): expected SQuAD's format, {FORMAT}") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not in SQuAD's format ({type(error).__name__}: {error}): "
+                         f"expected {FORMAT}") from None
+    return found
+
+
+def answers_of(qa):
+    """The different answers that people gave, the first first."""
+    return tuple(dict.fromkeys(answer['text'].strip() for answer in qa['answers']))
+
+
+# ---- right or wrong ----
+
+def contains_answer(text, answers):
+    """Whether a text holds one of the answers, both as SQuAD's own evaluation compares them: in lower case,
+    without punctuation and articles; and as whole words."""
+    words = f' {normalized(text)} '
+    return any(f' {normalized(answer)} ' in words for answer in answers)
+
+
+def normalized(text):
+    plain = text.lower().translate(str.maketrans('', '', string.punctuation + '’‘“”'))
+    return ' '.join(re.sub(r'\b(a|an|the)\b', ' ', plain).split())

@@ -1,0 +1,193 @@
+"""
+Many texts in one memory: what is asked, of which memory, under which condition, and what counts.
+
+$ python -m pytest tests/test_many_texts.py
+"""
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, tiny_model
+from lab_settings import records_of
+from test_rotary import tiny_family
+
+from lab import many_texts, measures
+from lab.conditions import OF_MANY_TEXTS
+from lab.damage import HeldOut
+from lab.made_up import Question, Story
+from lab.many_texts import Asking, Task
+from lab.runs import run_id
+from load import tokenizer_of_folder
+from reader import Reading
+
+HEADS = (0, 1), (1, 1)
+TOLD = [Story(f'Text {n} is about {name}.', (Question(f'Who is {name}?', (name,), f'{name} is'),) * asked)
+        for n, (name, asked) in enumerate((('Ida', 2), ('Bo', 0), ('Cy', 1), ('Dan', 1), ('Eve', 1)))]
+READING = Reading(layers=(), method=5, index_heads=HEADS, distance=20, recall_votes=2)
+
+
+@pytest.fixture(scope='module')
+def tokenizer():
+    return tokenizer_of_folder(os.path.join(ROOT, 'assets', 'tinyworld'))
+
+
+@pytest.fixture(scope='module')
+def model(tokenizer):
+    return tiny_family('llama', vocab_size=tokenizer.n_vocab, block_size=100)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A random model with the embedded model's tokenizer, and a context for several paragraphs."""
+    folder = str(tmp_path_factory.mktemp('library'))
+    tokenizer = os.path.join(ROOT, 'assets', 'tinyworld', 'tokenizer.json')
+    with open(tokenizer, 'rb') as source, open(os.path.join(folder, 'tokenizer.json'), 'wb') as copy:
+        copy.write(source.read())
+    size = tokenizer_of_folder(folder).n_vocab
+    tiny_model(vocab_size=size, block_size=640, sharp=8.0).save_pretrained(folder)
+    return folder
+
+
+def task(condition, size=2, **changes):
+    told = many_texts.library_of(TOLD, 3, 5)
+    return Task(**{'condition': condition, 'library': told, 'size': size, 'new_tokens': 3, 'end_ids': (),
+                   'asking': Asking(distance=20, recall_votes=2), 'reading': READING,
+                   'held_out': HeldOut(1, 1, 'Rain falls on the old roof.'), **changes})
+
+
+def test_every_text_is_asked_about_before_one_is_asked_about_again():
+    assert many_texts.library_of(TOLD, 3, 4).right.tolist() == [0, 2, 3, 4]
+    assert many_texts.library_of(TOLD, 3, 9).right.tolist() == [0, 2, 3, 4, 0]
+
+
+def test_each_question_has_its_text_in_a_memory_of_the_wanted_size_and_in_no_other():
+    told = many_texts.library_of(TOLD, 3, 5)
+    for size in (1, 2, 3, 5):
+        groups = many_texts.memories_of(told, size)
+        assert all(len(texts) == len(set(texts)) == size for texts, _ in groups)
+        assert sorted(q for _, questions in groups for q in questions) == [0, 1, 2, 3, 4]
+        assert all(told.right[q] in texts for texts, questions in groups for q in questions)
+
+
+def test_more_texts_than_a_file_has_are_refused(tmp_path, defaults):
+    path = tmp_path / 'squad.json'
+    path.write_text(json.dumps({'data': [{'paragraphs': [
+        {'context': 'Ida bakes.', 'qas': [{'question': 'Who?', 'answers': [{'text': 'Ida'}]}]}]}]}))
+    s = {**defaults, 'squad_file': str(path), 'texts_together': 2, 'num_facts': 1}
+    with pytest.raises(ValueError, match='texts_together is 2, but .* has 1 paragraphs: give no more'):
+        many_texts.library_of_settings(s)
+    assert many_texts.library_of_settings({**s, 'texts_together': 1}).texts == ('Ida bakes.',)
+
+
+@pytest.mark.parametrize('condition', OF_MANY_TEXTS)
+def test_an_answer_is_that_of_its_condition(model, tokenizer, condition):
+    asked = task(condition, size=5)
+    found, told = many_texts.measure(model, tokenizer, asked), asked.library
+    rights = []
+    for n, question in enumerate(told.questions):
+        text = told.texts[told.right[n]]
+        turn = many_texts.turn_of(tokenizer, question, asked.asking)
+        if condition == 'memory':
+            memory = many_texts.remembered(model, tokenizer, asked, told.texts)
+            model.attach(memory, READING)
+            recalled, = model.recaller.recalled(model, torch.tensor([turn.ids]), memory.held,
+                                                     (turn.start, turn.end))
+            assert found['samples']['found'][n] == (recalled[0] == (told.right[n],))
+            text = told.texts[recalled[0][0]]
+            model.detach_memory()
+        front = tokenizer.encode('\n')
+        between = tokenizer.encode(text) if condition in ('memory', 'right') else []
+        ids = [*front, *between, *turn.ids[len(front):]]
+        if condition in ('prompt', 'bm25'):
+            ids = tokenizer.encode(f'\n{text}\n') + tokenizer.encode(question.begins)
+        new = model.generate(torch.tensor([ids]), 3, top_k=1)[0, len(ids):].tolist()
+        rights.append(int(many_texts.contains_answer(tokenizer.decode(new), question.answers)))
+    assert found['samples']['right'] == rights
+    assert ('held_out' in found) == (condition in ('plain', 'memory'))
+    assert model.recaller is None
+
+
+def test_bm25_finds_by_words_among_the_texts_of_one_memory(model, tokenizer):
+    found = many_texts.measure(model, tokenizer, task('bm25', size=3))
+    assert found['samples']['found'] == [1] * 5
+    assert many_texts.measure(model, tokenizer, task('prompt'))['samples'].keys() == {'right'}
+
+
+def test_it_is_counted_whether_something_is_recalled_with_a_questions_text_and_without_it(model, tokenizer):
+    far = task('memory', size=5, reading=Reading(**{**READING.__dict__, 'recall_threshold': 1e5}))
+    samples = many_texts.measure(model, tokenizer, far)['samples']
+    assert samples['recalled'] == samples['recalled_without'] == [0] * 5
+    samples = many_texts.measure(model, tokenizer, task('memory', size=5))['samples']
+    assert samples['recalled'] == samples['recalled_without'] == [1] * 5
+
+
+def test_an_experiment_on_a_library_is_run_from_the_command_line(run, folder, tmp_path):
+    arguments = ['--measure=library', '--memory_method=5', '--memory_layers=()', '--index_heads=((0,1),)',
+                 '--num_facts=2', '--max_new_tokens=2', '--num_held_out=1', '--num_seeds=1',
+                 "--grid=[{'texts_together': [1, 3], 'condition': ['memory', 'bm25']}]",
+                 f'--out_dir={tmp_path}']
+    code, out, err = run('evaluate.py', *arguments, init_from=folder)
+    assert code == 0, err
+    labels = [f'texts_together {n}, condition {how}' for n in (1, 3) for how in ('memory', 'bm25')]
+    assert [line.split(' | ')[0].strip('| ') for line in out.splitlines()[2:9]] == [
+        'plain model', 'right text in the prompt', 'right text from memory', *labels]
+    assert len(records_of(tmp_path / 'evaluate')) == 7
+    assert (tmp_path / 'evaluate' / 'figure.png').exists()
+
+
+def test_the_search_writes_a_config_that_runs(run, folder, tmp_path):
+    arguments = ['--find=index_heads', '--measure=library', '--texts_together=6', '--num_facts=5',
+                 f'--out_dir={tmp_path}']
+    code, out, err = run('evaluate.py', *arguments, init_from=folder)
+    assert code == 0, err
+    assert {'best.py', 'figure.png', 'summary.md', 'summary.json'} <= {
+        path.name for path in (tmp_path / 'evaluate').iterdir()}
+    told = json.loads((tmp_path / 'evaluate' / 'summary.json').read_text())
+    assert np.array(told['alone']).shape == (3, 2)
+    assert told['proofs'].keys() == {'the facts that chose', 'fresh facts'}
+    best = tmp_path / 'evaluate' / 'best.py'
+    code, out, err = run('sample.py', str(best), '--memory_text=The mayor of Taldun is Ida.',
+                         '--start=\nThe mayor of Taldun is', '--num_samples=1', '--max_new_tokens=2',
+                         init_from='')
+    assert code == 0, err
+
+
+@pytest.mark.parametrize('settings, told', [
+    ({'memory_method': 4, 'memory_layers': (0,)}, 'but a library is read by method 5'),
+    ({'condition': 'steering'}, "condition is 'steering', expected one of 'plain', 'prompt', 'bm25'"),
+    ({'measure': 'facts', 'condition': 'bm25'}, "condition is 'bm25', expected one of 'plain', 'prompt'")])
+def test_what_a_library_cannot_be_asked_is_refused(defaults, settings, told):
+    from lab.grid import check_point
+    s = {**defaults, 'measure': 'library', 'condition': 'memory', 'memory_method': 5, 'memory_layers': (),
+         'index_heads': HEADS, **settings}
+    with pytest.raises(ValueError, match=told):
+        check_point(s)
+
+
+def test_settings_reach_the_task_by_their_names(defaults, monkeypatch):
+    seen = []
+    monkeypatch.setattr(many_texts, 'measure', lambda model, tokenizer, asked: seen.append(asked))
+    s = {**defaults, 'measure': 'library', 'condition': 'memory', 'texts_together': 4, 'num_facts': 2,
+         'memory_method': 5, 'memory_layers': (), 'index_heads': HEADS, 'memory_distance': 33,
+         'recall_votes': 7, 'max_new_tokens': 9}
+    measures.recall_of_a_library(None, None, s)
+    asked, = seen
+    assert (asked.condition, asked.size, asked.new_tokens, asked.end_ids) == ('memory', 4, 9, ())
+    assert (len(asked.library.texts), len(asked.library.questions)) == (4, 2)
+    assert asked.asking == Asking(False, '', 33, 7)
+    assert asked.reading.index_heads == HEADS
+
+
+def test_a_run_is_named_by_what_is_in_its_file_and_by_nothing_that_it_does_not_use(defaults, tmp_path):
+    path = tmp_path / 'squad.json'
+    s = {**defaults, 'measure': 'library', 'condition': 'memory', 'memory_method': 5, 'index_heads': HEADS,
+         'squad_file': str(path)}
+    path.write_text('one')
+    before = run_id(s, '')
+    path.write_text('another')
+    assert run_id(s, '') != before
+    assert run_id({**s, 'recall_votes': 7}, '') != run_id(s, '')
+    facts = {**s, 'measure': 'facts', 'memory_method': 4}
+    assert run_id({**facts, 'recall_votes': 7, 'squad_file': '', 'tinyworld': True}, '') == run_id(facts, '')
