@@ -39,7 +39,7 @@ def words_of(folder):
         tensors = memory_file.read_tensors(file, metadata, list(memory_file.shapes_of(metadata)))
         words = [text['text'] for text in metadata['texts']]
         expected, _ = segment(*words)
-        assert {*tensors} == {*expected} and all(torch.equal(w, tensors[name]) for name, w in expected.items())
+        assert {*tensors} == {*expected} and all(tensors[name].equal(w) for name, w in expected.items())
         assert (one.texts, one.rows) == (len(words), len(''.join(words)))
         found += [word for number, word in enumerate(words) if number not in one.forgotten]
     return found
