@@ -8,7 +8,6 @@ import contextlib
 import functools
 import glob
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -152,41 +151,8 @@ def test_what_would_be_replaced_is_refused_and_what_is_no_library_stays(run, not
     assert sorted(os.listdir('notes')) == [*TEXTS]
 
 
-def interrupted(how, *arguments):
-    """Runs build_memory.py in a process of its own that gets a signal once it has written two segments -> its
-    exit status, and what it said on stderr."""
-    child = os.fork()
-    if child == 0:
-        append = library.append
-
-        def appended(*given):
-            found = append(*given)
-            if len(library.read('all').segments) == 2:
-                os.kill(os.getpid(), how)
-            return found
-
-        library.append, sys.argv, sys.stderr = appended, ['build_memory.py', *arguments], open('err', 'w')
-        code = 1
-        try:
-            runpy.run_path(os.path.join(ROOT, 'build_memory.py'), run_name='__main__')
-        except SystemExit as stop:
-            code = stop.code
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    with open('err') as f:
-        return code, f.read()
-
-
-@pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_build_of_a_library_goes_on_where_it_was(run, notes, folder, how, monkeypatch):
-    arguments = ['--text=FILE:notes', *OF_A_LIBRARY, '--threads=1']
-    monkeypatch.setattr('lab.shares.TOKENS_A_SHARE', 40)
-    code, err = interrupted(how, *arguments, '--memory_file=all', f'--init_from={folder}')
-    assert code == (130 if how == signal.SIGINT else -how)
-    again = 'error: interrupted: what is remembered stays, add --append=True to go on\n'
-    assert err == (again if how == signal.SIGINT else '')
+def check_goes_on(run, folder, arguments):
+    """Two segments of a build are there; it goes on behind them, to what an uninterrupted one makes."""
     segments = [segment.file for segment in library.read('all').segments]
     assert len(segments) == 2
     assert 'already: passed over' in build(run, *arguments, '--append=True')
@@ -195,6 +161,48 @@ def test_an_interrupted_build_of_a_library_goes_on_where_it_was(run, notes, fold
     check_same(loaded(folder, 'all'), loaded(folder, 'whole'))
     held = [[segment.texts for segment in library.read(path).segments] for path in ('all', 'whole')]
     assert held[0] == held[1] and len(held[0]) > 3
+
+
+def test_an_interrupted_build_of_a_library_goes_on_where_it_was(run, notes, folder, monkeypatch):
+    arguments = ['--text=FILE:notes', *OF_A_LIBRARY, '--threads=1']
+    monkeypatch.setattr('lab.shares.TOKENS_A_SHARE', 40)
+    append = library.append
+
+    def appended(*given):
+        append(*given)
+        if len(library.read('all').segments) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(library, 'append', appended)
+        code, _, err = run('build_memory.py', *arguments, '--memory_file=all')
+    assert code == 130
+    assert err == 'error: interrupted: what is remembered stays, add --append=True to go on\n'
+    check_goes_on(run, folder, arguments)
+
+
+KILLED = """
+import os, runpy, signal, sys
+sys.path.insert(0, {root!r})
+import lab.shares
+from core import library
+lab.shares.TOKENS_A_SHARE, append = 40, library.append
+def appended(*given):
+    append(*given)
+    if len(library.read('all').segments) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+library.append = appended
+sys.argv = ['build_memory.py', *{arguments!r}]
+runpy.run_path({root!r} + '/build_memory.py', run_name='__main__')
+"""
+
+
+def test_a_build_that_is_killed_goes_on_where_it_was(run, notes, folder, monkeypatch):
+    arguments = ['--text=FILE:notes', *OF_A_LIBRARY, '--threads=1']
+    code = KILLED.format(root=ROOT, arguments=[*arguments, '--memory_file=all', f'--init_from={folder}'])
+    assert subprocess.run([sys.executable, '-c', code]).returncode == -signal.SIGKILL
+    monkeypatch.setattr('lab.shares.TOKENS_A_SHARE', 40)
+    check_goes_on(run, folder, arguments)
 
 
 # ---- Ray ----

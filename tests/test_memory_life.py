@@ -55,8 +55,7 @@ def check_same(memory, other, model, tolerance=0.0):
     assert torch.equal(memory.tokens, other.tokens)
     for n, m in zip(numbers, others):
         layers = (1,) if memory.layers == (1,) else (0, 1, 2)
-        ours = memory.rows_of(model, memory.held, n, layers)
-        theirs = other.rows_of(model, other.held, m, layers)
+        ours, theirs = (one.rows_of(model, one.held, i, layers) for one, i in ((memory, n), (other, m)))
         for a, b in ((a, b) for layer in layers for a, b in zip(ours[layer], theirs[layer])):
             torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance)
     for layer in memory.index_key_heads:
