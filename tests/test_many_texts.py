@@ -85,7 +85,7 @@ def test_more_texts_than_a_file_has_are_refused(tmp_path, defaults):
 def test_an_answer_is_that_of_its_condition(model, tokenizer, condition):
     asked = task(condition, size=5)
     found, told = many_texts.measure(model, tokenizer, asked), asked.library
-    rights = []
+    texts = []
     for n, question in enumerate(told.questions):
         text = told.texts[told.right[n]]
         turn = many_texts.turn_of(tokenizer, question, asked.asking)
@@ -102,8 +102,10 @@ def test_an_answer_is_that_of_its_condition(model, tokenizer, condition):
         if condition in ('prompt', 'bm25'):
             ids = tokenizer.encode(f'\n{text}\n') + tokenizer.encode(question.begins)
         new = model.generate(torch.tensor([ids]), 3, top_k=1)[0, len(ids):].tolist()
-        rights.append(int(many_texts.contains_answer(tokenizer.decode(new), question.answers)))
-    assert found['samples']['right'] == rights
+        texts.append(tokenizer.decode(new))
+    assert found['texts'] == texts
+    assert found['samples']['right'] == [int(many_texts.contains_answer(text, question.answers))
+                                         for text, question in zip(texts, told.questions)]
     assert ('held_out' in found) == (condition in ('plain', 'memory'))
     assert model.recaller is None
 
