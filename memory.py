@@ -253,20 +253,18 @@ class PersistentMemory:
         """The index heads' keys of a layer -> {key head: (M, hs) float32}."""
         return held.index(layer, self.index_key_heads[layer], layer in self.layers)
 
-    def rows_of(self, model, number, layers):
+    def rows_of(self, model, held, number, layers):
         """One text's keys and values of these layers: {layer: two of (nh, n, hs) float32}.
 
         Where tokens alone are kept it runs through the model again, unless it was recalled a while ago.
         """
-        held = self._held
         if self.keep == 'values':
             return {layer: tuple(held.rows(kind, layer, number).float() for kind in ('keys', 'values'))
                     for layer in layers}
-        return self.recent.get((number, tuple(layers)), lambda: self._again(model, held, number, layers))
+        ids = (*self.header, *held.tokens_of([number]).tolist())  # a number is another text's when compacted
+        return self.recent.get((ids, tuple(layers)), lambda: self._again(model, ids, layers))
 
-    def _again(self, model, held, number, layers):
-        end = int(held.ends[number])
-        ids = [*self.header, *held.tokens[end - held.texts[number]['rows']:end].tolist()]
+    def _again(self, model, ids, layers):
         ((_, heads),) = run_together(model, [torch.tensor(ids)], [len(self.header)], layers)
         return heads
 
@@ -378,8 +376,7 @@ class PersistentMemory:
                 count, held = self.home.compact(self.layers)
             else:
                 count, held = len(self._held.forgotten), self._held.compact()
-            self._held = held or self._nothing()
-            self.recent = Recent()  # which knows texts by their number
+            self._held, self.recent = held or self._nothing(), Recent()  # nothing forgotten stays
         return count
 
     @classmethod

@@ -86,18 +86,17 @@ class Recaller:
 
     # ---- recall ----
 
-    def recalled(self, model, idx, question=None):
+    def recalled(self, model, idx, held, question=None):
         """For each row of idx (B, T) what is recalled: [((text numbers), (votes))], () for nothing.
 
         Rows with the same tokens vote once.
         """
-        held = self.memory.held
         if len(held.live) == 0:
             return [((), ())] * len(idx)
         unique, back = idx.unique(dim=0, return_inverse=True)
         votes, voters = self.votes(model, unique, held, question)
         chosen = [self.choose(row, held.live, voters) for row in votes]
-        chosen = [self.read_again(model, row[None], question, *one) for row, one in zip(unique, chosen)]
+        chosen = [self.read_again(model, row[None], held, question, *one) for row, one in zip(unique, chosen)]
         return [chosen[i] for i in back.tolist()]
 
     def choose(self, votes, numbers, voters):
@@ -113,23 +112,23 @@ class Recaller:
         count = wanted if lead >= CLEAR * best[0] else max(wanted, among)
         return tuple(numbers[at[:count]].tolist()), tuple(best[:count].tolist())
 
-    def read_again(self, model, idx, question, numbers, votes):
+    def read_again(self, model, idx, held, question, numbers, votes):
         """Of more texts than are recalled the best: those that make the question's tokens in idx (1, T)
         likely, in nats (Sachan et al. 2022), and have votes, of a head in nats too since it is a logit."""
         wanted = self.reading.recall_texts
         if len(numbers) <= wanted:
             return numbers, votes
         span, heads = self.voters(idx, question), len(self.reading.index_heads)
-        found = [(self.likelihood(model, idx, *span, number) + own / heads, -place, number, own)
+        found = [(self.likelihood(model, idx, held, *span, number) + own / heads, -place, number, own)
                  for place, (number, own) in enumerate(zip(numbers, votes))]
         best = sorted(found, reverse=True)[:wanted]
         return tuple(number for *_, number, _ in best), tuple(own for *_, own in best)
 
-    def likelihood(self, model, idx, first, end, number):
+    def likelihood(self, model, idx, held, first, end, number):
         """log p of the tokens first to end of idx (1, T) after the text of this number, in nats."""
         cache, idx = Cache(end), idx[:, :end]
         cache.readers = {}
-        before = self.fill(model, idx, [(number,)], cache)
+        before = self.fill(model, idx, [(number,)], cache, held)
         x = torch.cat((before, model.hidden(idx[:, before.size(1):], cache)), dim=1)
         first = max(1, first)  # the first token of all follows none
         log_p = model.lm_head(x[:, first - 1:-1]).float().log_softmax(-1)
@@ -138,12 +137,13 @@ class Recaller:
     def recall(self, model, idx, cache):
         """The prompt idx (B, T) is complete: recalls into an empty cache -> as `fill`; None where nothing is
         recalled."""
-        recalled = self.recalled(model, idx)
+        held = self.memory.held  # as it is now, whatever others add or forget meanwhile
+        recalled = self.recalled(model, idx, held)
         cache.counts.recalled = [[(0, *one)] for one in recalled]
         self.count(cache, idx)
         if not any(numbers for numbers, _ in recalled):
             return None
-        return self.fill(model, idx, [numbers for numbers, _ in recalled], cache)
+        return self.fill(model, idx, [numbers for numbers, _ in recalled], cache, held)
 
     def count(self, cache, idx, question=None):
         first, end = self.voters(idx, question)
@@ -159,7 +159,8 @@ class Recaller:
 
         Rows that recall nothing are written on their own: they are the plain model's, bit for bit.
         """
-        recalled = self.recalled(model, idx, question)
+        held = self.memory.held
+        recalled = self.recalled(model, idx, held, question)
         self.count(cache, idx, question)
         cache.counts.recalled, size, parts = [[(0, *one)] for one in recalled], cache.size, {}
         for reads in (False, True):
@@ -168,7 +169,7 @@ class Recaller:
                 own = Cache(size)
                 own.counts, own.readers = cache.counts, {}
                 if reads:
-                    self.fill(model, idx[rows], [recalled[b][0] for b in rows], own)
+                    self.fill(model, idx[rows], [recalled[b][0] for b in rows], own, held)
                 renew = functools.partial(self.renew, model, rows, own.counts, size, question)
                 written = write(model.newest_logits, own, idx[rows], writing.of(rows),
                                 renew if self.reading.recall_every else None)
@@ -183,13 +184,14 @@ class Recaller:
         if step == 0 or step % self.reading.recall_every:
             return None
         since = self.voters(idx, question)[0], idx.size(1)  # what was written votes too
-        recalled, cache = self.recalled(model, idx, since), Cache(size)
+        held = self.memory.held
+        recalled, cache = self.recalled(model, idx, held, since), Cache(size)
         for row, one in zip(rows, recalled):
             counts.recalled[row].append((step, *one))
         cache.counts, cache.readers = counts, {}
         self.count(cache, idx, since)
         if any(numbers for numbers, _ in recalled):
-            self.fill(model, idx, [numbers for numbers, _ in recalled], cache)
+            self.fill(model, idx, [numbers for numbers, _ in recalled], cache, held)
         return cache
 
     # ---- read ----
@@ -200,14 +202,15 @@ class Recaller:
         same = (idx[:, :len(header)] == header).all(0).long()
         return int(same.cumprod(0).sum())
 
-    def fill(self, model, idx, recalled, cache):
+    def fill(self, model, idx, recalled, cache, held):
         """An empty cache gets what is recalled, [(numbers of a row), ...], before the tokens of idx (B, T).
 
         It then goes on at cache.offset, behind the header. -> what the model made of the header (1, h, C).
         """
         if (idx == idx[0]).all():
             idx, recalled = idx[:1], recalled[:1]  # stands for all
-        texts = [[self.memory.rows_of(model, number, self.layers) for number in row] for row in recalled]
+        texts = [[self.memory.rows_of(model, held, number, self.layers) for number in row]
+                 for row in recalled]
         if self.where == 'far':
             cache.readers = {layer: self.far_texts(layer, texts, idx.device) for layer in self.layers}
             return self.read_header(model, idx[:1, :0])[0]

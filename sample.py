@@ -152,6 +152,9 @@ def describe_run(model, memory):
           f"TS {softmax_scale:g}" + picks * (memory_method != 4))
     if memory_method == 4 and softmax_scale > 10:
         print("note: under method 4 softmax_scale multiplies attention scores themselves, 1 is neutral")
+    if memory_method == 4 and memory_positions == 'insert' and memory_k < len(memory):
+        print(f"each row reads the best {memory_k} of {len(memory)} remembered tokens, less than the text in "
+              f"the prompt: --memory_k={len(memory)} reads all", file=sys.stderr)
 
 
 def describe_recall(model, memory):

@@ -21,7 +21,7 @@ steering_layer = 18
 steering_scale = 2.0
 figure = 'boxes'
 
-memory_layers = (17, 18, 19, 20, 21, 22)  # 60 to 75 % of the depth: neither end turns anything
+memory_layers = (17, 18, 19, 20, 21, 22)  # 57 to 77 % of the depth: the ends turn little
 memory_k = 20  # 5, the write-up's, turns as far in the median, and leaves more texts unkind
 memory_method = 3
 memory_fraction = 5.0

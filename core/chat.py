@@ -2,7 +2,7 @@
 Chats: a model's template, as its files have it, and the prompt that it makes of a user's words.
 
 A template is a program in Jinja's language that came with the weights, so it runs in Jinja's sandbox, and
-what it renders is bounded. (How long it computes is not.)
+what it renders is bounded. (How long it computes on the way, and in how much memory, is not.)
 """
 import datetime
 import functools

@@ -136,21 +136,22 @@ def rotary_of(rope, source):
 def config_of_fields(c):
     """GPTConfig -> transformers' config of the family that has its norms and biases, for `save`.
 
-    Whether that one holds all of its fields is for the caller to see, who reads it as loading does.
+    Whether that one holds all of its fields is for the caller to see, who reads it as loading does. Raises
+    ValueError for sizes that transformers refuses.
     """
-    from transformers import AutoConfig
     kind = 'qwen3' if c.qk_norm else 'qwen2' if c.bias_attn and not c.bias_proj else 'llama'
     biases = {} if kind == 'qwen2' else {'attention_bias': c.bias_proj}
     if kind == 'llama':
         biases['mlp_bias'] = c.bias_mlp
     rope = {'rope_type': 'llama3' if c.rope_scaling else 'default', 'rope_theta': c.rope_theta,
             **dict(zip(SCALING, c.rope_scaling))}
-    return AutoConfig.for_model(
-        kind, vocab_size=c.vocab_size, hidden_size=c.n_embd, intermediate_size=c.n_inner or 4 * c.n_embd,
+    fields = dict(
+        vocab_size=c.vocab_size, hidden_size=c.n_embd, intermediate_size=c.n_inner or 4 * c.n_embd,
         num_hidden_layers=c.n_layer, num_attention_heads=c.n_head, num_key_value_heads=c.n_kv_head,
         head_dim=c.head_size, max_position_embeddings=c.block_size, rms_norm_eps=c.layer_norm_epsilon,
         rope_parameters=rope, tie_word_embeddings=c.tied, architectures=[f'{kind.capitalize()}ForCausalLM'],
         bos_token_id=None, eos_token_id=None, **biases)
+    return config_of_library(kind, fields, c.name)
 
 
 def checked_fields(fields, source):

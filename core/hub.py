@@ -46,7 +46,7 @@ def told(name, error, what):
     if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
         return error  # of this machine's disk
     unreachable = ("there is no such folder, the hub's cache does not hold it, and the hub cannot be "
-                   "reached: connect to a network")
+                   "reached: connect to a network, or take 'smollm2' or assets/tinyworld, which need none")
     reasons = [
         (errors.LocalEntryNotFoundError, unreachable),
         (errors.HFValidationError, "there is no such folder, and the hub has no such names (expected "

@@ -75,8 +75,11 @@ def check_model_folder(folder):
 def instead_of_config(folder, names):
     inner = [name for name in names if os.path.isfile(os.path.join(folder, name, 'config.json'))]
     inner.sort(key=lambda name: (len(name), name))  # checkpoint-1000 after checkpoint-500
+    gguf = [name for name in names if name.endswith('.gguf')]
     if not names:
         return "the folder is empty"
+    if gguf:
+        return f"it holds no config.json, but {some_of(gguf)}: give {os.path.join(folder, gguf[0])}"
     if 'ckpt.pt' in names or 'last.pt' in names:
         return ("it holds a checkpoint of nanoGPT or train.py (ckpt.pt): take --init_from=resume "
                 f"--out_dir={folder}")
@@ -105,7 +108,10 @@ def parts_of(folder):
     names = os.listdir(folder)
     name = next((name for name in WEIGHTS if name in names), None)
     if name is None:
-        kinds = '.h5', '.msgpack', '.gguf', '.onnx', '.ot', '.bin', '.safetensors', '.pt', '.ckpt'
+        gguf = sorted(name for name in names if name.endswith('.gguf'))
+        if gguf:
+            raise no_model(folder, f"its weights are a GGUF file's: give {os.path.join(folder, gguf[0])}")
+        kinds = '.h5', '.msgpack', '.onnx', '.ot', '.bin', '.safetensors', '.pt', '.ckpt'
         others = some_of(name for name in names if name.endswith(kinds))
         raise no_model(folder, f"it has a config.json, but neither {WEIGHTS[0]} nor {WEIGHTS[2]}: " + (
             f"save {others} again with save_pretrained" if others else "fetch one too"))

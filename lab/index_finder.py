@@ -46,7 +46,8 @@ def votes_by_head(model, tokenizer, library, heads, asking):
     """Each head's votes alone, in the order of `heads`: (H, Q, N) float32; and how many tokens each question
     has, (Q,)."""
     memory = PersistentMemory.from_texts(model, library.texts, tokenizer, index_heads=heads, keep='tokens',
-                                         prefix=prefix_of(tokenizer, asking))
+                                         prefix=prefix_of(tokenizer, asking),
+                                         window_tokens=model.config.block_size)  # whole texts
     turns = [turn_of(tokenizer, question, asking) for question in library.questions]
     tokens, group = torch.tensor([one.end - one.start for one in turns]), model.config.n_head // memory.n_head
     queries = queries_of(model, turns, sorted({layer for layer, _ in heads}), asking.distance)

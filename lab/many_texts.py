@@ -166,7 +166,8 @@ def memory_of(model, tokenizer, task, numbers):
 
 def remembered(model, tokenizer, task, texts):
     return PersistentMemory.from_texts(model, texts, tokenizer, index_heads=task.reading.index_heads,
-                                       keep='tokens', prefix=prefix_of(tokenizer, task.asking))
+                                       keep='tokens', prefix=prefix_of(tokenizer, task.asking),
+                                       window_tokens=model.config.block_size)  # whole texts, as in a prompt
 
 
 def bm25_of(task, numbers, questions):
@@ -209,7 +210,7 @@ def votes_for(model, idx, turn, right):
     """What the attached memory's votes say of a question whose text has the number `right` in it."""
     recaller, span = model.recaller, (turn.start, turn.end)
     votes, voters = recaller.votes(model, idx, recaller.memory.held, span)
-    (numbers, _), = recaller.recalled(model, idx, span)
+    (numbers, _), = recaller.recalled(model, idx, recaller.memory.held, span)
     votes, asked = votes.numpy(), np.array([right])
     place, gone = int(index_heads.places(votes, asked)[0]), index_heads.without(votes, asked)
     falsely = votes.size > 1 and index_heads.evidence(gone, voters)[0] >= recaller.reading.recall_threshold

@@ -90,6 +90,18 @@ def gpt2(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
+def narrow_smollm2(tmp_path_factory):
+    """A folder that stands for SmolLM2: its layers and heads, in narrow, and with another tokenizer."""
+    folder = tmp_path_factory.mktemp('narrow_smollm2')
+    shutil.copy(os.path.join(ROOT, 'assets', 'tinyworld', 'tokenizer.json'), folder)
+    torch.manual_seed(0)
+    GPT(GPTConfig(block_size=1024, vocab_size=tokenizer_of_folder(str(folder)).n_vocab, n_layer=30, n_head=9,
+                  n_kv_head=3, head_size=4, n_embd=18, mlp='silu', norm='rms', position='rotary', bias=False,
+                  name='narrow')).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope='session')
 def smollm2():
     """SmolLM2 and its tokenizer, loaded once for all tests of a process."""
     try:

@@ -72,6 +72,15 @@ def test_a_memory_written_with_the_one_file_is_read_with_the_other(twins, kind, 
     assert plain != with_memory
 
 
+def test_a_text_of_which_not_all_is_read_where_it_is_inserted_is_told(twins, run):
+    inserted = *ONE, *TEXT, '--memory_positions=insert'
+    code, out, err = run('sample.py', *inserted, '--memory_k=3', init_from=twins['llama'][0])
+    stored = int(out.split('of this run: ')[1].split()[0])
+    assert code == 0 and err.count('\n') == 1 and f'the best 3 of {stored} remembered tokens' in err
+    for all_of_it in f'--memory_k={stored}', '--memory_positions=far':
+        assert run('sample.py', *inserted, all_of_it, init_from=twins['llama'][0])[2] == ''
+
+
 @pytest.mark.parametrize('kind', KINDS)
 def test_in_bfloat16_a_model_writes_remembers_and_is_nearly_as_sure_of_a_text(twins, kind, tmp_path):
     exact, tokenizer = load_model(twins[kind][0])

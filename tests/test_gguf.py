@@ -364,6 +364,14 @@ def test_a_version_of_the_package_without_the_file_is_named(files, monkeypatch, 
         load_model('smollm2')
 
 
+@pytest.mark.parametrize('beside', ['README.md', 'config.json'])
+def test_a_folder_whose_weights_are_in_a_gguf_file_names_that_file(beside, tmp_path):
+    (tmp_path / 'tiny.Q8_0.gguf').write_bytes(b'GGUF')
+    (tmp_path / beside).write_text('{"model_type": "llama"}')
+    with pytest.raises(FileNotFoundError, match=rf'give {tmp_path}/tiny\.Q8_0\.gguf$'):
+        load_model(str(tmp_path))
+
+
 @needs_smollm2
 def test_the_file_of_smollm2_is_found_and_says_what_it_is():
     file = read_gguf(SMOLLM2)

@@ -27,7 +27,7 @@ def response(status):
     (lambda e: e.OfflineModeIsEnabled('offline'), 'HF_HUB_OFFLINE'),
     (lambda e: e.HfHubHTTPError('500', response=response(500)), 'the hub cannot be reached'),
     (lambda e: ConnectionError('no route'), 'the hub cannot be reached'),
-    (lambda e: TimeoutError('slow'), 'the hub cannot be reached'),
+    (lambda e: TimeoutError('slow'), "take 'smollm2' or assets/tinyworld, which need none"),
 ])
 def test_no_network_no_such_model_and_no_consent_are_told_apart(monkeypatch, error, message, tmp_path):
     def answer(*_, **__):

@@ -92,7 +92,8 @@ def test_an_answer_is_that_of_its_condition(model, tokenizer, condition):
         if condition == 'memory':
             memory = many_texts.remembered(model, tokenizer, asked, told.texts)
             model.attach(memory, READING)
-            recalled, = model.recaller.recalled(model, torch.tensor([turn.ids]), (turn.start, turn.end))
+            recalled, = model.recaller.recalled(model, torch.tensor([turn.ids]), memory.held,
+                                                     (turn.start, turn.end))
             assert found['samples']['found'][n] == (recalled[0] == (told.right[n],))
             text = told.texts[recalled[0][0]]
             model.detach_memory()
@@ -192,3 +193,11 @@ def test_a_run_is_named_by_what_is_in_its_file_and_by_nothing_that_it_does_not_u
     assert run_id({**s, 'recall_votes': 7}, '') != run_id(s, '')
     facts = {**s, 'measure': 'facts', 'memory_method': 4}
     assert run_id({**facts, 'recall_votes': 7, 'squad_file': '', 'tinyworld': True}, '') == run_id(facts, '')
+
+
+def test_a_long_text_is_remembered_whole_as_it_stands_in_a_prompt(tokenizer):
+    large = tiny_family('llama', vocab_size=tokenizer.n_vocab, block_size=700)
+    text = 'Rain falls on the old roof of Taldun. ' * 40
+    assert len(tokenizer.encode(text)) > 256
+    memory = many_texts.remembered(large, tokenizer, task('memory'), [text, 'Ida bakes.'])
+    assert [entry['text'] for entry in memory.texts] == [text.strip(), 'Ida bakes.']

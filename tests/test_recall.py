@@ -400,14 +400,15 @@ def test_of_the_best_few_the_one_that_makes_the_question_likeliest_is_recalled(m
         at = len(HEADER) + len(TEXTS[n])
         later = [log_p[at + i, QUESTION[i + 1]] for i in range(len(QUESTION) - 1)]
         values[n] = (first + sum(later)).item()
-        assert model.recaller.likelihood(model, idx, *span, n) == pytest.approx(values[n], abs=1e-3)
+        found = model.recaller.likelihood(model, idx, memory.held, *span, n)
+        assert found == pytest.approx(values[n], abs=1e-3)
     close = torch.full((1, len(TEXTS)), 1.0).index_fill(1, votes.argmax()[None], 1.1)
     monkeypatch.setattr(model.recaller, 'votes', lambda *given: (close, 4))
     first = [int(close.argmax()), *(n for n in range(len(TEXTS)) if n != close.argmax())][:3]
-    worth = {n: model.recaller.likelihood(model, idx, *span, n) + close[0, n].item() / len(HEADS)
-             for n in first}
-    (numbers, own), = model.recaller.recalled(model, idx, span)
+    worth = {n: model.recaller.likelihood(model, idx, memory.held, *span, n)
+             + close[0, n].item() / len(HEADS) for n in first}
+    (numbers, own), = model.recaller.recalled(model, idx, memory.held, span)
     expected = max(first, key=worth.get)
     assert (numbers, own) == ((expected,), (close[0, expected].item(),))
     monkeypatch.setattr(model.recaller, 'votes', lambda *given: (close ** 8, 4))  # a clear lead needs no more
-    assert model.recaller.recalled(model, idx, span)[0][0] == (first[0],)
+    assert model.recaller.recalled(model, idx, memory.held, span)[0][0] == (first[0],)

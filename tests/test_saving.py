@@ -94,6 +94,8 @@ UNKEPT = {
     'a bias of the projection alone': (lambda: rotary(bias_proj=True), 'bias_attn=False'),
     'biases of a qwen3 MLP': (lambda: rotary(qk_norm=True, bias_mlp=True), 'bias_mlp=True'),
     'biases of a qwen2 MLP': (lambda: rotary(bias_attn=True, bias_mlp=True), 'bias_mlp=True'),
+    'a width that heads do not divide': (lambda: rotary(n_embd=18, n_head=4, n_kv_head=2, head_size=4),
+                                         'hidden size (18)'),
     'biases of everything': (lambda: rotary(bias=True), 'bias=True'),
     'layer norms under rotary positions': (lambda: rotary(norm='layer'), "norm='layer'"),
     'a GELU under rotary positions': (lambda: rotary(mlp='gelu'), "mlp='gelu'"),

@@ -13,17 +13,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from core.families import GGUF, HUGGING_FACE
 from core.gguf_file import read_gguf
-from load import load_model
 from memory import PersistentMemory
 
 pytestmark = needs_smollm2
 PROMPT = "\nThe name of the city with the third-largest metropolitan area in Canada is"
 TEXT = "Vancouver is a city in Canada. It has the third-largest metropolitan area of the country."
-
-
-@pytest.fixture(scope='module')
-def smollm2():
-    return load_model('smollm2')
 
 
 def as_neighbours_are_turned(w, n_head):
