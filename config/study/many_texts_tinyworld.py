@@ -1,5 +1,6 @@
-# When does recall break, and does choosing one text mend it? 1 to 200 paragraphs in one memory of the embedded
-# model: all rows of all texts searched (method 4), or the text read that a few heads choose (method 5).
+# When does recall break, and does choosing one text mend it? 1 to 200 paragraphs in one memory of the
+# embedded model: all rows of all texts searched (method 4), or the text read that a few heads choose, by
+# votes alone or among the best five by reading (method 5).
 #
 # $ python evaluate.py config/study/many_texts_tinyworld.py
 #
