@@ -208,14 +208,13 @@ def find_index_heads(folder):
     model, tokenizer = model_of(config)
     found = index_finder.find(model, tokenizer, config, print)
     name, best = experiment_name(), index_finder.config_text(found, config)
-    files = {'best.py': best, 'figure.png': png(head_map(found.alone, found.heads)),
-             'summary.md': index_finder.summary(found, name, command(), config),
-             'summary.json': dumps(index_finder.as_numbers(found))}
-    report.write_files(folder, files)
-    if publish_dir:
-        report.write_files(publish_dir, {file.replace('figure', name).replace('summary', name): content
-                                         for file, content in files.items() if file != 'best.py'})
-    print(f"\n{best}\nThe same as a config file, with the map of all heads: {', '.join(files)} in {folder}")
+    picture, numbers = png(head_map(found.alone, found.heads)), dumps(index_finder.as_numbers(found)) + '\n'
+    for place, text, stem in ((folder, 'summary', 'figure'), (publish_dir, name, name)):
+        if place:
+            told = index_finder.summary(found, name, f'{stem}.png', command(), config)
+            report.write_files(place, {f'{text}.md': told, f'{text}.json': numbers, f'{stem}.png': picture})
+    report.write_files(folder, {'best.py': best})
+    print(f"\n{best}\nAs a config file, and the map of all heads: best.py and figure.png in {folder}")
 
 
 def results_file(folder):

@@ -17,5 +17,5 @@ temperature = 0.3
 
 memory_layers = ()  # all
 memory_method = 5
-index_heads = ((15, 6), (17, 3), (17, 4), (18, 6), (18, 7))
+index_heads = ((2, 4), (8, 0), (15, 6), (17, 5), (18, 6), (18, 7))  # see config/index_heads_smollm2.py
 recall_votes = 20

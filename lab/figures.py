@@ -23,6 +23,7 @@ plt.rcParams.update({'font.size': 9, 'axes.spines.top': False, 'axes.spines.righ
                      **dict.fromkeys(('text.color', 'axes.labelcolor', 'xtick.color', 'ytick.color'), INK)})
 CONTROLS = {'plain': (INK, '--'), 'prompt': (INK, ':'), 'unrelated': (GREY, '--'), 'opposite': (GREY, ':'),
             'steering': (GREY, '-')}
+OF_LIBRARY = {'memory': ORANGE, 'bm25': BLUE, 'prompt': '#5b8c5a', 'right': '#a23b52', 'plain': GREY}
 UNITS = {'distance': 'tokens between fact and question',
          'texts_together': 'texts in one memory, about 72 tokens each'}
 SCORE = {'sentiment': ('compound', 'VADER compound'), 'recall': ('right', 'share of right texts'),
@@ -307,9 +308,9 @@ def library(points, rows, measure):
     series = {}
     for row, point in zip(rows, points):
         series.setdefault(row['condition'], []).append((point['settings']['texts_together'], row))
-    for (how, some), color in zip(series.items(), SERIES):
+    for how, some in series.items():
         for ax, name in zip(axes, ('found', 'right')):
-            across(ax, sorted(some, key=lambda pair: pair[0]), name, color, OF_MANY_TEXTS[how])
+            across(ax, sorted(some, key=lambda pair: pair[0]), name, how)
     most = max(point['settings']['texts_together'] for point in points)
     sizes = np.geomspace(1, max(2, most), 50)
     axes[0].plot(sizes, 1 / sizes, ls=':', color=INK, lw=1, label='chance')
@@ -318,20 +319,22 @@ def library(points, rows, measure):
         ax.set_xscale('log')
         ax.set_xlabel('texts in one memory')
         ax.set_ylim(-0.03, 1.05)
-    axes[0].set_ylabel('share of questions (band: 95 % interval)')
+    axes[0].set_ylabel('share of questions (whiskers: 95 % interval)')
     legend_below(fig, axes)
     return fig
 
 
-def across(ax, rows, name, color, label):
-    """One condition, [(texts, row)], as a curve; one that was measured once as a level."""
+def across(ax, rows, name, how):
+    """One condition, [(texts, row)]: a curve where something chooses a text, else a level."""
     told = [(size, row[name]) for size, row in rows if name in row]
-    if len(told) == 1:
-        ax.axhline(told[0][1]['value'], color=color, ls='--', lw=1.2, label=label)
+    style = {'color': OF_LIBRARY[how], 'label': OF_MANY_TEXTS[how]}
+    if told and how not in ('memory', 'bm25'):
+        ax.axhline(told[0][1]['value'], ls='--', lw=1.2, **style)
     elif told:
         sizes, low, high = zip(*((size, *entry['interval']) for size, entry in told))
-        ax.plot(sizes, [entry['value'] for _, entry in told], 'o-', ms=3.5, color=color, label=label)
-        ax.fill_between(sizes, low, high, color=color, alpha=0.13, lw=0)
+        values = np.array([entry['value'] for _, entry in told])
+        ax.errorbar(sizes, values, np.abs([values - low, high - values]), fmt='o-', ms=4, lw=1.4, capsize=2,
+                    **style)
 
 
 FIGURES = {'sentiment': {'boxes': boxes, 'lines': lines},

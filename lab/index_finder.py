@@ -46,7 +46,8 @@ def votes_by_head(model, tokenizer, library, heads, asking):
     """Each head's votes alone, in the order of `heads`: (H, Q, N) float32; and how many tokens each question
     has, (Q,)."""
     memory = PersistentMemory.from_texts(model, library.texts, tokenizer, index_heads=heads, keep='tokens',
-                                         prefix=prefix_of(tokenizer, asking))
+                                         prefix=prefix_of(tokenizer, asking),
+                                         window_tokens=model.config.block_size)  # whole texts
     turns = [turn_of(tokenizer, question, asking) for question in library.questions]
     tokens, group = torch.tensor([one.end - one.start for one in turns]), model.config.n_head // memory.n_head
     queries = queries_of(model, turns, sorted({layer for layer, _ in heads}), asking.distance)
@@ -139,12 +140,12 @@ def config_text(found, s):
     return '\n'.join([*lines, *(f'{name} = {value!r}' for name, value in settings.items())]) + '\n'
 
 
-def summary(found, name, command, s):
+def summary(found, name, picture, command, s):
     """The search as Markdown: each step, and what each library says."""
     steps = '\n'.join(f'| ({layer}, {head}) | {found.alone[layer, head]:.3f} | {share:.3f} | {value:.3f} |'
                       for (layer, head), (value, share) in zip(found.heads, found.steps))
     proofs = '\n'.join(f'- {of}: {told(numbers)}.' for of, numbers in found.proofs.items())
-    return (f"# {name}\n\n![{name}](figure.png)\n\n```\n$ {command}\n```\n\n"
+    return (f"# {name}\n\n![{name}]({picture})\n\n```\n$ {command}\n```\n\n"
             "| layer, head | finds alone | with those above | score |\n"
             f"| --- | --- | --- | --- |\n{steps}\n\n"
             "Finds: share of questions whose text has the most votes. Score, by which the set was picked: "

@@ -151,9 +151,10 @@ def measure(model, tokenizer, task):
             for n in questions:
                 answered[n] = ask(model, tokenizer, task, own, scores, n)
     rows = [answered[n] for n in sorted(answered)]
-    samples = {name: [row[name] for row in rows] for name in rows[0] if name != 'seconds'}
+    samples = {name: [row[name] for row in rows] for name in rows[0] if name not in ('seconds', 'text')}
     numbers = {'stored_tokens': stored, 'recall_seconds': statistics.median(row['seconds'] for row in rows)}
-    return {'samples': samples, 'numbers': numbers} | ({'held_out': damaged} if damaged else {})
+    record = {'samples': samples, 'numbers': numbers, 'texts': [row['text'] for row in rows]}
+    return record | ({'held_out': damaged} if damaged else {})
 
 
 def memory_of(model, tokenizer, task, numbers):
@@ -165,7 +166,8 @@ def memory_of(model, tokenizer, task, numbers):
 
 def remembered(model, tokenizer, task, texts):
     return PersistentMemory.from_texts(model, texts, tokenizer, index_heads=task.reading.index_heads,
-                                       keep='tokens', prefix=prefix_of(tokenizer, task.asking))
+                                       keep='tokens', prefix=prefix_of(tokenizer, task.asking),
+                                       window_tokens=model.config.block_size)  # whole texts, as in a prompt
 
 
 def bm25_of(task, numbers, questions):
@@ -201,7 +203,7 @@ def ask(model, tokenizer, task, numbers, scores, n):
             text = answer(model, tokenizer, task, idx, turn)
     else:
         text = answer(model, tokenizer, task, idx, turn)
-    return {'right': int(contains_answer(text, question.answers)), **found, 'seconds': seconds}
+    return {'right': int(contains_answer(text, question.answers)), **found, 'seconds': seconds, 'text': text}
 
 
 def votes_for(model, idx, turn, right):

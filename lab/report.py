@@ -244,7 +244,7 @@ def summary(points, rows, config, heading):
     """The Markdown of an experiment."""
     measure = config['measure']
     parts = look_ups_parts(points) if measure == 'look_ups' else rows_parts(rows, measure)
-    if config['show_texts'] and measure in ('sentiment', 'recall'):
+    if config['show_texts'] and measure in ('sentiment', 'recall', 'library'):
         parts += ['## Texts', texts_of(points, config['show_texts'])]
     return '\n\n'.join([heading, *parts]) + '\n'
 

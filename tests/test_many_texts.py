@@ -85,7 +85,7 @@ def test_more_texts_than_a_file_has_are_refused(tmp_path, defaults):
 def test_an_answer_is_that_of_its_condition(model, tokenizer, condition):
     asked = task(condition, size=5)
     found, told = many_texts.measure(model, tokenizer, asked), asked.library
-    rights = []
+    texts = []
     for n, question in enumerate(told.questions):
         text = told.texts[told.right[n]]
         turn = many_texts.turn_of(tokenizer, question, asked.asking)
@@ -103,8 +103,10 @@ def test_an_answer_is_that_of_its_condition(model, tokenizer, condition):
         if condition in ('prompt', 'bm25'):
             ids = tokenizer.encode(f'\n{text}\n') + tokenizer.encode(question.begins)
         new = model.generate(torch.tensor([ids]), 3, top_k=1)[0, len(ids):].tolist()
-        rights.append(int(many_texts.contains_answer(tokenizer.decode(new), question.answers)))
-    assert found['samples']['right'] == rights
+        texts.append(tokenizer.decode(new))
+    assert found['texts'] == texts
+    assert found['samples']['right'] == [int(many_texts.contains_answer(text, question.answers))
+                                         for text, question in zip(texts, told.questions)]
     assert ('held_out' in found) == (condition in ('plain', 'memory'))
     assert model.recaller is None
 
@@ -191,3 +193,11 @@ def test_a_run_is_named_by_what_is_in_its_file_and_by_nothing_that_it_does_not_u
     assert run_id({**s, 'recall_votes': 7}, '') != run_id(s, '')
     facts = {**s, 'measure': 'facts', 'memory_method': 4}
     assert run_id({**facts, 'recall_votes': 7, 'squad_file': '', 'tinyworld': True}, '') == run_id(facts, '')
+
+
+def test_a_long_text_is_remembered_whole_as_it_stands_in_a_prompt(tokenizer):
+    large = tiny_family('llama', vocab_size=tokenizer.n_vocab, block_size=700)
+    text = 'Rain falls on the old roof of Taldun. ' * 40
+    assert len(tokenizer.encode(text)) > 256
+    memory = many_texts.remembered(large, tokenizer, task('memory'), [text, 'Ida bakes.'])
+    assert [entry['text'] for entry in memory.texts] == [text.strip(), 'Ida bakes.']

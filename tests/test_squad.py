@@ -50,6 +50,7 @@ def test_another_file_is_refused_in_one_line_that_says_what_was_expected(tmp_pat
 def test_an_answer_counts_without_case_articles_and_punctuation_and_as_whole_words():
     assert contains_answer('It was THE baker, of course.', ('a baker',))
     assert contains_answer('In 1,066 or so', ('x', '1066'))
+    assert contains_answer('It was the baker', ('a baker',))
     assert not contains_answer('Two bakers', ('a baker',))
     assert not contains_answer('10660', ('1066',))
 
