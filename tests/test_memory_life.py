@@ -150,6 +150,7 @@ def test_a_file_of_format_version_2_is_read(llama, tmp_path):
     for name in ('keep', 'index_heads', 'header'):
         del metadata[name]
     save_file(load_file(path), path, {'memory': json.dumps({**metadata, 'format_version': 2})})
+    memory.header = ()  # such a file does not say
     check_same(memory, PersistentMemory.load(path, llama), llama)
 
 

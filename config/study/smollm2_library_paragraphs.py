@@ -1,6 +1,6 @@
 # A memory of many texts: real paragraphs with questions by people, from a file in SQuAD's format.
 #
-# $ python evaluate.py config/study/library_paragraphs.py --squad_file=dev.json
+# $ python evaluate.py config/study/smollm2_library_paragraphs.py --squad_file=dev.json
 #
 # In the model's chat template. Give the file's number of paragraphs as texts_together, to have all of them in
 # one memory, and as many num_facts as questions are to be asked.

@@ -1,7 +1,7 @@
 # A memory of many texts: made-up facts, 1 to 800 of them in one memory, of which the model finds the one that
 # is meant (method 5). Beside it BM25's choice in the prompt, the right text in the prompt, and read alone.
 #
-# $ python evaluate.py config/study/library_facts.py
+# $ python evaluate.py config/study/smollm2_library_facts.py
 #
 # Sentences to complete, greedily. Names, forms and relations are not those that found the index heads.
 from config.index_heads_smollm2 import *  # noqa: F403
