@@ -2,9 +2,9 @@
 #
 # $ python evaluate.py config/find_index_heads.py
 # $ python evaluate.py config/find_index_heads.py --init_from=gpt2 --chat=False
-# $ python evaluate.py config/find_index_heads.py --squad_file=dev.json     # proves it on real paragraphs too
 #
-# Expect: minutes on two cores (fewer of texts_together and num_facts are faster).
+# Expect: minutes on two cores (fewer of texts_together and num_facts are faster). A file in SQuAD's format,
+# --squad_file=dev.json, proves the heads on real paragraphs too.
 # out/find_index_heads/best.py is a config for sample.py, figure.png the map of all heads. Made-up facts
 # choose; facts of another world, whose names, forms and relations the search has not seen, prove the choice.
 init_from = 'smollm2'

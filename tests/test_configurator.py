@@ -84,7 +84,7 @@ WRONG = [('temperature', 'hot'), ('temperature', True), ('temperature', None), (
          ('verbose', 2), ('verbose', 1.0), ('verbose', 'yes'),
          ('memory_layers', 5.0), ('memory_layers', True), ('memory_layers', (5, 6.0)),
          ('memory_layers', (True,)),
-         ('memory_layers', (((5,),),)), ('memory_layers', {'a': 5}), ('temperature', 10**400)]
+         ('memory_layers', ((5,),)), ('memory_layers', {'a': 5}), ('temperature', 10**400)]
 
 
 @pytest.mark.parametrize('name, value', [
