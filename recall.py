@@ -204,7 +204,7 @@ class Recaller:
     def within_reach(self, idx, held, first):
         """Of what is written by now, idx (B, T), the header and the newest tokens that any text can be read
         beside; and where in it the token `first` is."""
-        h, longest = self.header_of(idx), int(held.lengths.max())
+        h, longest = self.header_of(idx), max((text['rows'] for text in held.texts), default=0)
         gone = idx.size(1) - max(h + 1, self.config.block_size - longest)
         if gone <= 0:
             return idx, first

@@ -63,3 +63,19 @@ def test_a_file_of_tokens_alone_opens_whatever_layers_are_to_read(llama, tmp_pat
 def test_an_index_of_no_lists_is_refused():
     with pytest.raises(ValueError, match="memory_index is 'IVF0,Flat', which FAISS cannot make"):
         Approximate(torch.randn(50, 16), 'IVF0,Flat')
+
+
+def test_a_memory_that_is_emptied_while_it_is_read_recalls_nothing_from_then_on(llama, monkeypatch):
+    memory = library(llama)
+    attach(llama, memory, recall_every=2)
+    recalled = llama.recaller.recalled
+
+    def emptied_behind(*args):
+        found = recalled(*args)
+        memory.forget([*range(len(TEXTS))] if not memory.forgotten and memory.texts else [])
+        memory.compact()
+        return found
+
+    monkeypatch.setattr(llama.recaller, 'recalled', emptied_behind)
+    llama.generate(torch.tensor([PROMPT]), 5, top_k=1)
+    assert [bool(numbers) for _, numbers, _ in llama.recalled[0]] == [True, False, False]
