@@ -79,3 +79,8 @@ def test_a_memory_that_is_emptied_while_it_is_read_recalls_nothing_from_then_on(
     monkeypatch.setattr(llama.recaller, 'recalled', emptied_behind)
     llama.generate(torch.tensor([PROMPT]), 5, top_k=1)
     assert [bool(numbers) for _, numbers, _ in llama.recalled[0]] == [True, False, False]
+
+
+def test_votes_for_one_text_alone_would_all_be_nothing_and_are_refused(llama):
+    with pytest.raises(ValueError, match='recall_votes is 1, expected a whole number from 2 on'):
+        attach(llama, library(llama), recall_votes=1)
