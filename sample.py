@@ -114,9 +114,10 @@ def write_with_memory(model, tokenizer, memory, idx, seeds, question):
     if trace and first:
         show_trace(records, memory, tokenizer, idx)
     texts, steps, seconds = write(model, tokenizer, idx, seeds, question)
-    if memory_method == 5:
+    if memory_method == 5 and len(memory):
         show_recalled(model.recalled[0], memory)
-    if first == 0:
+        say_other_header(model, tokenizer, memory, idx)
+    if first == 0 and memory_method != 5:
         when = "in the first step" if sum(model.searches.values()) else "at all, the memory was not read"
         print(f"no token-head looked up {when}: lower bookkeeping_fraction, or raise memory_fraction",
               file=sys.stderr)
@@ -130,6 +131,16 @@ def show_recalled(recalled, memory):
                  + textwrap.shorten(memory.texts[number]['text'], 70, placeholder=' ...')
                  for number, vote in zip(numbers, votes)]
         print(f"recalled at step {step}: {'; '.join(found) or 'nothing, it writes as without a memory'}")
+
+
+def say_other_header(model, tokenizer, memory, idx):
+    """A line on stderr where the prompt does not begin with what the texts were written behind."""
+    shared = model.recaller.header_of(idx)
+    if shared < len(memory.header):
+        behind, begins = (tokenizer.decode(list(ids)) for ids in (memory.header, idx[0, :20].tolist()))
+        print(f"note: the texts were written behind {behind!r}, the prompt begins with {begins!r}: texts are "
+              "read best behind what they share, give the same chat, system and memory_prefix",
+              file=sys.stderr)
 
 
 def describe_run(model, memory):

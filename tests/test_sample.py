@@ -8,6 +8,7 @@ import inspect
 import os
 import pathlib
 import re
+import shlex
 
 import pytest
 from conftest import ROOT, tiny_model
@@ -325,3 +326,32 @@ def test_threads_are_those_of_the_setting_and_0_is_torchs_choice(run, tmp_path, 
     for threads in 0, 2:
         assert run(script, *more, text, '--memory_layers=0', f'--threads={threads}')[0] == 0
     assert asked == [2]
+
+
+RECALL = '--memory_method=5', '--memory_layers=()', '--index_heads=((1, 0),)'
+
+
+def test_a_memory_whose_texts_are_all_forgotten_recalls_nothing(run, tmp_path):
+    path = f'--memory_file={tmp_path}/notes'
+    assert run('build_memory.py', '--text=Cats are good.', path, *RECALL[1:])[0] == 0
+    assert run('build_memory.py', path, '--forget=0')[0] == 0
+    code, out, err = run('sample.py', *ONE, *RECALL, path)
+    assert (code, err) == (0, f'{tmp_path}/notes holds no tokens: nothing will be read\n')
+    assert 'recalled at' not in out
+
+
+def test_a_missing_memory_of_method_5_is_built_by_the_command_that_is_told(run, tmp_path):
+    path = f'{tmp_path}/notes'
+    code, _, err = run('sample.py', *ONE, *RECALL, f'--memory_file={path}')
+    assert code == 1
+    command = shlex.split(err[err.index('--text='):])
+    command[0] = '--text=Cats are good.'
+    assert run('build_memory.py', *command)[0] == 0
+    assert run('sample.py', *ONE, *RECALL, f'--memory_file={path}')[0] == 0
+
+
+def test_a_prompt_that_begins_otherwise_than_the_texts_gets_a_note(run):
+    text = '--memory_text=Cats are good.'
+    _, _, err = run('sample.py', *ONE, *RECALL, text)
+    assert re.match(r"note: the texts were written behind '\\n', the prompt begins with 'Cats': ", err)
+    assert run('sample.py', *ONE[1:], *RECALL, text, '--start=\nCats')[2] == ''
