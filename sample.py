@@ -177,15 +177,6 @@ def describe_recall(model, memory):
               "is all", file=sys.stderr)
 
 
-def note_on_header(model, memory, idx):
-    """A text is read behind the header that it was written behind, which the prompt should begin with."""
-    shared = 0 if model.recaller is None else model.recaller.header_of(idx)
-    if model.recaller is not None and shared < len(memory.header):
-        print(f"note: the memory's texts stand behind {len(memory.header)} tokens, of which the prompt "
-              f"begins with {shared}: they fit where both are chats with one system, or have one prefix",
-              file=sys.stderr)
-
-
 def show(seeds, columns):
     """columns: [(label, texts)], a text for each seed."""
     width = max(len(label) for label, _ in columns)
@@ -257,7 +248,6 @@ def main():
         if compare_prompt and memory is not None:
             columns += write_behind_text(model, tokenizer, memory, prompt, all_seeds)
     if memory is not None:
-        note_on_header(model, memory, idx)
         turn = chat_turn(tokenizer, prompt, read_text(system)) if chat else None
         texts, line = write_with_memory(model, tokenizer, memory, idx, all_seeds, turn and turn[1:])
         columns.append((method_text, texts))
