@@ -51,12 +51,13 @@ class Reading:
     whatever their place in their text ('' is this one for method 4); 'own', where they were written;
     'insert', as if the text stood between the prompt's header, as long as the memory's, and the rest
     ('' is this one for method 5).
-    Of method 5 alone, where layers () is all: index_heads, ((layer, query head), ...) that vote; recall_texts
-    > 0, how many of the best texts are read; recall_votes > 0, how many texts a token and head can vote for;
-    recall_threshold, in units of attention scores per token and head, below which nothing is recalled;
-    recall_every, tokens after which it is recalled anew, 0 is never; index, '' for an exact vote, or FAISS's
-    factory string for one by an approximate index; recall_candidates > 0: where none leads clearly, so many
-    of the best are read, and those recalled that make the question likeliest.
+    Of method 5 alone, where layers () is all: index_heads, ((layer, query head), ...) that vote;
+    recall_texts > 0, how many of the best texts are read; recall_votes > 1, how many texts a token and
+    head can vote for, the weakest with nothing; recall_threshold, in units of attention scores per token
+    and head, below which nothing is recalled; recall_every, tokens after which it is recalled anew, 0 is
+    never; index, '' for an exact vote, or FAISS's factory string for one by an approximate index;
+    recall_candidates > 0: where none leads clearly, so many of the best are read, and those recalled that
+    make the question likeliest.
     Raises ValueError that names what does not fit.
     """
     layers: tuple = (9,)
@@ -82,7 +83,7 @@ class Reading:
         # frozen, so set this way: a list or numpy's numbers become a tuple of int
         for kind in ('layers', 'heads'):
             object.__setattr__(self, kind, whole_numbers(kind, getattr(self, kind)))
-        for name, lowest in (('k', 1), ('recall_texts', 1), ('recall_votes', 1), ('recall_every', 0),
+        for name, lowest in (('k', 1), ('recall_texts', 1), ('recall_votes', 2), ('recall_every', 0),
                              ('recall_candidates', 1)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name)))
             if getattr(self, name) < lowest:

@@ -10,6 +10,7 @@ rows stand in front of what the cache keeps of the prompt, so that writing is th
 past.
 """
 import functools
+import itertools
 import math
 
 import torch
@@ -94,9 +95,12 @@ class Recaller:
         if len(held.live) == 0:
             return [((), ())] * len(idx)
         unique, back = idx.unique(dim=0, return_inverse=True)
-        votes, voters = self.votes(model, unique, held, question)
-        chosen = [self.choose(row, held.live, voters) for row in votes]
-        chosen = [self.read_again(model, row[None], held, question, *one) for row, one in zip(unique, chosen)]
+        chosen = {}
+        for rows in self.of_like_header(unique):
+            votes, voters = self.votes(model, unique[rows], held, question)
+            for at, own in zip(rows, votes):
+                best = self.choose(own, held.live, voters)
+                chosen[at] = self.read_again(model, unique[at, None], held, question, *best)
         return [chosen[i] for i in back.tolist()]
 
     def choose(self, votes, numbers, voters):
@@ -146,11 +150,13 @@ class Recaller:
         return self.fill(model, idx, [numbers for numbers, _ in recalled], cache, held)
 
     def count(self, cache, idx, question=None):
-        first, end = self.voters(idx, question)
-        rows = len(idx.unique(dim=0))
+        unique, tokens = idx.unique(dim=0), 0
+        for rows in self.of_like_header(unique):
+            first, end = self.voters(unique[rows], question)
+            tokens += len(rows) * (end - first)
         for layer in self.index_layers:
             heads = sum(of == layer for of, _ in self.reading.index_heads)
-            cache.counts.add(layer, searches=rows * heads * (end - first))
+            cache.counts.add(layer, searches=heads * tokens)
 
     # ---- write ----
 
@@ -163,8 +169,8 @@ class Recaller:
         recalled = self.recalled(model, idx, held, question)
         self.count(cache, idx, question)
         cache.counts.recalled, size, parts = [[(0, *one)] for one in recalled], cache.size, {}
-        for reads in (False, True):
-            rows = [b for b, (numbers, _) in enumerate(recalled) if bool(numbers) == reads]
+        for reads, group in itertools.product((False, True), self.of_like_header(idx)):
+            rows = [b for b in group if bool(recalled[b][0]) == reads]
             if rows:
                 own = Cache(size)
                 own.counts, own.readers = cache.counts, {}
@@ -183,8 +189,9 @@ class Recaller:
         """A cache with what is recalled at this step; None where it is not one of recall_every."""
         if step == 0 or step % self.reading.recall_every:
             return None
-        since = self.voters(idx, question)[0], idx.size(1)  # what was written votes too
         held = self.memory.held
+        idx, first = self.within_reach(idx, held, self.voters(idx, question)[0])
+        since = first, idx.size(1)  # what was written votes too
         recalled, cache = self.recalled(model, idx, held, since), Cache(size)
         for row, one in zip(rows, recalled):
             counts.recalled[row].append((step, *one))
@@ -194,6 +201,15 @@ class Recaller:
             self.fill(model, idx, [numbers for numbers, _ in recalled], cache, held)
         return cache
 
+    def within_reach(self, idx, held, first):
+        """Of what is written by now, idx (B, T), the header and the newest tokens that any text can be read
+        beside; and where in it the token `first` is."""
+        h, longest = self.header_of(idx), max((text['rows'] for text in held.texts), default=0)
+        gone = idx.size(1) - max(h + 1, self.config.block_size - longest)
+        if gone <= 0:
+            return idx, first
+        return torch.cat((idx[:, :h], idx[:, h + gone:]), dim=1), max(h, first - gone)
+
     # ---- read ----
 
     def header_of(self, idx):
@@ -201,6 +217,13 @@ class Recaller:
         header = idx.new_tensor(self.memory.header)[:idx.size(1) - 1]
         same = (idx[:, :len(header)] == header).all(0).long()
         return int(same.cumprod(0).sum())
+
+    def of_like_header(self, idx):
+        """The rows of idx (B, T) by how much of the header each has -> [[number, ...], ...]."""
+        groups = {}
+        for b in range(len(idx)):
+            groups.setdefault(self.header_of(idx[b, None]), []).append(b)
+        return list(groups.values())
 
     def fill(self, model, idx, recalled, cache, held):
         """An empty cache gets what is recalled, [(numbers of a row), ...], before the tokens of idx (B, T).
@@ -326,7 +349,12 @@ def blocks_of_texts(lengths, block):
 
 
 def above_the_floor(best, count):
-    """(N, texts) -> by how much each is above the count-th best of its row, 0 below."""
+    """(N, texts) -> by how much each is above the count-th best of its row, 0 below.
+
+    -inf, a text without rows, counts as the lowest of the others.
+    """
+    no_rows = best == -math.inf
+    best = best.where(~no_rows, best.masked_fill(no_rows, math.inf).amin(1, keepdim=True))
     floor = best.topk(min(count, best.size(1)), dim=1).values[:, -1:]
     return (best - floor).clamp(min=0)
 

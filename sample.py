@@ -114,9 +114,10 @@ def write_with_memory(model, tokenizer, memory, idx, seeds, question):
     if trace and first:
         show_trace(records, memory, tokenizer, idx)
     texts, steps, seconds = write(model, tokenizer, idx, seeds, question)
-    if memory_method == 5:
+    if memory_method == 5 and len(memory):
         show_recalled(model.recalled[0], memory)
-    if first == 0:
+        say_other_header(model, tokenizer, memory, idx)
+    if first == 0 and memory_method != 5:
         when = "in the first step" if sum(model.searches.values()) else "at all, the memory was not read"
         print(f"no token-head looked up {when}: lower bookkeeping_fraction, or raise memory_fraction",
               file=sys.stderr)
@@ -130,6 +131,16 @@ def show_recalled(recalled, memory):
                  + textwrap.shorten(memory.texts[number]['text'], 70, placeholder=' ...')
                  for number, vote in zip(numbers, votes)]
         print(f"recalled at step {step}: {'; '.join(found) or 'nothing, it writes as without a memory'}")
+
+
+def say_other_header(model, tokenizer, memory, idx):
+    """A line on stderr where the prompt does not begin with what the texts were written behind."""
+    shared = model.recaller.header_of(idx)
+    if shared < len(memory.header):
+        behind, begins = (tokenizer.decode(list(ids)) for ids in (memory.header, idx[0, :20].tolist()))
+        print(f"note: the texts were written behind {behind!r}, the prompt begins with {begins!r}: texts are "
+              "read best behind what they share, give the same chat, system and memory_prefix",
+              file=sys.stderr)
 
 
 def describe_run(model, memory):
@@ -164,15 +175,6 @@ def describe_recall(model, memory):
     if 0 < len(memory_layers) < model.config.n_layer:
         print(f"note: method 5 reads in layers {', '.join(map(str, memory_layers))} alone, memory_layers=() "
               "is all", file=sys.stderr)
-
-
-def note_on_header(model, memory, idx):
-    """A text is read behind the header that it was written behind, which the prompt should begin with."""
-    shared = 0 if model.recaller is None else model.recaller.header_of(idx)
-    if model.recaller is not None and shared < len(memory.header):
-        print(f"note: the memory's texts stand behind {len(memory.header)} tokens, of which the prompt "
-              f"begins with {shared}: they fit where both are chats with one system, or have one prefix",
-              file=sys.stderr)
 
 
 def show(seeds, columns):
@@ -246,7 +248,6 @@ def main():
         if compare_prompt and memory is not None:
             columns += write_behind_text(model, tokenizer, memory, prompt, all_seeds)
     if memory is not None:
-        note_on_header(model, memory, idx)
         turn = chat_turn(tokenizer, prompt, read_text(system)) if chat else None
         texts, line = write_with_memory(model, tokenizer, memory, idx, all_seeds, turn and turn[1:])
         columns.append((method_text, texts))

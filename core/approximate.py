@@ -33,15 +33,15 @@ class Approximate:
                 some = np.random.default_rng(0).permutation(len(rows))[:TRAIN_ROWS]
                 self.index.train(rows[np.sort(some)])
             self.index.add(rows)
+            if isinstance(self.index, faiss.IndexIVF):
+                self.index.nprobe = math.ceil(PROBED * self.index.nlist)
+            elif isinstance(self.index, faiss.IndexHNSW):
+                self.index.hnsw.efSearch = 512
+            self.recall = self.measured(rows)
         except RuntimeError as error:
             raise ValueError(f"memory_index is {factory!r}, which FAISS cannot make of {len(rows)} rows "
                              f"({str(error).splitlines()[-1].strip()}): leave it out for exact search, or "
                              "take one like 'IVF256,Flat'") from None
-        if isinstance(self.index, faiss.IndexIVF):
-            self.index.nprobe = math.ceil(PROBED * self.index.nlist)
-        elif isinstance(self.index, faiss.IndexHNSW):
-            self.index.hnsw.efSearch = 512
-        self.recall = self.measured(rows)
 
     def search(self, queries, k):
         """queries (N, hs) -> scores (N, k) float32, best first, and rows (N, k) int64, -1 for none."""

@@ -4,6 +4,7 @@ What a memory holds at one time, by kind ('keys', 'values', 'index') and layer; 
 nh key heads, hs head size, M stored rows.
 """
 import itertools
+import sys
 import threading
 from collections import OrderedDict
 from typing import NamedTuple
@@ -126,7 +127,9 @@ class Held:
         """An approximate index of a head's keys (M, hs), made once."""
         key = 'approximate', layer, head, factory
         if key not in self._layers:
-            self._layers[key] = Approximate(keys, factory)
+            self._layers[key] = found = Approximate(keys, factory)
+            print(f"index {factory} of layer {layer}, key head {head}: finds {found.recall:.3f} of the ten "
+                  "rows nearest to stored ones", file=sys.stderr)
         return self._layers[key]
 
     @property

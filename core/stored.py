@@ -69,10 +69,11 @@ def read(path, layers, check):
         description = {**manifest.shared, 'origin': check(manifest.shared)}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    wanted = layers if description['keep'] == 'values' else ()  # else texts run again
     parts, tokens, texts, forgotten, places = {}, [], [], set(), []
     for segment, (file, metadata) in zip(manifest.segments, files):
         try:
-            rows, ids = parts_of(file, metadata, layers or tuple(description['layers']))
+            rows, ids = parts_of(file, metadata, wanted or tuple(description['layers']))
         except ValueError as error:
             raise ValueError(f"{name_of(path, segment)}: {error}") from None
         for key, part in rows.items():

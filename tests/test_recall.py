@@ -349,12 +349,13 @@ def test_texts_that_ran_together_have_the_rows_of_each_alone(model):
 
 # ---- an approximate index ----
 
-def test_an_index_that_looks_through_everything_votes_as_the_exact_one_does(llama):
+def test_an_index_that_looks_through_everything_votes_as_the_exact_one_does(llama, capsys):
     memory, idx = library(llama), torch.tensor([PROMPT])
     attach(llama, memory, recall_votes=5)
     exact, _ = llama.recaller.votes(llama, idx, memory.held)
     attach(llama, memory, recall_votes=5, index='Flat')
     assert torch.allclose(llama.recaller.votes(llama, idx, memory.held)[0], exact, atol=1e-4)
+    assert 'index Flat of layer 0, key head 0: finds 1.000 of the ten rows nearest' in capsys.readouterr().err
 
 
 def test_an_approximate_index_says_how_much_it_finds():

@@ -8,6 +8,7 @@ import inspect
 import os
 import pathlib
 import re
+import shlex
 
 import pytest
 from conftest import ROOT, tiny_model
@@ -134,30 +135,24 @@ def test_every_script_has_the_same_default_for_a_setting_and_so_has_attach_memor
 
 # ---- recall ----
 
-RECALL = ('--memory_method=5', '--memory_layers=()', '--index_heads=((0,0),(1,1))', '--max_new_tokens=3',
+ASKED = ('--memory_method=5', '--memory_layers=()', '--index_heads=((0,0),(1,1))', '--max_new_tokens=3',
           '--num_samples=2', '--memory_text=Dogs are bad.')
 
 
 def test_what_is_recalled_is_told_with_its_votes(run):
-    code, out, err = run('sample.py', *RECALL, '--start=\nDogs')
+    code, out, err = run('sample.py', *ASKED, '--start=\nDogs')
     assert (code, err) == (0, '')
     assert "recalling 1 of 1 by heads 0:0, 1:1: method 5, threshold 0, positions 'own'" in out
     assert 'recalled at step 0: text 0  (0.0 votes): Dogs are bad.' in out
-    _, out, _ = run('sample.py', *RECALL, '--start=\nDogs', '--recall_threshold=9')
+    _, out, _ = run('sample.py', *ASKED, '--start=\nDogs', '--recall_threshold=9')
     assert 'recalled at step 0: nothing, it writes as without a memory' in out
     for block in out.split('\nseed ')[1:]:
         plain, remembered = re.search(r'plain(.*?)\nmemory(.*?)(?:\n\n|$)', block, re.DOTALL).groups()
         assert plain.split() == remembered.split()
 
 
-def test_a_prompt_that_does_not_begin_as_the_memorys_texts_did_is_noted(run):
-    _, _, err = run('sample.py', *RECALL, '--start=Dogs')
-    assert err == ("note: the memory's texts stand behind 1 tokens, of which the prompt begins with 0: "
-                   "they fit where both are chats with one system, or have one prefix\n")
-
-
 def test_recall_in_some_layers_alone_is_noted(run):
-    assert 'reads in layers 1 alone' in run('sample.py', *RECALL, '--start=\nDogs', '--memory_layers=1')[2]
+    assert 'reads in layers 1 alone' in run('sample.py', *ASKED, '--start=\nDogs', '--memory_layers=1')[2]
 
 
 # ---- the text in the prompt, beside the memory ----
@@ -325,3 +320,32 @@ def test_threads_are_those_of_the_setting_and_0_is_torchs_choice(run, tmp_path, 
     for threads in 0, 2:
         assert run(script, *more, text, '--memory_layers=0', f'--threads={threads}')[0] == 0
     assert asked == [2]
+
+
+RECALL = '--memory_method=5', '--memory_layers=()', '--index_heads=((1, 0),)'
+
+
+def test_a_memory_whose_texts_are_all_forgotten_recalls_nothing(run, tmp_path):
+    path = f'--memory_file={tmp_path}/notes'
+    assert run('build_memory.py', '--text=Cats are good.', path, *RECALL[1:])[0] == 0
+    assert run('build_memory.py', path, '--forget=0')[0] == 0
+    code, out, err = run('sample.py', *ONE, *RECALL, path)
+    assert (code, err) == (0, f'{tmp_path}/notes holds no tokens: nothing will be read\n')
+    assert 'recalled at' not in out
+
+
+def test_a_missing_memory_of_method_5_is_built_by_the_command_that_is_told(run, tmp_path):
+    path = f'{tmp_path}/notes'
+    code, _, err = run('sample.py', *ONE, *RECALL, f'--memory_file={path}')
+    assert code == 1
+    command = shlex.split(err[err.index('--text='):])
+    command[0] = '--text=Cats are good.'
+    assert run('build_memory.py', *command)[0] == 0
+    assert run('sample.py', *ONE, *RECALL, f'--memory_file={path}')[0] == 0
+
+
+def test_a_prompt_that_begins_otherwise_than_the_texts_gets_a_note(run):
+    text = '--memory_text=Cats are good.'
+    _, _, err = run('sample.py', *ONE, *RECALL, text)
+    assert re.match(r"note: the texts were written behind '\\n', the prompt begins with 'Cats': ", err)
+    assert run('sample.py', *ONE[1:], *RECALL, text, '--start=\nCats')[2] == ''
