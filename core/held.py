@@ -3,6 +3,7 @@ What a memory holds at one time, by kind ('keys', 'values', 'index') and layer; 
 
 nh key heads, hs head size, M stored rows.
 """
+import functools
 import itertools
 import sys
 import threading
@@ -33,7 +34,7 @@ class Held:
 
     def __init__(self, parts, tokens, texts, forgotten=frozenset(), places=None):
         self.parts, self.tokens, self.texts = parts, tokens, texts
-        self._layers, self._ends = {}, None  # made when first asked for, never the truth
+        self._layers = {}  # made when first asked for, never the truth
         self.forgotten, self.places = forgotten, [None] * len(texts) if places is None else places
 
     def with_texts(self, new, tokens, texts, places=None):
@@ -132,7 +133,9 @@ class Held:
                   "rows nearest to stored ones", file=sys.stderr)
         return self._layers[key]
 
-    @property
+    # of thousands of texts, and asked for at each vote of each head: made once
+    @functools.cached_property
+    @torch.inference_mode(False)
     def lengths(self):
         """(texts,) int64, the rows of each."""
         return torch.from_numpy(np.diff(self.ends, prepend=0))
@@ -146,17 +149,16 @@ class Held:
         """The entries of those that are not forgotten."""
         return [self.texts[number] for number in self.live.tolist()]
 
-    @property
+    @functools.cached_property
+    @torch.inference_mode(False)
     def live(self):
         """Numbers of the texts that are not forgotten, int64, rising."""
         return torch.tensor([n for n in range(len(self.texts)) if n not in self.forgotten], dtype=torch.int64)
 
-    @property
+    @functools.cached_property
     def ends(self):
         """(texts,), the row behind each text's last."""
-        if self._ends is None:
-            self._ends = np.fromiter(itertools.accumulate(text['rows'] for text in self.texts), np.int64)
-        return self._ends
+        return np.fromiter(itertools.accumulate(text['rows'] for text in self.texts), np.int64)
 
     @property
     def nbytes(self):
