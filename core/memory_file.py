@@ -57,6 +57,14 @@ def without(tensors, metadata, forgotten):
             {**metadata, 'texts': texts})
 
 
+def joined(files):
+    """[(tensors, description), ...] of files of one kind -> those of one file of all their texts."""
+    (first, metadata), *_ = files
+    tensors = {name: torch.cat([own[name] for own, _ in files], dim=max(0, w.dim() - 2))
+               for name, w in first.items()}
+    return tensors, {**metadata, 'texts': [text for _, one in files for text in one['texts']]}
+
+
 def opened(path):
     """-> the file, for the two functions below: one handle, since the name may be another file's soon.
 
