@@ -25,7 +25,7 @@ from reader import attention_scores, grouped
 AS_GOOD = 10_000  # votes are told apart to so many parts of the best
 CLEAR = 0.35  # of the best text's votes: ahead by so much, it needs no reading beside others
 ROWS_A_VOTE = 10  # an approximate index is asked for so many rows for each text that can get a vote
-CANDIDATES = 256  # texts that it names, which are then voted on exactly
+CANDIDATES = 768  # texts that it names for all heads to vote on: more, and the floor is nearer that of all
 
 
 class Recaller:
