@@ -111,6 +111,7 @@ function choose(i) {
   const made = $(`t${i}`);
   made.setAttribute('aria-selected', 'true');
   $('written').setAttribute('aria-activedescendant', made.id);
+  within($('written').parentElement, made);
   showToken();
 }
 
@@ -179,11 +180,21 @@ function moreTexts() {
   const weights = some.map(draw => weightsOf(draw, textOf.get(draw.text)));
   if (there === 0) showRowsScale.most = largest(weights.map(own => largest([...own])), 1e-6);
   showRowsScale();
-  some.forEach((draw, at) => $('texts').append(articleOf(draw, textOf.get(draw.text), weights[at], showRowsScale.most)));
+  some.forEach((draw, at) => {
+    const article = articleOf(draw, textOf.get(draw.text), weights[at], showRowsScale.most);
+    $('texts').append(article);
+    within(article.querySelector('.text'), article.querySelector('.best'));
+  });
   const left = draws.length - there - some.length;
   $('more-texts').hidden = left <= 0;
   $('more-texts').textContent = `${left} more text${left === 1 ? '' : 's'} that got less`;
   $('rows').hidden = draws.length === 0;
+}
+
+// scrolls what holds a part so far that it is seen, and the page not at all
+function within(whole, part) {
+  const at = part.getBoundingClientRect(), outer = whole.getBoundingClientRect();
+  if (at.top < outer.top || at.bottom > outer.bottom) whole.scrollTop += at.top - outer.top - outer.height / 3;
 }
 
 function showRowsScale() {
@@ -345,7 +356,6 @@ function listen() {
     if (!(event.key in steps)) return;
     event.preventDefault();
     choose(chosen + steps[event.key]);
-    $(`t${chosen}`).scrollIntoView({ block: 'nearest' });
   });
   $('shades').addEventListener('change', shadeTokens);
   $('rows').addEventListener('change', () => { $('texts').replaceChildren(); moreTexts(); });
@@ -359,14 +369,16 @@ function listen() {
 
 function begin() {
   about();
-  $('plain').textContent = trace.plain || 'It was not written.';
-  $('prompt').textContent = trace.prompt.join('');
+  $('plain').textContent = trace.plain?.trim() || 'It was not written.';
+  $('prompt').textContent = trace.prompt.join('').replace(/^\s+/, '');
   writeTokens();
   shadeTokens();
   listen();
   const best = verdict();
-  const drops = best && best.drop >= 1 ? check.memory.map((own, i) => own - check.without[best.at][i]) : check.memory.map((own, i) => own - check.plain[i]);
-  if (written.length) choose(drops.indexOf(largest(drops, -Infinity)));
+  // the first token that owes it much, to begin with
+  const without = best && best.drop >= 1 ? check.without[best.at] : check.plain;
+  const drops = check.memory.map((own, i) => own - without[i]), most = largest(drops, -Infinity);
+  if (written.length) choose(drops.findIndex(drop => drop >= (most > 0 ? most / 2 : most)));
 }
 
 begin();
