@@ -59,6 +59,7 @@ const raised = power => [...String(power)].map(digit => '⁰¹²³⁴⁵⁶⁷�
 const times = nats => nats < 7 ? Math.exp(nats).toPrecision(2).replace('e+2', '00')
   : `10${raised(Math.floor(nats / Math.LN10))}`;
 
+// -> the sentence that accounts for the text, if one does
 function verdict() {
   const gain = sum(check.memory.map((own, i) => own - check.plain[i]));
   const [best, next] = sentencesTried();
@@ -69,10 +70,11 @@ function verdict() {
     said.append('One sentence matters most: ', make('q', text.tokens.slice(best.first, best.end).join('').trim()),
       ` (${sentenceName(text, best.first, best.end)}). With it hidden, the written text is ${times(best.drop)} times less likely`
       + (gain > 0 ? `; with no memory at all, ${times(gain)} times.` : '.'));
+    return best;
   } else if (gain >= 1) said.textContent = `The memory makes the written text ${times(gain)} times as likely as the plain model finds it`
     + (best ? ', and no one sentence accounts for it.' : '.');
   else said.textContent = 'The written text is no likelier with the memory than the plain model finds it.';
-  return best;
+  return null;
 }
 
 // ---- the written text ----
@@ -137,8 +139,8 @@ function showCheck() {
   const best = bestHidden(chosen);
   if (best) {
     const text = textOf.get(best.text), place = sentenceNumber(text, best.first, best.end);
-    rows.push([`without ${place < 0 ? named(text.source) : `sentence ${place + 1} of ${named(text.source)}`}, the one it misses most`,
-      check.without[best.at][chosen]]);
+    const file = named(text.source).split('/').at(-1);
+    rows.push([`with ${place < 0 ? file : `sentence ${place + 1} of ${file}`} hidden`, check.without[best.at][chosen]]);
   }
   rows.push(['by the plain model', check.plain[chosen]]);
   $('check').tBodies[0].replaceChildren(...rows.map(([name, logP]) => {
@@ -155,7 +157,8 @@ function barOf(share) {
   return cell;
 }
 
-// of what was hidden in turn, in one text or any, that without which the token is least likely
+// of what was hidden in turn, texts and sentences or the sentences of one text, that without which the token
+// is least likely
 function bestHidden(i, number) {
   let best = null;
   check.hidden.forEach(([text, first, end], at) => {
@@ -375,10 +378,11 @@ function begin() {
   shadeTokens();
   listen();
   const best = verdict();
-  // the first token that owes it much, to begin with
-  const without = best && best.drop >= 1 ? check.without[best.at] : check.plain;
-  const drops = check.memory.map((own, i) => own - without[i]), most = largest(drops, -Infinity);
-  if (written.length) choose(drops.findIndex(drop => drop >= (most > 0 ? most / 2 : most)));
+  // to begin with, the first token that owes much to it, and that the plain model does not expect anyway
+  const owes = written.map((_, i) => Math.min(check.memory[i] - check.plain[i],
+    best ? check.memory[i] - check.without[best.at][i] : Infinity));
+  const most = largest(owes, -Infinity);
+  if (written.length) choose(owes.findIndex(own => own >= (most > 0 ? most / 2 : most)));
 }
 
 begin();

@@ -19,7 +19,7 @@ from page.trace import trace_of
 READ = ('--memory_text=Cats are good. Dogs are bad.', '--memory_layers=0,2', '--memory_method=3',
         '--memory_fraction=5', '--softmax_scale=1', '--start=Cats are', '--max_new_tokens=4',
         '--num_samples=2', '--seeds=7,8')
-HOSTILE = '</script><script>window.hit = 1</script><img src=x onerror="window.hit = 2"><!--<script>'
+HOSTILE = '</script><script>window.hit = 1</script><img src=x onerror="window.hit = 2"><!--<script>/*JS*/'
 
 
 class Hostile(Words):
@@ -65,13 +65,13 @@ def data_in(page):
 
 def test_a_page_holds_the_trace_and_nothing_of_a_text_is_part_of_the_page():
     trace = traced({'method': 4, 'softmax_scale': 1.0}, tokenizer=Hostile())
-    trace |= {'plain': HOSTILE, 'model': HOSTILE}
+    trace |= {'plain': HOSTILE, 'model': HOSTILE + '\udc80'}  # as a file's name can hold
     page = page_of(trace)
     assert data_in(page) == json.loads(json.dumps(trace))
     assert page.count('<script') == page.count('</script>') == 2
-    assert not re.search(r'/\*(CSS|JS|TRACE)\*/', page)
     own, _, behind = page.partition('id="trace">')
     own += behind.partition('</script>')[2]
+    assert '/*' not in own
     assert not re.search(r'(src|href)=|https?:|@import|url\(|[inout]+erHTML|insertAdjacent|\.write\(|eval\(',
                          own)
 
@@ -242,6 +242,14 @@ def test_no_script_of_a_text_runs(shown):
     assert page.locator('img, script:not([id]):not(:last-of-type)').count() == 0
     assert HOSTILE in page.inner_text('#texts')
     assert HOSTILE in page.inner_text('#plain')
+
+
+def test_a_text_that_drew_nothing_says_so(shown):
+    trace = traced({'method': 5, 'index_heads': HEADS, 'recall_threshold': 1000.0})
+    page = shown(trace)
+    assert words(page, '#verdict') == 'Nothing was drawn from the memory: this is the plain model’s text.'
+    assert 'nothing was recalled' in words(page, '#votes-about')
+    assert page.locator('article').count() == 0
 
 
 def test_light_and_dark_follow_the_system_and_the_button(shown, recalled):

@@ -228,6 +228,19 @@ def test_what_is_abstained_from_draws_nothing_and_is_the_plain_model():
     assert trace['check']['memory'] == trace['check']['plain']
 
 
+@pytest.mark.parametrize('where', ('insert', 'far'))
+def test_a_memory_of_tokens_alone_is_traced_as_one_that_keeps_values(where):
+    found = []
+    for keep in ('values', 'tokens'):
+        model = tiny_family('llama')
+        model.attach_memory(library(model, TEXTS, keep), method=5, index_heads=HEADS, positions=where)
+        row = model.generate(torch.tensor([HEADER + QUESTION]), 3, top_k=1)
+        found.append(trace_of(model, Words(), row, 7, None, model.recalled[0]))
+    for one, other in zip(*(trace['written'] for trace in found)):
+        assert torch.allclose(torch.tensor(one['map']), torch.tensor(other['map']), atol=2e-4)
+    assert torch.allclose(*(torch.tensor(trace['check']['without']) for trace in found), atol=2e-3)
+
+
 @pytest.mark.parametrize('settings', [CASES[1][1], CASES[5][1]])
 def test_past_the_context_it_is_traced_as_it_was_written_cropped(settings):
     model, row, (T, *_) = written('gpt2', settings, n=25)
