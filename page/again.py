@@ -2,7 +2,8 @@
 Goes through a written text once more, its tokens given, as it was written or with less of the memory: what a
 trace and its check are made of. Writing itself needs to know nothing of being watched.
 
-B rows of the same tokens, T of the prompt, n written, m in a pass; P stored rows that can be drawn from.
+B rows of the same tokens, T of the prompt, n written, m in a pass; P stored rows that can be drawn from, and
+which those are, in their order, in parts [(number of a text, first of its rows, end)].
 """
 import copy
 from typing import NamedTuple
@@ -19,18 +20,20 @@ TOKENS_A_PASS = 128  # written ones, whose attention to all stored rows is there
 
 
 def again(model, ids, T, starts):
-    """ids (B, T + n) -> of each pass the step of its first written token, the Cache after it, and the newest
-    m rows x (B, m, C), from which so many tokens were drawn.
+    """ids (B, T + n) -> of each pass the step of its first written token, the Cache after it, the parts that
+    could be drawn from, and the newest m rows x (B, m, C), from which so many tokens were drawn.
 
-    starts {step: make(idx) -> the Cache to go on with from there}. The numbers are those of writing, a token
-    a pass: what the rows of a pass are does not depend on how many there are, but for select 'last'.
+    starts {step: make(idx) -> the Cache to go on with from there, and parts}. The numbers are those of
+    writing, a token a pass: what the rows of a pass are does not depend on how many there are, but for
+    select 'last'.
     """
     step, end = 0, ids.size(1) - T
     while step < end:
         if step in starts:
-            cache = starts[step](ids[:, :T + step])
+            cache, parts = starts[step](ids[:, :T + step])
         m = tokens_of_pass(cache, T + step, min([later for later in starts if later > step] + [end]) - step)
-        yield step, cache, model.hidden(chunk_of(ids[:, :T + step + m - 1], cache), cache, newest=m)[:, -m:]
+        x = model.hidden(chunk_of(ids[:, :T + step + m - 1], cache), cache, newest=m)[:, -m:]
+        yield step, cache, parts, x
         step += m
 
 
@@ -50,7 +53,7 @@ def log_p_of(model, ids, T, starts):
     """-> log p of each written token, in nats: (B, n)."""
     with torch.inference_mode():
         found = [log_p(model, x, ids[:, T + step:T + step + x.size(1)])
-                 for step, _, x in again(model, ids, T, starts)]
+                 for step, _, _, x in again(model, ids, T, starts)]
     return torch.cat(found, dim=1)
 
 
@@ -65,7 +68,7 @@ def log_p(model, x, drawn):
 
 def plainly(size):
     """Not at all."""
-    return {0: lambda idx: new_cache(size, {})}
+    return {0: lambda idx: (new_cache(size, {}), [])}
 
 
 def as_attached(model, size, recalled, hidden=()):
@@ -76,10 +79,17 @@ def as_attached(model, size, recalled, hidden=()):
     """
     if model.recaller is not None:
         return {step: reading_texts(model, size, numbers, hidden) for step, numbers in recalled.items()}
-    readers = {layer: one for layer, one in model.readers.items() if len(one.memory)}
-    for number, first, end in hidden:
-        readers = {layer: without_rows(one, number, first, end) for layer, one in readers.items()}
-    return {0: lambda idx: new_cache(size, readers)}
+    memory = next(iter(model.readers.values())).memory
+    readers, parts = model.readers if len(memory) else {}, whole(memory.held, memory.held.live.tolist())
+    for span in hidden:
+        kept = seen_rows(parts, *span)
+        readers = {layer: with_rows(one, kept) for layer, one in readers.items()}
+    return {0: lambda idx: (new_cache(size, readers), parts)}
+
+
+def whole(held, numbers):
+    """The parts of texts that can be drawn from as wholes."""
+    return [(number, 0, held.texts[number]['rows']) for number in numbers]
 
 
 def new_cache(size, readers, kept_layers=()):
@@ -94,25 +104,25 @@ def reading_texts(model, size, numbers, hidden):
     recaller, held = model.recaller, model.recaller.memory.held
 
     def make(idx):
-        cache = new_cache(size, {}, recaller.layers)
+        cache, parts = new_cache(size, {}, recaller.layers), whole(held, numbers)
         if numbers:
             recaller.fill(model, recaller.within_reach(idx[:1], held, 0)[0], [numbers], cache, held)
         if numbers and hidden:
-            seen = torch.stack([seen_rows(held, numbers, *one) for one in hidden]).to(idx.device)
+            seen = torch.stack([seen_rows(parts, *one) for one in hidden]).to(idx.device)
             for layer in recaller.layers:
                 hide(cache, layer, seen)
-        return cache
+        return cache, parts
     return make
 
 
 # ---- rows that nothing looks at ----
 
-def seen_rows(held, numbers, number, first, end):
-    """(P,) of the rows of recalled texts, False for those of text `number` from `first` to `end`."""
-    parts = [torch.ones(held.texts[one]['rows'], dtype=torch.bool) for one in numbers]
-    for one, part in zip(numbers, parts):
-        part[first:end] &= one != number
-    return torch.cat(parts)
+def seen_rows(parts, number, first, end):
+    """(P,) of the rows of these parts, False for those of text `number` from `first` to `end`."""
+    seen = [torch.ones(stop - begin, dtype=torch.bool) for _, begin, stop in parts]
+    for (of, begin, _), own in zip(parts, seen):
+        own[max(0, first - begin):max(0, end - begin)] &= of != number
+    return torch.cat(seen)
 
 
 def hide(cache, layer, seen):
@@ -133,10 +143,9 @@ class Less(NamedTuple):
         return self.stored
 
 
-def without_rows(reader, number, first, end):
-    """A Reader that does not find these rows of a text; all else stays as it was, also their places."""
-    held, stored = reader.memory.held, reader.memory.layer(reader.layer)
-    kept = seen_rows(held, held.live.tolist(), number, first, end)
+def with_rows(reader, kept):
+    """A Reader that finds these rows alone, kept (P,) bool; all else stays as it was, also their places."""
+    stored = reader.memory.layer(reader.layer)
     less = Layer(Index(stored.keys.table.rows[:, kept]), Table(stored.values.rows[:, kept]), stored.lengths)
     other = copy.copy(reader)
     other.memory = Less(reader.memory.header_tokens, less)

@@ -30,8 +30,8 @@ class Drawn:
         self.maps, self.log_p = torch.zeros(n, len(layers), n_head), torch.zeros(n)
         self.weights, self.picks, self.look_ups, self.known = {}, [[] for _ in range(n)], [], {}
 
-    def add(self, model, cache, step, numbers, m, shift):
-        """What a pass of m rows drew, whose layers can draw from the rows of these texts.
+    def add(self, model, cache, step, parts, m, shift):
+        """What a pass of m rows drew, whose layers can draw from these parts of texts.
 
         shift: so many tokens are cropped from the context.
         """
@@ -44,11 +44,12 @@ class Drawn:
             weights = weights_of(model, cache, layer, m, found).cpu()  # (m, nh, P)
             self.maps[now, at] = weights.sum(-1)
             rows = rows + weights.mean(1) / len(self.layers)  # (m, P)
-        lengths = [self.entries[number]['rows'] for number in numbers]
-        for number, own in zip(numbers, rows.split(lengths, dim=1) if lengths else ()):
+        sizes = [end - first for _, first, end in parts]
+        for (number, first, end), own in zip(parts, rows.split(sizes, dim=1) if parts else ()):
             if number in self.weights or own.any():
-                kept = self.weights.setdefault(number, torch.zeros(len(self.log_p), own.size(1)))
-                kept[now] = own
+                length = self.entries[number]['rows']
+                kept = self.weights.setdefault(number, torch.zeros(len(self.log_p), length))
+                kept[now, first:end] = own
 
     def add_look_ups(self, layer, found, step, shift):
         """Each once: by select 'last' a token-head is another where what it found has changed."""
@@ -81,9 +82,8 @@ def trace_of(model, tokenizer, row, T, question=None, recalled=()):
     layers = list(way.layers if model.recaller else model.readers)
     drawn = Drawn(row.size(1) - T, layers, model.config.n_head, held.texts)
     with torch.inference_mode():
-        for step, cache, x in again(model, row, T, as_attached(model, size, recalls)):
-            numbers = held.live.tolist() if model.recaller is None else recalls_at(recalls, step)
-            drawn.add(model, cache, step, numbers, x.size(1), max(0, T + step - size))
+        for step, cache, parts, x in again(model, row, T, as_attached(model, size, recalls)):
+            drawn.add(model, cache, step, parts, x.size(1), max(0, T + step - size))
             drawn.log_p[step:step + x.size(1)] = log_p(model, x, row[:, T + step:T + step + x.size(1)])[0]
     texts = [text_of(tokenizer, held, number, own) for number, own in sorted(drawn.weights.items())]
     hidden = hidden_of(texts, drawn.weights)
@@ -96,11 +96,6 @@ def trace_of(model, tokenizer, row, T, question=None, recalled=()):
             'texts': texts,
             'recalls': [vote_of(model, held, row, T, question, *one) for one in recalled],
             'look_ups': drawn.look_ups, 'check': check}
-
-
-def recalls_at(recalls, step):
-    """The texts that are read from the last recall on that was at `step` or before."""
-    return recalls[max(at for at in recalls if at <= step)]
 
 
 def thresholds(reading, T, size):

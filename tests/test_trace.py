@@ -248,7 +248,7 @@ def test_past_the_context_it_is_traced_as_it_was_written_cropped(settings):
     passes = list(again(model, row, T, as_attached(model, model.config.block_size, {})))
     assert [step for step, *_ in passes][-3:] == [22, 23, 24]
     expected = model(row[:, -33:-1])[0][0, -1]
-    assert torch.allclose(model.lm_head(passes[-1][2])[0, -1], expected, atol=1e-3)
+    assert torch.allclose(model.lm_head(passes[-1][-1])[0, -1], expected, atol=1e-3)
     trace = trace_of(model, Words(), row, T)
     context = ['' for _ in range(5)] + row[0, 5:-1].tolist()  # of the last token
     for at, _ in trace['written'][-1]['picks']:
