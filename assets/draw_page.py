@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SCREENS = {'wide': {'width': 1100, 'height': 1480}, 'narrow': {'width': 390, 'height': 1420},
+SCREENS = {'wide': {'width': 1100, 'height': 1520}, 'narrow': {'width': 390, 'height': 1420},
            'dark': {'width': 1100, 'height': 900}}
 
 
