@@ -9,6 +9,7 @@ import dataclasses
 
 import torch
 
+from core.rows import TOKENS_A_BATCH
 from core.windows import SENTENCE_ENDS, places
 from page.again import again, as_attached, log_p, log_p_of, plainly
 from page.drawn import look_ups, weights_of
@@ -18,7 +19,6 @@ FORMAT = 1
 LEAST = 1e-4  # of a token's attention; a row that got less is left out
 VOTES_SHOWN = 10  # best texts of a vote
 HIDDEN_MOST = 24  # texts and sentences without which a token is tried, those that drew most attention
-TOKENS_A_BATCH = 8192  # of texts that are tried side by side
 
 
 class Drawn:
@@ -72,14 +72,17 @@ def trace_of(model, tokenizer, row, T, question=None, recalled=()):
     """What a row drew from the attached memory, and its check, as README.md says.
 
     row (1, T + n) ids, as GPT.generate gave them for a prompt of T tokens; question: as it was given there;
-    recalled: GPT.recalled of the row, by method 5. Raises ValueError where no memory is attached.
+    recalled: GPT.recalled of the row, by method 5. The memory holds what it held then. Raises ValueError
+    where none is attached, or it is not told what was recalled.
     """
     way = model.recaller or next(iter(model.readers.values()), None)
     if way is None:
         raise ValueError("no memory is attached, so that nothing can be traced: attach one")
+    if model.recaller and not recalled:
+        raise ValueError("recalled is empty, which method 5 needs: give the row's of GPT.recalled")
     held, size = way.memory.held, min(row.size(1), model.config.block_size)
     recalls = {step: list(numbers) for step, numbers, _ in recalled}
-    layers = list(way.layers if model.recaller else model.readers)
+    layers, words = list(way.layers if model.recaller else model.readers), pieces(tokenizer, row[0].tolist())
     drawn = Drawn(row.size(1) - T, layers, model.config.n_head, held.texts)
     with torch.inference_mode():
         for step, cache, parts, x in again(model, row, T, as_attached(model, size, recalls)):
@@ -91,9 +94,8 @@ def trace_of(model, tokenizer, row, T, question=None, recalled=()):
              'plain': rounded(log_p_of(model, row, T, plainly(size))[0].tolist()), 'hidden': hidden,
              'without': rounded(log_p_without(model, row, T, size, recalls, hidden))}
     return {'format': FORMAT, 'model': model.config.name, 'heads': model.config.n_head, 'layers': layers,
-            'reading': dataclasses.asdict(way.reading), 'prompt': pieces(tokenizer, row[0, :T].tolist()),
-            'written': written(tokenizer, row[0].tolist(), T, drawn, thresholds(way.reading, T, size)),
-            'texts': texts,
+            'reading': dataclasses.asdict(way.reading), 'prompt': words[:T],
+            'written': written(words[T:], drawn, thresholds(way.reading, T, size)), 'texts': texts,
             'recalls': [vote_of(model, held, row, T, question, *one) for one in recalled],
             'look_ups': drawn.look_ups, 'check': check}
 
@@ -105,10 +107,10 @@ def thresholds(reading, T, size):
     return threshold if reading.method < 4 and reading.memory_fraction > 0 else lambda n: None
 
 
-def written(tokenizer, ids, T, drawn, threshold):
+def written(words, drawn, threshold):
     """-> what README.md says of each written token."""
     found = []
-    for n, text in enumerate(pieces(tokenizer, ids)[T:]):
+    for n, text in enumerate(words):
         rows = {number: own[n].ge(LEAST).nonzero()[:, 0] for number, own in drawn.weights.items()}
         draws = [{'text': number, 'share': rounded(own[n].sum().item()), 'rows': rows[number].tolist(),
                   'weights': rounded(own[n, rows[number]].tolist())}
@@ -165,7 +167,7 @@ def log_p_without(model, row, T, size, recalls, hidden):
     if model.recaller is None:
         return [log_p_of(model, row, T, as_attached(model, size, recalls, [one]))[0].tolist()
                 for one in hidden]
-    longest = sum(sorted((own['rows'] for own in model.recaller.memory.texts), reverse=True)[:1])
+    longest = max((own['rows'] for own in model.recaller.memory.texts), default=0)
     together, found = max(1, TOKENS_A_BATCH // (longest + row.size(1))), []
     for first in range(0, len(hidden), together):
         some = hidden[first:first + together]

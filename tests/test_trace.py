@@ -150,6 +150,15 @@ def test_a_trace_changes_nothing_that_is_written_after_it():
     assert torch.equal(model.generate(row[:, :12], 4), before)
 
 
+def test_a_trace_of_no_memory_or_of_a_recall_that_is_not_told_is_refused():
+    model, row, (T, *_) = written('llama', {'method': 5, 'index_heads': HEADS})
+    with pytest.raises(ValueError, match="recalled is empty, which method 5 needs: give the row"):
+        trace_of(model, Words(), row, T)
+    model.detach_memory()
+    with pytest.raises(ValueError, match='no memory is attached, so that nothing can be traced'):
+        trace_of(model, Words(), row, T)
+
+
 def test_without_rows_is_a_prompt_whose_text_lacks_them():
     """By method 5, inserted: by hand a plain model whose cache has all but the hidden rows in front."""
     model, row, (T, question, recalled) = written('llama', {'method': 5, 'index_heads': HEADS})
