@@ -79,6 +79,7 @@ recall_votes = 40
 recall_threshold = 0.0
 recall_every = 0
 recall_candidates = 1
+recall_neighbours = 0
 memory_index = ''
 bookkeeping_tokens = 1
 device = 'auto'

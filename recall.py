@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from core.cache import Cache
 from core.generation import write
 from core.rotary import turn
+from core.windows import around
 from reader import attention_scores, grouped
 
 AS_GOOD = 10_000  # votes are told apart to so many parts of the best
@@ -132,7 +133,7 @@ class Recaller:
         """log p of the tokens first to end of idx (1, T) after the text of this number, in nats."""
         cache, idx = Cache(end), idx[:, :end]
         cache.readers = {}
-        before = self.fill(model, idx, [(number,)], cache, held)
+        before = self.fill(model, idx, [(number,)], cache, held, alone=True)
         x = torch.cat((before, model.hidden(idx[:, before.size(1):], cache)), dim=1)
         first = max(1, first)  # the first token of all follows none
         log_p = model.lm_head(x[:, first - 1:-1]).float().log_softmax(-1)
@@ -225,14 +226,17 @@ class Recaller:
             groups.setdefault(self.header_of(idx[b, None]), []).append(b)
         return list(groups.values())
 
-    def fill(self, model, idx, recalled, cache, held):
+    def fill(self, model, idx, recalled, cache, held, alone=False):
         """An empty cache gets what is recalled, [(numbers of a row), ...], before the tokens of idx (B, T).
 
-        It then goes on at cache.offset, behind the header. -> what the model made of the header (1, h, C).
+        It then goes on at cache.offset, behind the header. alone: without neighbours. -> what the model made
+        of the header (1, h, C).
         """
         if (idx == idx[0]).all():
             idx, recalled = idx[:1], recalled[:1]  # stands for all
-        texts = [[self.memory.rows_of(model, held, number, self.layers) for number in row]
+        # neighbours take no room from what is yet to be written
+        room = 0 if alone else self.config.block_size - max(cache.size, idx.size(1))
+        texts = [[self.memory.rows_of(model, held, run, self.layers) for run in self.runs(held, row, room)]
                  for row in recalled]
         if self.where == 'far':
             cache.readers = {layer: self.far_texts(layer, texts, idx.device) for layer in self.layers}
@@ -248,6 +252,15 @@ class Recaller:
         longest = max(rows[self.layers[0]][0].size(1) for row in texts for rows in row)
         self.make_room(cache, idx.size(1), h, longest)
         return x
+
+    def runs(self, held, numbers, room):
+        """What is read as one text: of each recalled one its number, and those of its neighbours."""
+        runs, read = [], set(held.forgotten)
+        for number in numbers:
+            if number not in read:
+                runs.append(around(held.texts, number, self.reading.recall_neighbours, room, read))
+                read.update(runs[-1])
+        return runs
 
     def make_room(self, cache, T, h, longest):
         """Header, recalled text and tokens must fit the model's context."""

@@ -41,6 +41,7 @@ recall_votes = 40  # so many texts a token of the question can vote for
 recall_threshold = 0.0  # evidence per token and head, below which nothing is recalled
 recall_every = 0  # recalls anew every so many tokens, 0 is never
 recall_candidates = 1  # where no text leads clearly, so many of the best are read to choose from
+recall_neighbours = 0  # a window of a longer text is read with so many before and after it
 memory_index = ''  # method 5: '' votes exactly, or an approximate index of FAISS, such as 'IVF1024,Flat'
 bookkeeping_tokens = 1  # positions of each text that a new memory leaves out
 trace = False  # list the look-ups of the first step: the write-up's Table 2
