@@ -86,6 +86,8 @@ def test_neighbours_are_those_of_the_source_that_stand_beside_the_window(llama):
     assert around(texts, 10, 9, 99, ()) == (6, 7, 8, 9, 10)
     assert around(texts, 11, 1, 99, ()) == (11, 12)
     assert around(texts, 2, 9, 99, {1}) == (2, 3, 4)  # none is read behind one that is not
+    for others in (texts[13:], texts[9:11]):  # another source's next window; not the next one
+        assert around([*texts[:2], *others], 1, 9, 99, ()) == (0, 1)
 
 
 def test_two_recalled_windows_of_one_passage_are_read_once(llama):
