@@ -168,9 +168,9 @@ def check_point(s):
 
 
 def check_library(s):
-    if s['condition'] in ('memory', 'right') and s['memory_method'] != 5:
-        raise ValueError(f"memory_method is {s['memory_method']}, but a library is read by method 5, which "
-                         "recalls one text of many: give memory_method 5 and index_heads")
+    if s['condition'] == 'right' and s['memory_method'] != 5:
+        raise ValueError(f"memory_method is {s['memory_method']}, but under condition 'right' one text of "
+                         "many is read, as method 5 does: give memory_method 5 and index_heads")
     library_of_settings(s)
 
 

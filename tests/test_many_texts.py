@@ -14,6 +14,7 @@ from lab_settings import records_of
 from test_rotary import tiny_family
 
 from lab import many_texts, measures
+from lab.answers import remembered, turn_of
 from lab.conditions import OF_MANY_TEXTS
 from lab.damage import HeldOut
 from lab.made_up import Question, Story
@@ -88,9 +89,9 @@ def test_an_answer_is_that_of_its_condition(model, tokenizer, condition):
     texts = []
     for n, question in enumerate(told.questions):
         text = told.texts[told.right[n]]
-        turn = many_texts.turn_of(tokenizer, question, asked.asking)
+        turn = turn_of(tokenizer, question, asked.asking)
         if condition == 'memory':
-            memory = many_texts.remembered(model, tokenizer, asked, told.texts)
+            memory = remembered(model, tokenizer, asked, told.texts)
             model.attach(memory, READING)
             recalled, = model.recaller.recalled(model, torch.tensor([turn.ids]), memory.held,
                                                      (turn.start, turn.end))
@@ -157,7 +158,7 @@ def test_the_search_writes_a_config_that_runs(run, folder, tmp_path):
 
 
 @pytest.mark.parametrize('settings, told', [
-    ({'memory_method': 4, 'memory_layers': (0,)}, 'but a library is read by method 5'),
+    ({'memory_method': 4, 'memory_layers': (0,), 'condition': 'right'}, 'one text of many is read'),
     ({'condition': 'steering'}, "condition is 'steering', expected one of 'plain', 'prompt', 'bm25'"),
     ({'measure': 'facts', 'condition': 'bm25'}, "condition is 'bm25', expected one of 'plain', 'prompt'")])
 def test_what_a_library_cannot_be_asked_is_refused(defaults, settings, told):
@@ -199,5 +200,5 @@ def test_a_long_text_is_remembered_whole_as_it_stands_in_a_prompt(tokenizer):
     large = tiny_family('llama', vocab_size=tokenizer.n_vocab, block_size=700)
     text = 'Rain falls on the old roof of Taldun. ' * 40
     assert len(tokenizer.encode(text)) > 256
-    memory = many_texts.remembered(large, tokenizer, task('memory'), [text, 'Ida bakes.'])
+    memory = remembered(large, tokenizer, task('memory'), [text, 'Ida bakes.'])
     assert [entry['text'] for entry in memory.texts] == [text.strip(), 'Ida bakes.']
