@@ -50,7 +50,7 @@ from lab import (  # noqa: E402
     speed_setup,
     speed_writing,
 )
-from lab.figures import png  # noqa: E402
+from lab.drawing import png  # noqa: E402
 
 MEASURES = {'build': speed_files.measure_building, 'load': speed_files.measure_loading,
             'library': speed_library.measure_library, 'search': speed_search.measure_search,

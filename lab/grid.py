@@ -66,7 +66,7 @@ def points_of_a_panel(config, panel, axes):
         told = {key: value for key, value in varied.items() if not name or len(axes[key]) > 1}
         settings = {**base, **varied}
         label = label_of(told, name) or conditions_of(settings).get(settings['condition'], '')
-        points.append({'label': label, 'panel': panel, 'varied': told, 'settings': settings})
+        points.append({'label': label, 'panel': panel, 'name': name, 'varied': told, 'settings': settings})
     return points
 
 

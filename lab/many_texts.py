@@ -14,14 +14,17 @@ import numpy as np
 import torch
 
 from core.held import Recent
+from core.stored import live_texts
 from lab import index_heads
 from lab.answers import answers, prompted, remembered, turn_of
 from lab.bm25 import bm25_scores
 from lab.conditions import reading_memory
 from lab.damage import HeldOut, damage
 from lab.facts import unseen_facts
+from lab.haystack import with_pass_keys
 from lab.made_up import Question, Story, stories
 from lab.squad import contains_answer, read_squad
+from load import load_memory
 from reader import Reading
 
 # of texts that ran again for recall_candidates: a question's candidates are another's as well
@@ -53,7 +56,8 @@ class Task:
     What a condition is asked: questions on texts, size of them in one memory; answers of up to new_tokens,
     ended by one of end_ids. condition: 'plain', the question alone; 'prompt', the right text before it;
     'bm25', the text that BM25 chooses; 'right', the right text read from memory; 'memory', the text that
-    the model chooses, or by methods 1 to 4 all texts at once.
+    the model chooses, or by methods 1 to 4 all texts at once. hay: a memory file whose texts are the
+    library's last, so that they need not run through the model again; '' for none.
     """
     condition: str
     library: Library
@@ -63,6 +67,7 @@ class Task:
     new_tokens: int
     end_ids: tuple
     held_out: HeldOut
+    hay: str = ''
 
 
 # ---- what is asked ----
@@ -82,6 +87,8 @@ def told_by(s, world):
     """-> [Story], as many as evaluate.py's settings want, of made-up English or, for a model that knows none,
     of data/tinyworld's grammar; world: 'choose' or 'prove'."""
     count = max(s['texts_together'], s['num_facts'])
+    if s['pass_keys']:
+        return haystack_of(s, world, count)
     if not s['tinyworld']:
         return stories(world, s['seed'], count)
     facts = unseen_facts(f"{world} {s['seed']}", count)
@@ -89,15 +96,22 @@ def told_by(s, world):
             for fact in facts]
 
 
+def haystack_of(s, world, count):
+    """Texts with pass keys, and behind them those of memory_file or, where there is none, made-up ones."""
+    hay = [Story(entry['text'], ()) for entry in live_texts(s['memory_file'])] if s['memory_file'] else []
+    told = stories(world, f"pass keys {s['seed']}", s['num_facts'] if hay else count)
+    return with_pass_keys(told, s['num_facts'], s['seed']) + hay
+
+
 def library_of_settings(s):
-    """Of evaluate.py's settings. Raises ValueError where squad_file has fewer texts than are wanted."""
-    if not s['squad_file']:
-        return library_of(told_by(s, 'prove'), s['seed'], s['num_facts'])
-    told = read_squad(s['squad_file'])
+    """Of evaluate.py's settings. Raises ValueError where a file has fewer texts than are wanted."""
+    told = read_squad(s['squad_file']) if s['squad_file'] else told_by(s, 'prove')
     if s['texts_together'] > len(told):
-        raise ValueError(f"texts_together is {s['texts_together']}, but {s['squad_file']} has {len(told)} "
-                         "paragraphs: give no more")
-    random.Random(f"order {s['seed']}").shuffle(told)  # an article's paragraphs would else be neighbours
+        file = s['squad_file'] or s['memory_file']
+        raise ValueError(f"texts_together is {s['texts_together']}, but with {file} there are {len(told)}: "
+                         "give no more")
+    if s['squad_file']:
+        random.Random(f"order {s['seed']}").shuffle(told)  # an article's paragraphs would else be neighbours
     return library_of(told, s['seed'], s['num_facts'])
 
 
@@ -148,8 +162,14 @@ def memory_of(model, tokenizer, task, numbers):
     """What is read, or chosen from: these texts; of a condition that needs none, None."""
     if task.condition != 'memory':
         return None
-    keep = 'tokens' if task.reading.method == 5 else 'values'
-    memory = remembered(model, tokenizer, task, [task.library.texts[n] for n in numbers], keep)
+    keep, asked = 'tokens' if task.reading.method == 5 else 'values', set(task.library.right.tolist())
+    new = [n for n in numbers if n in asked or not task.hay]
+    memory = remembered(model, tokenizer, task, [task.library.texts[n] for n in new], keep)
+    if task.hay:
+        hay = load_memory(task.hay, '', model, tokenizer)
+        hay.forget(hay.held.live[len(numbers) - len(new):].tolist())
+        memory.merge(hay)
+        memory.compact()  # of what lies in memory: a vote costs what is there
     memory.recent = Recent(BYTES_KEPT)
     return memory
 

@@ -57,7 +57,8 @@ def unused(settings):
     """Settings that play no part in this run."""
     of_recall = ('index_heads', 'memory_index', *(name for name in settings if name.startswith('recall_')))
     return {*(of_recall if settings['memory_method'] != 5 else ()),
-            *(('squad_file', 'tinyworld') if settings['measure'] != 'library' else ())}
+            *(('squad_file', 'tinyworld') if settings['measure'] != 'library' else ()),
+            *(() if settings['pass_keys'] else ('pass_keys',))}
 
 
 def hash_of(path):

@@ -1,7 +1,7 @@
 """
 The figures of bench.py, from the numbers of one model; each returns a matplotlib figure.
 """
-from lab.figures import BLUE, GREY, INK, ORANGE, SERIES, plt
+from lab.drawing import BLUE, GREY, INK, ORANGE, SERIES, plt
 
 FAR_APART = 15  # times: from there on bars are drawn on a logarithmic scale
 

@@ -56,6 +56,12 @@ def folder(tmp_path_factory):
     return str(folder)
 
 
+@pytest.fixture(scope='session')
+def tokenizer():
+    """The embedded model's."""
+    return tokenizer_of_folder(os.path.join(ROOT, 'assets', 'tinyworld'))
+
+
 @pytest.fixture
 def run(folder, capsys, monkeypatch):
     """run('sample.py', '--key=value', ...) -> (exit code, stdout, stderr), in this process."""

@@ -30,11 +30,6 @@ READING = Reading(layers=(), method=5, index_heads=HEADS, distance=20, recall_vo
 
 
 @pytest.fixture(scope='module')
-def tokenizer():
-    return tokenizer_of_folder(os.path.join(ROOT, 'assets', 'tinyworld'))
-
-
-@pytest.fixture(scope='module')
 def model(tokenizer):
     return tiny_family('llama', vocab_size=tokenizer.n_vocab, block_size=100)
 
@@ -77,7 +72,7 @@ def test_more_texts_than_a_file_has_are_refused(tmp_path, defaults):
     path.write_text(json.dumps({'data': [{'paragraphs': [
         {'context': 'Ida bakes.', 'qas': [{'question': 'Who?', 'answers': [{'text': 'Ida'}]}]}]}]}))
     s = {**defaults, 'squad_file': str(path), 'texts_together': 2, 'num_facts': 1}
-    with pytest.raises(ValueError, match='texts_together is 2, but .* has 1 paragraphs: give no more'):
+    with pytest.raises(ValueError, match='texts_together is 2, but with .*json there are 1: give no more'):
         many_texts.library_of_settings(s)
     assert many_texts.library_of_settings({**s, 'texts_together': 1}).texts == ('Ida bakes.',)
 

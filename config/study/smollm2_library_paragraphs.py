@@ -2,8 +2,8 @@
 #
 # $ python evaluate.py config/study/smollm2_library_paragraphs.py --squad_file=dev.json
 #
-# In the model's chat template, for XQuAD: 120 paragraphs in one memory, 612 questions. Of another file give its
-# number of paragraphs as grid's texts_together, and as many num_facts as questions are to be asked.
+# In the model's chat template. The numbers are XQuAD's, 120 paragraphs and 612 questions: give another file's
+# number of paragraphs as texts_together, and as many num_facts as questions are to be asked.
 from config.index_heads_smollm2 import *  # noqa: F403
 
 measure = 'library'
