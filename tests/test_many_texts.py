@@ -4,12 +4,10 @@ Many texts in one memory: what is asked, of which memory, under which condition,
 $ python -m pytest tests/test_many_texts.py
 """
 import json
-import os
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, tiny_model
 from lab_settings import records_of
 from test_rotary import tiny_family
 
@@ -20,7 +18,6 @@ from lab.damage import HeldOut
 from lab.made_up import Question, Story
 from lab.many_texts import Asking, Task
 from lab.runs import run_id
-from load import tokenizer_of_folder
 from reader import Reading
 
 HEADS = (0, 1), (1, 1)
@@ -32,18 +29,6 @@ READING = Reading(layers=(), method=5, index_heads=HEADS, distance=20, recall_vo
 @pytest.fixture(scope='module')
 def model(tokenizer):
     return tiny_family('llama', vocab_size=tokenizer.n_vocab, block_size=100)
-
-
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-    """A random model with the embedded model's tokenizer, and a context for several paragraphs."""
-    folder = str(tmp_path_factory.mktemp('library'))
-    tokenizer = os.path.join(ROOT, 'assets', 'tinyworld', 'tokenizer.json')
-    with open(tokenizer, 'rb') as source, open(os.path.join(folder, 'tokenizer.json'), 'wb') as copy:
-        copy.write(source.read())
-    size = tokenizer_of_folder(folder).n_vocab
-    tiny_model(vocab_size=size, block_size=640, sharp=8.0).save_pretrained(folder)
-    return folder
 
 
 def task(condition, size=2, **changes):
@@ -121,12 +106,12 @@ def test_it_is_counted_whether_something_is_recalled_with_a_questions_text_and_w
     assert samples['recalled'] == samples['recalled_without'] == [1] * 5
 
 
-def test_an_experiment_on_a_library_is_run_from_the_command_line(run, folder, tmp_path):
+def test_an_experiment_on_a_library_is_run_from_the_command_line(run, roomy_folder, tmp_path):
     arguments = ['--measure=library', '--memory_method=5', '--memory_layers=()', '--index_heads=((0,1),)',
                  '--num_facts=2', '--max_new_tokens=2', '--num_held_out=1', '--num_seeds=1',
                  "--grid=[{'texts_together': [1, 3], 'condition': ['memory', 'bm25']}]",
                  f'--out_dir={tmp_path}']
-    code, out, err = run('evaluate.py', *arguments, init_from=folder)
+    code, out, err = run('evaluate.py', *arguments, init_from=roomy_folder)
     assert code == 0, err
     labels = [f'texts_together {n}, condition {how}' for n in (1, 3) for how in ('memory', 'bm25')]
     assert [line.split(' | ')[0].strip('| ') for line in out.splitlines()[2:9]] == [
@@ -135,10 +120,10 @@ def test_an_experiment_on_a_library_is_run_from_the_command_line(run, folder, tm
     assert (tmp_path / 'evaluate' / 'figure.png').exists()
 
 
-def test_the_search_writes_a_config_that_runs(run, folder, tmp_path):
+def test_the_search_writes_a_config_that_runs(run, roomy_folder, tmp_path):
     arguments = ['--find=index_heads', '--measure=library', '--texts_together=6', '--num_facts=5',
                  f'--out_dir={tmp_path}']
-    code, out, err = run('evaluate.py', *arguments, init_from=folder)
+    code, out, err = run('evaluate.py', *arguments, init_from=roomy_folder)
     assert code == 0, err
     assert {'best.py', 'figure.png', 'summary.md', 'summary.json'} <= {
         path.name for path in (tmp_path / 'evaluate').iterdir()}
