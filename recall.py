@@ -305,14 +305,18 @@ class FarTexts:
         self.seen, self.recaller = seen, recaller
 
     def attend(self, heads, cache, newest=0):
-        """Heads -> y (B, nh, T, hs): one softmax over the texts' rows and the context."""
+        """Heads -> y (B, nh, T, hs)."""
+        drawn, weights = self.drawn_beside(heads)
+        return grouped(drawn, self.values) + grouped(weights, heads.v)
+
+    def drawn_beside(self, heads):
+        """One softmax over the texts' rows and the context -> weights (B, nh, T, P) and (B, nh, T, S)."""
         queries = self.recaller.far(heads.plain_q)
         scores = grouped(queries, self.keys.transpose(-2, -1)).float() / math.sqrt(queries.size(-1))
         if self.seen is not None:
             scores = scores.masked_fill(~self.seen.to(scores.device)[:, None, None], -math.inf)
         both = F.softmax(torch.cat((scores, attention_scores(heads.q, heads.k)), dim=-1), dim=-1)
-        drawn, weights = both.to(heads.v.dtype).split((scores.size(-1), heads.k.size(-2)), dim=-1)
-        return grouped(drawn, self.values) + grouped(weights, heads.v)
+        return both.to(heads.v.dtype).split((scores.size(-1), heads.k.size(-2)), dim=-1)
 
 
 def best_of_texts(queries, keys, lengths):
