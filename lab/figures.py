@@ -78,7 +78,7 @@ def boxes(points, rows, measure):
     fig, axes = plt.subplots(1, 6, figsize=(12, 1.1 + 0.27 * len(rows)), sharey=True,
                              gridspec_kw={'width_ratios': (2, 1, 1, 1, 1, 1.3)})
     for ax, name in zip(axes, names):
-        box_plot(ax, [point['record']['samples'][name] for point in points], rows)
+        box_plot(ax, [row[name] for row in rows], rows)
         ax.set_xlim((-1.05, 1.05) if name == 'compound' else (-0.03, 1.03))
         ax.set_title(name)
         ax.set_xlabel('share of 4-grams' if name == 'repetition' else 'VADER score')
@@ -89,10 +89,12 @@ def boxes(points, rows, measure):
     return fig
 
 
-def box_plot(ax, samples, rows):
-    drawn = ax.boxplot(samples, positions=range(len(samples)), orientation='horizontal', widths=0.6,
-                       whis=(5, 95), showfliers=False, patch_artist=True,
-                       medianprops={'color': INK, 'lw': 1.5})
+def box_plot(ax, entries, rows):
+    """entries: of each row its 'q1', 'median', 'q3', and whiskers from 'p5' to 'p95'."""
+    ends = [{'whislo': one['p5'], 'q1': one['q1'], 'med': one['median'], 'q3': one['q3'],
+             'whishi': one['p95']} for one in entries]
+    drawn = ax.bxp(ends, positions=range(len(ends)), orientation='horizontal', widths=0.6, showfliers=False,
+                   patch_artist=True, medianprops={'color': INK, 'lw': 1.5})
     for box, row in zip(drawn['boxes'], rows):
         box.set(facecolor=color_of(row), edgecolor=INK, alpha=0.75, lw=0.7)
 
@@ -226,7 +228,7 @@ def score_of(row, measure):
 
 def scatter(points, rows, measure):
     """Fig. 2: each picked context token against its nearest stored token, a panel a layer, all heads."""
-    found = points[0]['record']['look_ups']
+    found = rows[0]['look_ups']
     if not found:
         raise ValueError("nothing was looked up, so there is nothing to draw: raise memory_fraction, "
                          "or lower bookkeeping_fraction")
@@ -272,8 +274,8 @@ def shares(points, rows, measure):
 
 def look_ups(points, rows, measure):
     """Tables 2 and 3 as a picture: for each look-up its stored tokens, as large as their rank."""
-    count = len(points[0]['record']['look_ups'])
-    found = points[0]['record']['look_ups'][:MOST_DRAWN]
+    count = len(rows[0]['look_ups'])
+    found = rows[0]['look_ups'][:MOST_DRAWN]
     fig, ax = plt.subplots(figsize=(10, 1.2 + 0.3 * len(found)))
     for y, r in enumerate(found):
         for n, (row, token, rank) in enumerate(zip(r['ids'], r['tokens'], r['ranks'])):

@@ -1,0 +1,15 @@
+# Is it the memory's content that turns a text, or any disturbance? Twenty subjects on SmolLM2, each with an
+# unkind prompt, and a memory of praise, of blame, of a neutral text on it, and of a text on something else.
+#
+# $ python evaluate.py config/study/smollm2_subjects.py
+#
+# Read as the template reads, whose settings were chosen on cats alone. The unit is the subject.
+from config.study.smollm2_sentiment import *  # noqa: F403
+from lab.subjects import UNKIND_PROMPTS as cases  # noqa: F401
+
+memory_text = opposite_text = ''  # each subject has its own
+num_seeds = 16
+max_new_tokens = 30
+num_held_out = 1  # a subject
+figure = 'boxes'
+grid = [{'name': 'memory of praise'}]
