@@ -185,6 +185,9 @@ QUESTIONS = [
 ]
 
 QUESTIONS_AS_CASES = [
-    {'name': name, 'start': f'\n{question}', 'answer': f' {answer}', 'substitute': f' {other}',
-     'memory_text': text, 'opposite_text': text.replace(answer, other)}
+    {'name': name, 'start': f'\n{question}', 'answer': f' {answer}', 'memory_text': text,
+     'opposite_text': text.replace(answer, other)}
     for name, question, answer, other, text in QUESTIONS]
+CITIES = QUESTIONS_AS_CASES[:15]
+WITH_SUBSTITUTES = [{**case, 'substitute': f' {other}'}
+                    for case, (_, _, _, other, _) in zip(QUESTIONS_AS_CASES, QUESTIONS)]
