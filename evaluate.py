@@ -237,7 +237,7 @@ def print_report(folder, points, table, more, picture):
 
 def draw_again():
     drawn, left = draw_all(redraw)
-    print(f"{len(drawn)} figures drawn again: {', '.join(drawn)}")
+    print(f"{len(drawn)} figure{'s' * (len(drawn) != 1)} drawn again: {', '.join(drawn)}")
     for picture in left:
         print(f"{picture} is left as it is: the numbers beside it were published before it could be drawn "
               "from them; the command on its page runs it again", file=sys.stderr)

@@ -22,8 +22,8 @@ def picture_of(numbers):
     config = numbers['config']
     rows = [{**row, 'varied': settings_of(row['varied'])} for row in numbers['rows']]
     if config['find']:
-        chosen = {**config, **next(row['varied'] for row in rows if row.get('chosen'))}
         effect, damage = (np.array(numbers['maps'][name], float) for name in ('effect', 'damage'))
+        chosen = {**config, **next(row['varied'] for row in rows if row.get('chosen'))}
         reads = cells_read(chosen, effect.shape[1] - 1)
         return png(maps(effect, damage, finder.GOALS[config['find']][0], reads))
     measure, points = config['measure'], [{'settings': {**config, **row['varied']}} for row in rows]

@@ -82,7 +82,7 @@ def statistics_of(name, values, settings):
     """Of zeros and ones a rate with Wilson's interval, of facts and of what cases answer a mean, else a
     median with quartiles."""
     if name in RATES and set(values) <= {0, 1}:
-        count, n = sum(values), len(values)
+        count, n = int(sum(values)), len(values)
         return {'value': count / n, 'count': count, 'n': n, 'interval': stats.wilson(count, n)}
     if settings['measure'] == 'facts' or settings['cases'] and name in MEANS:
         interval = stats.bootstrap(values, statistic=np.mean)

@@ -69,7 +69,7 @@ def test_distinct_counts_different_n_grams():
 
 
 def test_the_score_of_a_sentence_does_not_grow_with_the_length_of_the_text():
-    found = scores.vader_scores(['Cats are nice.', 'Cats are nice. ' * 8])
+    found = scores.sentiment_scores(['Cats are nice.', 'Cats are nice. ' * 8])
     assert found['compound'][1] > found['compound'][0] + 0.3
     assert found['sentence_compound'][1] == pytest.approx(found['sentence_compound'][0])
 

@@ -8,8 +8,9 @@ from config.study.smollm2_sentiment import *  # noqa: F403
 from lab.subjects import UNKIND_PROMPTS as cases  # noqa: F401
 
 memory_text = opposite_text = ''  # each subject has its own
-num_seeds = 16
+num_seeds = 8
 max_new_tokens = 30
 num_held_out = 1  # a subject
+steering_scale = 0.0  # the vector is measured on cats, by smollm2_sentiment.py
 figure = 'boxes'
 grid = [{'name': 'memory of praise'}]
