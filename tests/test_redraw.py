@@ -12,8 +12,9 @@ import pytest
 from conftest import ROOT
 from lab_settings import BLAME, SENTIMENT
 
-from lab import finder
+from lab import figures, finder
 from lab.redraw import draw_all, picture_of
+from lab.stats import quartiles
 
 LOOK_UPS = ['--measure=look_ups', '--max_new_tokens=1', '--memory_method=1', '--bookkeeping_fraction=0']
 
@@ -72,3 +73,14 @@ def test_what_the_finder_did_not_try_is_left_out_of_its_map():
 def test_the_index_heads_map_is_drawn_from_its_numbers():
     with open(os.path.join(ROOT, 'assets', 'smollm2', 'find_index_heads.json')) as f:
         assert picture_of(json.load(f))[:4] == b'\x89PNG'
+
+
+def test_a_box_shows_quartiles_and_whiskers_of_the_texts():
+    values = [0.1, -0.4, 0.9, 0.3, 0.6, -0.2, 0.7, 0.05]
+    fig, ax = figures.plt.subplots()
+    figures.box_plot(ax, [quartiles(values)], [{'condition': 'memory'}])
+    ends = {round(float(x), 6) for line in ax.lines for x in line.get_xdata()}
+    assert set(np.quantile(values, [0.05, 0.5, 0.95]).round(6)) <= ends
+    box = ax.patches[0].get_path().vertices[:, 0]
+    assert [box.min(), box.max()] == pytest.approx(np.quantile(values, [0.25, 0.75]))
+    figures.plt.close(fig)
