@@ -41,7 +41,7 @@ squad_file = ''  # library: paragraphs and questions of this file in SQuAD's for
 tinyworld = False  # library: made up by data/tinyworld's grammar, for models that know no English
 sentence_only = False  # facts: only the sentence with the answer is remembered
 distance = 0  # facts: tokens of other text between the fact and its question
-figure = 'auto'  # 'boxes', 'bars', 'lines', 'scatter', 'shares', 'look_ups', 'first_tokens'; '' is none
+figure = 'auto'  # 'boxes', 'bars', 'lines', 'cases', 'scatter', 'shares', 'look_ups', 'first_tokens'; '' none
 show_texts = 0  # so many texts of each row in the summary
 publish_dir = ''  # a folder that gets a copy of figure, numbers and summary, named like the config
 redraw = ''  # a folder: no experiment, but each of its figures drawn again from the JSON beside it
@@ -121,7 +121,7 @@ def docs():
 
 def check_choices():
     """Raises ValueError for a text that is none of those known."""
-    figures = ['auto', '', *FIGURES.get(measure, [])]
+    figures = ['auto', '', *(name for name in FIGURES.get(measure, []) if cases or name != 'cases')]
     for name, given, known in (('engine', engine, ENGINES), ('figure', figure, figures),
                                ('find', find, ['', *finder.GOALS, 'index_heads'])):
         if given not in known:

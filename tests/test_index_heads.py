@@ -13,10 +13,11 @@ from conftest import ROOT
 from test_rotary import FAMILIES, slow_turn, tiny_family
 
 from lab import index_heads
-from lab.figures import head_map, png
+from lab.figures import png
 from lab.index_finder import votes_by_head
 from lab.made_up import Question
 from lab.many_texts import Asking, Library
+from lab.maps import head_map
 from load import tokenizer_of_folder
 
 RIGHT = np.array([0, 1, 2, 0])

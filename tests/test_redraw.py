@@ -21,6 +21,8 @@ LOOK_UPS = ['--measure=look_ups', '--max_new_tokens=1', '--memory_method=1', '--
 
 @pytest.mark.parametrize('more', [
     ['--figure=boxes', f'--opposite_text={BLAME}'],
+    ['--figure=cases', "--cases=[{'name':'a','start':'\\nCats'},{'name':'b','start':'\\nDogs'}]",
+     "--grid=[{'condition': ['plain']}, {'memory_k': [1, 2]}]"],
     ['--figure=lines', "--grid=[{'memory_layers': [(0,1),(2,)]}]"],
     [*LOOK_UPS, '--figure=scatter'], [*LOOK_UPS, '--figure=shares'], ['--find=positive', '--memory_layers=0'],
     ['--figure=']])

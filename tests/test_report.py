@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lab import report
-from lab.figures import cells_read, maps
+from lab.maps import cells_read, maps
 from lab.rows import rows_of
 
 TASK = {'start': '\nCats', 'cases': [], 'chat': False, 'system': '', 'squad_file': '', 'max_new_tokens': 5,

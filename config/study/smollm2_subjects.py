@@ -12,5 +12,5 @@ num_seeds = 8
 max_new_tokens = 30
 num_held_out = 1  # a subject
 steering_scale = 0.0  # the vector is measured on cats, by smollm2_sentiment.py
-figure = 'boxes'
+figure = 'cases'
 grid = [{'name': 'memory of praise'}]
