@@ -341,6 +341,8 @@ def across(ax, rows, name, how):
 
 def cases(points, rows, measure):
     """Of each case the effect of each row, with its interval over seeds; the mean over cases, with theirs."""
+    if not any('by_case' in row for row in rows):  # nothing to compare with: the plain model is not there
+        return (boxes if measure == 'sentiment' else bars)(points, rows, measure)
     rows = [row for row in rows if 'by_case' in row and row['condition'] != 'plain']
     names = list(rows[0]['by_case'])
     fig, axes = plt.subplots(1, len(rows), figsize=(2 + 1.9 * len(rows), 1.2 + 0.2 * len(names)), sharey=True,

@@ -53,6 +53,9 @@ def row_of(point, plain):
             row |= damage(record['held_out'], plain['held_out'])
         if 'by_case' in record:
             row['by_case'] = by_case(record['by_case'], plain['by_case'], SCORE_OF[settings['measure']][0])
+    if 'substitute_plain' in row:
+        ours, theirs = samples['substitute_right'], samples['substitute_plain']
+        row['substitute_effect'] = effect(ours, theirs, np.mean, is_plain)
     row |= {name: record[name] for name in OF_RECORD if name in record}
     return row | work_of(record)
 
@@ -65,9 +68,6 @@ def effects(samples, plain, settings, is_plain):
              'effect': effect(samples[name], plain[name], of, is_plain)}
     if {'polarity'} <= samples.keys() & plain.keys():  # runs from before there was a second judge lack it
         found['polarity_effect'] = effect(samples['polarity'], plain['polarity'], of, is_plain)
-    if 'substitute_plain' in samples:
-        ours, theirs = samples['substitute_right'], samples['substitute_plain']
-        found['substitute_effect'] = effect(ours, theirs, np.mean, is_plain)
     return found
 
 

@@ -379,12 +379,14 @@ def test_the_experiment_runs(path, run, tmp_path, monkeypatch, request, defaults
     stands_in = 'narrow_smollm2' if 'smollm2' in path else 'gpt2'
     ours = 'tinyworld' in path or 'study' in path and 'smollm2' not in path
     init_from = os.path.join(ROOT, 'assets', 'tinyworld') if ours else request.getfixturevalue(stands_in)
+    config = config_of(path, defaults)
     first = [{name: values if name == 'name' else values[:1] for name, values in axes.items()}
-             for axes in config_of(path, defaults)['grid']]
+             for axes in config['grid']]
     if 'smollm2' in path:  # thirty layers take a second a point
         first = first[-1:]
     short = ['--num_seeds=1', '--num_held_out=1', '--num_facts=1', f'--grid={first}', '--controls=False',
-             '--max_new_tokens=2', '--chat=False']  # tiny models have no template
+             '--max_new_tokens=2', '--chat=False',  # tiny models have no template
+             f"--cases={config['cases'][:1]}"]
     code, _, err = run('evaluate.py', path, *short, f'--out_dir={tmp_path}', init_from=init_from)
     assert code == 0, err
     name = os.path.basename(path)[:-3]
