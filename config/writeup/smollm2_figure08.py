@@ -12,5 +12,6 @@ memory_method = 1
 memory_fraction = 1.0
 bookkeeping_fraction = 0.1
 softmax_scale = 1.0
+controls = True
 grid = [{'memory_layers': [*((layer,) for layer in range(2, 30, 3)), tuple(range(23, 28)),
                            tuple(range(15, 23)), tuple(range(15, 30)), tuple(range(30))]}]

@@ -7,5 +7,6 @@
 from config.writeup.smollm2_headline_recall import *  # noqa: F403
 
 figure = 'lines'
+controls = True
 grid = [{'memory_layers': [*((layer,) for layer in range(2, 30, 3)), (15, 16, 17, 18, 19, 20, 21, 22),
                            (23, 24, 25, 26, 27), tuple(range(15, 30))], 'memory_fraction': [0.0, 5.0]}]

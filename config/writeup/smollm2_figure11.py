@@ -6,6 +6,7 @@
 # Asks whether BF 0.9 is enough, and whether k matters. MF 5 where another setting is varied.
 from config.writeup.smollm2_headline_recall import *  # noqa: F403
 
+controls = True
 figure = 'lines'
 memory_fraction = 5.0
 grid = [{'memory_fraction': [0.0, 1.0, 5.0, 10.0]},
