@@ -1,9 +1,10 @@
 # Is it the memory's content that turns a text, or any disturbance? Twenty subjects on SmolLM2, each with an
-# unkind prompt, and a memory of praise, of blame, of a neutral text on it, and of a text on something else.
+# unkind prompt: a memory of praise, of a neutral text on it, and of a text on something else.
 #
 # $ python evaluate.py config/study/smollm2_subjects.py
 #
 # Read as the template reads, whose settings were chosen on cats alone. The unit is the subject.
+# --controls=True also measures the praise in the prompt and a memory of blame.
 from config.study.smollm2_sentiment import *  # noqa: F403
 from lab.subjects import UNKIND_PROMPTS as cases  # noqa: F401
 
@@ -12,5 +13,6 @@ num_seeds = 8
 max_new_tokens = 30
 num_held_out = 1  # a subject
 steering_scale = 0.0  # the vector is measured on cats, by smollm2_sentiment.py
+controls = False
 figure = 'cases'
-grid = [{'name': 'memory of praise'}]
+grid = [{'condition': ['plain', 'unrelated', 'neutral']}, {'name': 'memory of praise'}]

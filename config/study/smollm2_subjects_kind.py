@@ -7,5 +7,4 @@
 from config.study.smollm2_subjects import *  # noqa: F403
 from lab.subjects import KIND_PROMPTS as cases  # noqa: F401
 
-controls = False
 grid = [{'condition': ['plain', 'unrelated', 'neutral']}, {'name': 'memory of blame'}]
