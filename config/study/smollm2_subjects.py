@@ -4,7 +4,6 @@
 # $ python evaluate.py config/study/smollm2_subjects.py
 #
 # Read as the template reads, whose settings were chosen on cats alone. The unit is the subject.
-# --controls=True also measures the praise in the prompt and a memory of blame.
 from config.study.smollm2_sentiment import *  # noqa: F403
 from lab.subjects import UNKIND_PROMPTS as cases  # noqa: F401
 
@@ -15,4 +14,7 @@ num_held_out = 1  # a subject
 steering_scale = 0.0  # the vector is measured on cats, by smollm2_sentiment.py
 controls = False
 figure = 'cases'
-grid = [{'condition': ['plain', 'unrelated', 'neutral']}, {'name': 'memory of praise'}]
+grid = [{'name': 'plain model', 'condition': ['plain']},
+        {'name': 'memory of an unrelated text', 'condition': ['unrelated']},
+        {'name': 'memory of a neutral text', 'condition': ['neutral']},
+        {'name': 'memory of praise'}]

@@ -7,4 +7,7 @@
 from config.study.smollm2_subjects import *  # noqa: F403
 from lab.subjects import KIND_PROMPTS as cases  # noqa: F401
 
-grid = [{'condition': ['plain', 'unrelated', 'neutral']}, {'name': 'memory of blame'}]
+grid = [{'name': 'plain model', 'condition': ['plain']},
+        {'name': 'memory of an unrelated text', 'condition': ['unrelated']},
+        {'name': 'memory of a neutral text', 'condition': ['neutral']},
+        {'name': 'memory of blame'}]

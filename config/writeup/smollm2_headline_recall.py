@@ -27,6 +27,7 @@ bookkeeping_fraction = 0.9
 softmax_scale = 1000.0
 residual_fraction = 0.1
 memory_select = 'each'
-grid = [{'condition': ['plain', 'prompt']},
+grid = [{'name': 'plain model', 'condition': ['plain']},
+        {'name': 'text in the prompt', 'condition': ['prompt']},
         {'name': 'first token, layer 23, BF 0.9'},
         {'name': 'first token, layer 29, BF 0', 'bookkeeping_fraction': [0.0], 'memory_layers': [(29,)]}]
