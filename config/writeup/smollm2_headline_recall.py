@@ -3,8 +3,9 @@
 #
 # $ python evaluate.py config/writeup/smollm2_headline_recall.py
 #
-# Layer 9 of 12 is 23 of 30; 29, with every head, is where a search on one question found most. Beside them
-# the text in the prompt. The unit is the question. config/study/smollm2_questions.py has other methods.
+# In layer 29, in all heads, where a search on one question found most. Beside it the text in the prompt. The
+# unit is the question. smollm2_figure10.py has other layers and BF 0.9, config/study/smollm2_questions.py
+# other methods.
 from lab.questions import QUESTIONS_AS_CASES as cases  # noqa: F401
 
 init_from = 'smollm2'
@@ -29,5 +30,4 @@ residual_fraction = 0.1
 memory_select = 'each'
 grid = [{'name': 'plain model', 'condition': ['plain']},
         {'name': 'text in the prompt', 'condition': ['prompt']},
-        {'name': 'first token, layer 23, BF 0.9'},
         {'name': 'first token, layer 29, BF 0', 'bookkeeping_fraction': [0.0], 'memory_layers': [(29,)]}]
