@@ -43,7 +43,8 @@ OF_ALL = ("p is two-sided, and Holm's correction is for all rows of its column: 
           "all layers.")
 OF_CASES = ("A number a case, the mean over its texts ({} seeds): medians, means, intervals and tests are "
             "over the {} cases, whatever is said below of seeds. The effect is the mean of their "
-            "differences, tested by flipping their signs. Held-out: each case's memory on documents of its own.")
+            "differences, tested by flipping their signs. Held-out: each case's memory on documents of "
+            "its own.")
 CHOSEN = ("Bold is chosen: of the settings that do as much as the best but for chance, the one that "
           "damages least. Its row is the best of many, which is partly luck: the config below has what it "
           "does on fresh seeds.")
