@@ -31,7 +31,7 @@ SETTINGS = {'layers': 'memory_layers', 'heads': 'memory_heads', 'k': 'memory_k',
             'softmax_scale': 'softmax_scale', 'residual_fraction': 'residual_fraction',
             'select': 'memory_select', 'positions': 'memory_positions', 'distance': 'memory_distance',
             **{name: name for name in ('index_heads', 'recall_texts', 'recall_votes', 'recall_threshold',
-                                       'recall_every', 'recall_candidates')},
+                                       'recall_every', 'recall_candidates', 'recall_neighbours')},
             'index': 'memory_index'}
 POSITIONS = '', 'far', 'own', 'insert'
 LARGEST_SCALE = 1e6  # takes the best alone; beyond, float32 would overflow
@@ -53,11 +53,14 @@ class Reading:
     ('' is this one for method 5).
     Of method 5 alone, where layers () is all: index_heads, ((layer, query head), ...) that vote;
     recall_texts > 0, how many of the best texts are read; recall_votes > 1, how many texts a token and
-    head can vote for, the weakest with nothing; recall_threshold, in units of attention scores per token
-    and head, below which nothing is recalled; recall_every, tokens after which it is recalled anew, 0 is
-    never; index, '' for an exact vote, or FAISS's factory string for one by an approximate index;
+    head can vote for, the weakest with nothing; recall_threshold, the evidence below which nothing is
+    recalled, 0 always recalls: the best text's lead in votes, in attention scores per token and head, and by
+    how much it makes the question likelier, in nats per token; recall_every, tokens after which it is
+    recalled anew, 0 is never; index, '' for an exact vote, or FAISS's factory string for one by an
+    approximate index;
     recall_candidates > 0: where none leads clearly, so many of the best are read, and those recalled that
-    make the question likeliest.
+    make the question likeliest; recall_neighbours: a window of a longer text is read with so many windows
+    before and after it, all that fit, joined to one text that runs through the model once more.
     Raises ValueError that names what does not fit.
     """
     layers: tuple = (9,)
@@ -78,13 +81,14 @@ class Reading:
     recall_every: int = 0
     index: str = ''
     recall_candidates: int = 1
+    recall_neighbours: int = 0
 
     def __post_init__(self):
         # frozen, so set this way: a list or numpy's numbers become a tuple of int
         for kind in ('layers', 'heads'):
             object.__setattr__(self, kind, whole_numbers(kind, getattr(self, kind)))
         for name, lowest in (('k', 1), ('recall_texts', 1), ('recall_votes', 2), ('recall_every', 0),
-                             ('recall_candidates', 1)):
+                             ('recall_candidates', 1), ('recall_neighbours', 0)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name)))
             if getattr(self, name) < lowest:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a whole number from {lowest} on")
@@ -296,19 +300,7 @@ class Reader:
         """
         B, nh, T, hs = given.q.shape
         heads, stored = list(self.heads), self.memory.layer(self.layer)
-        queries, keys, context = self.positioned(given, stored, cache)
-        K = min(self.reading.k, len(keys))
-        h = torch.tensor(heads, device=queries.device).repeat_interleave(B * T)
-        asked = queries.transpose(0, 1)[heads].reshape(-1, hs)  # (N, hs), by head, as they are searched
-        products, ids = keys.search(h // self.group, asked, K, 'product')  # (N, K)
-        products = (self.reading.softmax_scale / math.sqrt(hs) * products).masked_fill(ids < 0, -math.inf)
-        beside = products.new_full((nh, B, T, K), -math.inf)  # heads that do not read draw nothing
-        beside[heads] = products.view(-1, B, T, K)
-        if self.where == 'insert':  # the header's rows stand before the text
-            beside[:, :, :max(0, self.memory.header_tokens - cache.length)] = -math.inf
-        both = F.softmax(torch.cat((beside.transpose(0, 1), context), dim=-1), dim=-1).to(given.v.dtype)
-        drawn, weights = both.split((K, context.size(-1)), dim=-1)
-        drawn = drawn.transpose(0, 1)[heads].reshape(-1, K)  # (N, K), what a row draws of each stored token
+        h, ids, products, drawn, weights = self.drawn_beside(given, stored)
         y = grouped(weights, given.v)
         y[:, heads] += blend(stored, h // self.group, ids, drawn).view(-1, B, T, hs).transpose(0, 1)
         cache.counts.add(self.layer, searches=len(h), picks=len(h))
@@ -318,14 +310,37 @@ class Reader:
             self.record(cache.trace, (b, h, i + cache.length), drawn.sum(-1), ids, products, drawn)
         return y
 
+    def drawn_beside(self, given, stored):
+        """Method 4's softmax over the K stored keys of largest product and the context.
+
+        -> of N = B T look-ups a head that reads, by head: the head (N,), ids, products and weights (N, K);
+        and the context's weights (B, nh, T, S).
+        """
+        B, nh, T, hs = given.q.shape
+        heads, before = list(self.heads), given.k.size(2) - T
+        queries, keys, context = self.positioned(given, stored)
+        K = min(self.reading.k, len(keys))
+        h = torch.tensor(heads, device=queries.device).repeat_interleave(B * T)
+        asked = queries.transpose(0, 1)[heads].reshape(-1, hs)  # (N, hs), by head, as they are searched
+        products, ids = keys.search(h // self.group, asked, K, 'product')  # (N, K)
+        products = (self.reading.softmax_scale / math.sqrt(hs) * products).masked_fill(ids < 0, -math.inf)
+        beside = products.new_full((nh, B, T, K), -math.inf)  # heads that do not read draw nothing
+        beside[heads] = products.view(-1, B, T, K)
+        if self.where == 'insert':  # the header's rows stand before the text
+            beside[:, :, :max(0, self.memory.header_tokens - before)] = -math.inf
+        both = F.softmax(torch.cat((beside.transpose(0, 1), context), dim=-1), dim=-1).to(given.v.dtype)
+        drawn, weights = both.split((K, context.size(-1)), dim=-1)
+        return h, ids, products, drawn.transpose(0, 1)[heads].reshape(-1, K), weights
+
     @property
     def where(self):
         """'' where positions are learned, and part of a key."""
         return '' if self.rotary is None else self.reading.positions or 'far'
 
-    def positioned(self, given, stored, cache):
+    def positioned(self, given, stored):
         """-> queries (B, nh, T, hs), stored keys (an Index) at their positions, the context's scores."""
         scores = attention_scores(given.q, given.k)  # (B, nh, T, S)
+        T, S = scores.shape[-2:]
         if self.where == '':
             return given.q, stored.keys, scores
         if self.where == 'far':  # rotary attention sees differences only: the query is turned, the keys stay
@@ -334,7 +349,7 @@ class Reader:
         header, longest = self.memory.header_tokens, max(stored.lengths)
         if self.where == 'insert' and header > 0:
             # header and text move back by the text's length, nothing else moves
-            n = max(0, header - cache.length)  # rows of the header itself, which stay before the text
+            n = max(0, header + T - S)  # rows of the header itself, which stay before the text
             places = torch.arange(header, device=given.q.device) - longest
             back = turn(given.plain_k[:, :, :header], self.rotary.at(places))
             moved = grouped(given.q[:, :, n:], back.transpose(-2, -1)).float() / math.sqrt(given.q.size(-1))

@@ -14,8 +14,8 @@ from test_rotary import FAMILIES, slow_turn, tiny_family
 from core.approximate import Approximate
 from core.cache import Cache
 from core.origin import describe
+from core.votes import best_of_found
 from memory import PersistentMemory
-from recall import best_of_found
 
 HEADER = [3, 17]
 TEXTS = [[random.Random(n).randrange(48) for _ in range(length)] for n, length in enumerate((9, 4, 7, 9, 12))]
@@ -91,7 +91,7 @@ def test_votes_do_not_depend_on_how_many_rows_are_scored_at_once(llama, monkeypa
     memory, prompts = library(llama), torch.tensor([PROMPT, HEADER + [1, 2, 3, 4, 5]])
     attach(llama, memory)
     whole, _ = llama.recaller.votes(llama, prompts, memory.held)
-    monkeypatch.setattr('recall.SCORES_A_BLOCK', 100)
+    monkeypatch.setattr('core.votes.SCORES_A_BLOCK', 100)
     assert torch.allclose(llama.recaller.votes(llama, prompts, memory.held)[0], whole, atol=1e-5)
 
 
@@ -218,32 +218,7 @@ def test_learned_positions_read_the_text_where_it_was_written():
     assert torch.allclose(model(torch.tensor([PROMPT]))[0], logits, atol=1e-4)
 
 
-# ---- off is off, batches ----
-
-def test_a_model_that_abstains_is_bit_for_bit_the_plain_one(model):
-    memory, idx = library(model), torch.tensor([PROMPT, PROMPT[::-1]])
-    plain, text = model(idx)[0], model.generate(idx, 5, seeds=[1, 2])
-    attach(model, memory, recall_threshold=1e5)
-    assert torch.equal(model(idx)[0], plain)
-    assert torch.equal(model.generate(idx, 5, seeds=[1, 2]), text)
-    assert model.recalled == [[(0, (), ())], [(0, (), ())]]
-    attach(model, PersistentMemory(describe(model), (0, 1, 2), 2, '', HEADS))
-    assert torch.equal(model(idx)[0], plain)
-
-
-def test_a_row_that_abstains_is_plain_bit_for_bit_beside_one_that_recalls(llama):
-    idx = torch.tensor([PROMPT, HEADER + [1, 2, 3, 4, 5], PROMPT])
-    plain = llama.generate(idx, 5, seeds=[1, 2, 3])
-    memory = library(llama)
-    attach(llama, memory)
-    evidence = [llama.recaller.votes(llama, idx[b:b + 1], memory.held)[0][0].topk(2).values for b in (0, 1)]
-    margins = sorted(((best - next).item() / 10, b) for b, (best, next) in enumerate(evidence))
-    attach(llama, memory, recall_threshold=sum(margin for margin, _ in margins) / 2)
-    y, abstains = llama.generate(idx, 5, seeds=[1, 2, 3]), margins[0][1]
-    assert [bool(row[0][1]) for row in llama.recalled] == [abstains != b for b in (0, 1, 0)]
-    assert torch.equal(y[[b for b in range(3) if (b == 1) == (abstains == 1)]],
-                       plain[[b for b in range(3) if (b == 1) == (abstains == 1)]])
-
+# ---- batches ----
 
 @pytest.mark.parametrize('positions', ('far', 'own', 'insert'))
 @pytest.mark.parametrize('recall_texts', (1, 2))
@@ -343,7 +318,7 @@ def test_texts_that_ran_together_have_the_rows_of_each_alone(model):
         assert torch.allclose(together.keys[layer], alone.keys[layer], atol=1e-5)
         assert torch.allclose(together.values[layer], alone.values[layer], atol=1e-5)
     head = HEADS[1][1] // (4 // model.config.n_kv_head)
-    index = [memory.index(memory.held, 1)[head] for memory in (together, alone)]
+    index = [memory.index(memory.held, 1, head).float() for memory in (together, alone)]
     assert torch.allclose(*index, atol=1e-5)
 
 
@@ -355,7 +330,7 @@ def test_an_index_that_looks_through_everything_votes_as_the_exact_one_does(llam
     exact, _ = llama.recaller.votes(llama, idx, memory.held)
     attach(llama, memory, recall_votes=5, index='Flat')
     assert torch.allclose(llama.recaller.votes(llama, idx, memory.held)[0], exact, atol=1e-4)
-    assert 'index Flat of layer 0, key head 0: finds 1.000 of the ten rows nearest' in capsys.readouterr().err
+    assert 'index Flat of layer 1, key head 1: finds 1.000 of the ten rows nearest' in capsys.readouterr().err
 
 
 def test_an_approximate_index_says_how_much_it_finds():
@@ -401,12 +376,12 @@ def test_of_the_best_few_the_one_that_makes_the_question_likeliest_is_recalled(m
         at = len(HEADER) + len(TEXTS[n])
         later = [log_p[at + i, QUESTION[i + 1]] for i in range(len(QUESTION) - 1)]
         values[n] = (first + sum(later)).item()
-        found = model.recaller.likelihood(model, idx, memory.held, *span, n)
+        found = model.recaller.likelihood(model, idx, memory.held, *span, (n,))
         assert found == pytest.approx(values[n], abs=1e-3)
     close = torch.full((1, len(TEXTS)), 1.0).index_fill(1, votes.argmax()[None], 1.1)
     monkeypatch.setattr(model.recaller, 'votes', lambda *given: (close, 4))
     first = [int(close.argmax()), *(n for n in range(len(TEXTS)) if n != close.argmax())][:3]
-    worth = {n: model.recaller.likelihood(model, idx, memory.held, *span, n)
+    worth = {n: model.recaller.likelihood(model, idx, memory.held, *span, (n,))
              + close[0, n].item() / len(HEADS) for n in first}
     (numbers, own), = model.recaller.recalled(model, idx, memory.held, span)
     expected = max(first, key=worth.get)
