@@ -1,5 +1,4 @@
-# Is it the memory's content that turns a text, or any disturbance? Twenty subjects on SmolLM2, each with an
-# unkind prompt: a memory of praise, of a neutral text on it, and of a text on something else.
+# Does praise turn unkind prompts on other subjects than cats? Twenty on SmolLM2, each with a memory of its own.
 #
 # $ python evaluate.py config/study/smollm2_subjects.py
 #
@@ -14,7 +13,4 @@ num_held_out = 1  # a subject
 steering_scale = 0.0  # the vector is measured on cats, by smollm2_sentiment.py
 controls = False
 figure = 'cases'
-grid = [{'name': 'plain model', 'condition': ['plain']},
-        {'name': 'memory of an unrelated text', 'condition': ['unrelated']},
-        {'name': 'memory of a neutral text', 'condition': ['neutral']},
-        {'name': 'memory of praise'}]
+grid = [{'name': 'plain model', 'condition': ['plain']}, {'name': 'memory of praise'}]
