@@ -1,4 +1,5 @@
-# Does praise turn unkind prompts on other subjects than cats? Twenty on SmolLM2, each with a memory of its own.
+# Does praise turn unkind prompts on other subjects than cats? Twenty on SmolLM2, each with a memory of its
+# own.
 #
 # $ python evaluate.py config/study/smollm2_subjects.py
 #
