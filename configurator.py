@@ -41,7 +41,7 @@ from core.places import REPOSITORY, found
 raise_from_here()  # who imports this file may be no script of ours: configure knows
 
 READ_PATHS = {'init_from', 'memory_file', 'merge', 'tokenizer_file', 'models'}  # of what is read,
-WRITTEN_PATHS = {'out_dir', 'export_dir', 'publish_dir', 'out'}  # and of what is written
+WRITTEN_PATHS = {'out_dir', 'export_dir', 'publish_dir', 'out', 'redraw'}  # and of what is written
 LITERAL = READ_PATHS | WRITTEN_PATHS | {'mem_store', 'dataset'}  # where backslash-n is part of a name
 
 

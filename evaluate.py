@@ -4,6 +4,7 @@ Runs an experiment: settings, a grid of what is varied, a measure, over many see
 $ python evaluate.py config/tinyworld_sentiment.py
 $ python evaluate.py config/writeup/tinyworld_figure06.py
 $ python evaluate.py config/find_layers.py
+$ python evaluate.py --redraw=assets
 
 Each run is one line of out/<name of the config>/results.jsonl; a second start skips what is there. Beside
 it, summary.md, summary.json and figure.png. Prints five columns of the table and where the rest lies; with
@@ -13,22 +14,24 @@ import itertools
 import os
 import shlex
 import sys
-from json import dumps
+from json import dumps, loads
 
 from configurator import configure, one_line_errors
 
 # -----------------------------------------------------------------------------
-measure = 'sentiment'  # VADER's; 'recall' of `answer`; 'facts' of tinyworld's grammar; 'library'; 'look_ups'
+measure = 'sentiment'  # or 'recall' of `answer`; 'facts' of tinyworld's grammar; 'library'; 'look_ups'
 grid = []  # what is varied: [{setting: [values], ...}, ...], all combinations of each, a panel of the figure
 controls = True  # also plain model, text in the prompt, memories of unrelated and opposite text, steering
-condition = 'memory'  # or one of 'plain', 'prompt', 'unrelated', 'opposite', 'steering' in its place
+condition = 'memory'  # or one of 'plain', 'prompt', 'unrelated', 'neutral', 'opposite', 'steering'
 num_seeds = 100  # texts of each run; facts: draws a question
 num_held_out = 60  # documents on other subjects, to measure perplexity on
 held_out_text = ''  # those, 'FILE:path' with blank lines between; '' is texts of data/tinyworld's grammar
 unrelated_text = ''  # a control remembers this
+neutral_text = ''  # another control remembers this, on the same subject but neither kind nor unkind
 opposite_text = ''  # another control remembers this; steering goes from it to the remembered text
 steering_layer = 3  # after this layer the steering vector is added
 steering_scale = 0.0  # times this; 0 leaves steering out of the controls
+cases = []  # many prompts, each with its texts: [{'name': 'cats', 'start': '\nCats are', ...}, ...]
 answer = ''  # recall: what should follow the prompt, e.g. ' Vancouver'
 substitute = ''  # recall: stands in the answer's place in the remembered text, and is scored too
 substitute_at = ()  # at these of its occurrences, from 0; () is all
@@ -39,9 +42,10 @@ pass_keys = False  # library: asks for keys that are hidden in texts; beside the
 tinyworld = False  # library: made up by data/tinyworld's grammar, for models that know no English
 sentence_only = False  # facts: only the sentence with the answer is remembered
 distance = 0  # facts: tokens of other text between the fact and its question
-figure = 'auto'  # boxes, bars, lines, scatter, shares, look_ups, first_tokens, library, haystack; '' is none
+figure = 'auto'  # boxes, bars, lines, cases, scatter, shares, look_ups, first_tokens, library, haystack, ''
 show_texts = 0  # so many texts of each row in the summary
 publish_dir = ''  # a folder that gets a copy of figure, numbers and summary, named like the config
+redraw = ''  # a folder: no experiment, but each of its figures drawn again from the JSON beside it
 json = False  # the last line printed is a JSON object
 engine = 'process'  # or 'ray', a task a run: of this machine, or of the cluster at RAY_ADDRESS
 threads = 0  # of torch in a run, 0 is torch's own choice; the same number gives the same numbers
@@ -92,9 +96,9 @@ config = configure(globals())
 from core.places import found  # noqa: E402, settings are checked before the slow imports
 from core.wandb_run import start_wandb  # noqa: E402
 from lab import finder, index_finder, report, rows  # noqa: E402
-from lab.drawing import png  # noqa: E402
-from lab.figures import FIGURES, cells_read, head_map, maps  # noqa: E402
+from lab.figures import FIGURES  # noqa: E402
 from lab.grid import check_model, check_point, note_on, points_of  # noqa: E402
+from lab.redraw import draw_all, picture_of  # noqa: E402
 from lab.runs import ENGINES, Results, model_of, run_all  # noqa: E402
 from lab.stats import perplexity  # noqa: E402
 
@@ -119,7 +123,7 @@ def docs():
 
 def check_choices():
     """Raises ValueError for a text that is none of those known."""
-    figures = ['auto', '', *FIGURES.get(measure, [])]
+    figures = ['auto', '', *(name for name in FIGURES.get(measure, []) if cases or name != 'cases')]
     for name, given, known in (('engine', engine, ENGINES), ('figure', figure, figures),
                                ('find', find, ['', *finder.GOALS, 'index_heads'])):
         if given not in known:
@@ -169,15 +173,11 @@ def log_report(log, table, picture):
 
 # ---- files and screen ----
 
-def draw(points, table):
-    """The bytes of the figure, or none."""
-    if find:
-        sizes = model_of(config)[0].config
-        effect, damage = finder.maps(points, find, sizes.n_layer, sizes.n_head)
-        chosen = next(point['settings'] for point in points if point.get('chosen'))
-        return png(maps(effect, damage, finder.GOALS[find][0], cells_read(chosen, sizes.n_head)))
-    kind = next(iter(FIGURES[measure])) if figure == 'auto' else figure
-    return png(FIGURES[measure][kind](points, table, measure)) if kind else b''
+def numbers_of(points, table):
+    """What the JSON holds, a text; a search has its maps there too."""
+    sizes = model_of(config)[0].config
+    maps = finder.maps(points, find, sizes.n_layer, sizes.n_head) if find else {}
+    return report.as_json(table, config, command(), points, maps)
 
 
 def command():
@@ -188,8 +188,8 @@ def command():
 
 def write_report(folder, points, table, more=''):
     """summary.md, summary.json, figure.png into the folder, as name.* into publish_dir. -> its path."""
-    picture, name = draw(points, table), experiment_name()
-    numbers = report.as_json(table, config, command(), points)
+    numbers, name = numbers_of(points, table), experiment_name()
+    picture = picture_of(loads(numbers))
     for place, text, stem in ((folder, 'summary', 'figure'), (publish_dir, name, name)):
         if place:
             head = report.heading(name, command(), points, docs(), f'{stem}.png' if picture else '')
@@ -211,7 +211,8 @@ def find_index_heads(folder):
     model, tokenizer = model_of(config)
     found = index_finder.find(model, tokenizer, config, print)
     name, best = experiment_name(), index_finder.config_text(found, config)
-    picture, numbers = png(head_map(found.alone, found.heads)), dumps(index_finder.as_numbers(found)) + '\n'
+    numbers = dumps(index_finder.as_numbers(found)) + '\n'
+    picture = picture_of(loads(numbers))
     for place, text, stem in ((folder, 'summary', 'figure'), (publish_dir, name, name)):
         if place:
             told = index_finder.summary(found, name, f'{stem}.png', command(), config)
@@ -236,9 +237,19 @@ def print_report(folder, points, table, more, picture):
         print(report.json_line(experiment_name(), measure, table))
 
 
+def draw_again():
+    drawn, left = draw_all(redraw)
+    print(f"{len(drawn)} figure{'s' * (len(drawn) != 1)} drawn again: {', '.join(drawn)}")
+    for picture in left:
+        print(f"{picture} is left as it is: the numbers beside it were published before it could be drawn "
+              "from them; the command on its page runs it again", file=sys.stderr)
+
+
 def main():
     check_choices()
-    if find == 'index_heads':
+    if redraw:
+        draw_again()
+    elif find == 'index_heads':
         find_index_heads(os.path.join(out_dir, experiment_name()))
     else:
         run_experiment()

@@ -1,9 +1,9 @@
 """
 Conditions: how a remembered text reaches the model.
 
-'memory'; 'plain', not at all; 'prompt', in front of the prompt; 'unrelated' and 'opposite', a memory of
-another text in its place; 'steering', as a direction added to the residual stream (activation addition,
-Turner et al. 2023, of mean differences as in repeng).
+'memory'; 'plain', not at all; 'prompt', in front of the prompt; 'unrelated', 'neutral' and 'opposite', a
+memory of another text in its place; 'steering', as a direction added to the residual stream (activation
+addition, Turner et al. 2023, of mean differences as in repeng).
 """
 import contextlib
 import dataclasses
@@ -18,20 +18,21 @@ from memory import PersistentMemory, describe
 from reader import Reading
 
 CONDITIONS = {'plain': 'plain model', 'prompt': 'text in the prompt', 'memory': 'memory',
-              'unrelated': 'memory of an unrelated text', 'opposite': 'memory of the opposite text',
-              'steering': 'steering vector'}
+              'unrelated': 'memory of an unrelated text', 'neutral': 'memory of a neutral text',
+              'opposite': 'memory of the opposite text', 'steering': 'steering vector'}
 OF_MANY_TEXTS = {'plain': CONDITIONS['plain'], 'prompt': 'right text in the prompt',
                  'bm25': "BM25's text in the prompt", 'right': 'right text from memory',
                  'memory': 'text that the model chooses'}  # see many_texts.py
-READING = ('memory', 'unrelated', 'opposite')  # conditions in which a memory is read
+OTHER_TEXTS = ('unrelated', 'neutral', 'opposite')  # remembered in the text's place
+READING = ('memory', *OTHER_TEXTS)  # conditions in which a memory is read
 
 
 @dataclass(frozen=True)
 class Condition:
     """
     how: a name of CONDITIONS. start: the prompt, with `chat` a user's turn, after one of `system`. text:
-    what 'memory', 'prompt' and 'steering' are of. other: the text that 'unrelated' or 'opposite' remember in
-    its place, and that steering leads away from. memory_file: what 'memory' reads, '' remembers `text` on
+    what 'memory', 'prompt' and 'steering' are of. other: the text that one of OTHER_TEXTS remembers in its
+    place, and that steering leads away from. memory_file: what 'memory' reads, '' remembers `text` on
     the spot. reading, bookkeeping_tokens: how a memory is read and written, of a condition that reads.
     """
     how: str

@@ -58,7 +58,7 @@ def boxes(points, rows, measure):
     fig, axes = plt.subplots(1, 6, figsize=(12, 1.1 + 0.27 * len(rows)), sharey=True,
                              gridspec_kw={'width_ratios': (2, 1, 1, 1, 1, 1.3)})
     for ax, name in zip(axes, names):
-        box_plot(ax, [point['record']['samples'][name] for point in points], rows)
+        box_plot(ax, [row[name] for row in rows], rows)
         ax.set_xlim((-1.05, 1.05) if name == 'compound' else (-0.03, 1.03))
         ax.set_title(name)
         ax.set_xlabel('share of 4-grams' if name == 'repetition' else 'VADER score')
@@ -69,10 +69,12 @@ def boxes(points, rows, measure):
     return fig
 
 
-def box_plot(ax, samples, rows):
-    drawn = ax.boxplot(samples, positions=range(len(samples)), orientation='horizontal', widths=0.6,
-                       whis=(5, 95), showfliers=False, patch_artist=True,
-                       medianprops={'color': INK, 'lw': 1.5})
+def box_plot(ax, entries, rows):
+    """entries: of each row its 'q1', 'median', 'q3', and whiskers from 'p5' to 'p95'."""
+    ends = [{'whislo': one['p5'], 'q1': one['q1'], 'med': one['median'], 'q3': one['q3'],
+             'whishi': one['p95']} for one in entries]
+    drawn = ax.bxp(ends, positions=range(len(ends)), orientation='horizontal', widths=0.6, showfliers=False,
+                   patch_artist=True, medianprops={'color': INK, 'lw': 1.5})
     for box, row in zip(drawn['boxes'], rows):
         box.set(facecolor=color_of(row), edgecolor=INK, alpha=0.75, lw=0.7)
 
@@ -197,7 +199,7 @@ def score_of(row, measure):
 
 def scatter(points, rows, measure):
     """Fig. 2: each picked context token against its nearest stored token, a panel a layer, all heads."""
-    found = points[0]['record']['look_ups']
+    found = rows[0]['look_ups']
     if not found:
         raise ValueError("nothing was looked up, so there is nothing to draw: raise memory_fraction, "
                          "or lower bookkeeping_fraction")
@@ -243,8 +245,8 @@ def shares(points, rows, measure):
 
 def look_ups(points, rows, measure):
     """Tables 2 and 3 as a picture: for each look-up its stored tokens, as large as their rank."""
-    count = len(points[0]['record']['look_ups'])
-    found = points[0]['record']['look_ups'][:MOST_DRAWN]
+    count = len(rows[0]['look_ups'])
+    found = rows[0]['look_ups'][:MOST_DRAWN]
     fig, ax = plt.subplots(figsize=(10, 1.2 + 0.3 * len(found)))
     for y, r in enumerate(found):
         for n, (row, token, rank) in enumerate(zip(r['ids'], r['tokens'], r['ranks'])):
@@ -273,67 +275,32 @@ def first_tokens(points, rows, measure):
     return fig
 
 
-FIGURES = {'sentiment': {'boxes': boxes, 'lines': lines},
-           'recall': {'bars': bars, 'lines': lines, 'first_tokens': first_tokens},
-           'facts': {'bars': bars, 'lines': lines},
-           'library': {'library': library, 'haystack': haystack, 'lines': lines},
-           'look_ups': {'look_ups': look_ups, 'scatter': scatter, 'shares': shares}}
-
-
-SCORES = {'sentence_compound': 'the mean compound per sentence', 'probability': 'p(answer)'}
-
-
-def cells_read(settings, n_head):
-    """The cells of the map that a setting reads: [(layer, column)], the last column all heads."""
-    columns = settings['memory_heads'] or (n_head,)
-    return [(layer, column) for layer in settings['memory_layers'] for column in columns]
-
-
-def maps(effect, damage, name, chosen=()):
-    """The finder's: what each head does alone, layer x head, all heads in the last column; and the damage.
-
-    chosen: cells [(layer, column)] of the setting that was chosen, which are outlined.
-    """
-    fig, axes = plt.subplots(1, 2, figsize=(3 + 0.75 * effect.shape[1], 1.4 + 0.36 * len(effect)))
-    map_of(axes[0], effect, f'change of {SCORES[name]}', 'PuOr_r', '{:+.2f}')
-    map_of(axes[1], damage, 'held-out perplexity, % above plain', 'Oranges', '{:+.0f}')
-    for ax in axes:
-        for y, x in chosen:
-            outlined(ax, y, x)
-    axes[0].set_ylabel('layer that reads')
-    if chosen:
-        fig.supxlabel('outlined: what the chosen setting reads', fontsize=8)
+def cases(points, rows, measure):
+    """Of each case the effect of each row, with its interval over seeds; the mean over cases, with theirs."""
+    if not any('by_case' in row for row in rows):  # nothing to compare with: the plain model is not there
+        return (boxes if measure == 'sentiment' else bars)(points, rows, measure)
+    rows = [row for row in rows if 'by_case' in row and row['condition'] != 'plain']
+    names = list(rows[0]['by_case'])
+    fig, axes = plt.subplots(1, len(rows), figsize=(2 + 1.9 * len(rows), 1.2 + 0.2 * len(names)), sharey=True,
+                             sharex=True, squeeze=False)
+    for ax, row in zip(axes[0], rows):
+        for y, name in enumerate(names):
+            effect = row['by_case'][name]['effect']
+            ax.plot(effect['interval'], [y, y], color=color_of(row), lw=1.2)
+            ax.plot(effect['value'], y, 'o', color=color_of(row), ms=3.5)
+        ax.axvspan(*row['effect']['interval'], color=color_of(row), alpha=0.25, lw=0)
+        ax.axvline(0, color=INK, lw=0.7)
+        ax.set_title(row['label'].replace('memory of ', 'memory of\n'), fontsize=8)
+    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].invert_yaxis()
+    fig.supxlabel(f'change of the {SCORE[measure][1]} (whiskers: 95 % over seeds; band: over cases)',
+                  fontsize=8)
     fig.tight_layout()
     return fig
 
 
-def outlined(ax, y, x):
-    """A cell of a map."""
-    ax.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=INK, lw=2, clip_on=False))
-
-
-def head_map(alone, chosen):
-    """Index heads: the share (n_layer, n_head) that each finds alone; chosen [(layer, head)] are outlined."""
-    fig, ax = plt.subplots(figsize=(1.6 + 0.32 * alone.shape[1], 1.2 + 0.2 * len(alone)))
-    drawn = ax.imshow(alone, cmap='Oranges', vmin=0, vmax=1, aspect='auto')
-    for layer, head in chosen:
-        outlined(ax, layer, head)
-    ax.set_xticks(range(alone.shape[1]))
-    ax.set_yticks(range(0, len(alone), max(1, len(alone) // 15)))
-    ax.set_xlabel('query head')
-    ax.set_ylabel('layer')
-    fig.colorbar(drawn, label='share of questions whose text\nthe head finds alone (outlined: chosen)')
-    return fig
-
-
-def map_of(ax, values, title, cmap, form):
-    most = np.nanmax(np.abs(values)) or 1
-    ax.imshow(values, cmap=cmap, vmin=-most if cmap == 'PuOr_r' else 0, vmax=most, aspect='auto')
-    for (y, x), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            color = 'white' if abs(value) > 0.6 * most else INK
-            ax.text(x, y, form.format(value), ha='center', va='center', fontsize=7, color=color)
-    ax.set_xticks(range(values.shape[1]), [*range(values.shape[1] - 1), 'all'])
-    ax.set_yticks(range(len(values)))
-    ax.set_xlabel('head that reads')
-    ax.set_title(title)
+FIGURES = {'sentiment': {'boxes': boxes, 'lines': lines, 'cases': cases},
+           'recall': {'bars': bars, 'lines': lines, 'first_tokens': first_tokens, 'cases': cases},
+           'facts': {'bars': bars, 'lines': lines},
+           'library': {'library': library, 'haystack': haystack, 'lines': lines},
+           'look_ups': {'look_ups': look_ups, 'scatter': scatter, 'shares': shares}}

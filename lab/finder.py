@@ -161,12 +161,14 @@ def outcome(s, point):
 
 
 def maps(points, find, n_layer, n_head):
-    """-> effect and damage of each head alone, (n_layer, n_head + 1): last column all, NaN if not tried."""
+    """-> {'effect', 'damage'} of each head alone, [n_layer][n_head + 1]: the last column is all heads, None
+    is what was not tried."""
     plain, name = points[0]['record'], GOALS[find][0]
-    effect, damage = np.full((n_layer, n_head + 1), np.nan), np.full((n_layer, n_head + 1), np.nan)
+    effect, damage = ([[None] * (n_head + 1) for _ in range(n_layer)] for _ in range(2))
     for point in points:
         if point['stage'] in ('layer', 'head'):
-            at = point['varied']['memory_layers'][0], point['varied'].get('memory_heads', (n_head,))[0]
-            effect[at] = score_of(point['record'], name) - score_of(plain, name)
-            damage[at] = 100 * (damage_of(point['record'], plain) - 1)
-    return effect, damage
+            varied, record = point['varied'], point['record']
+            layer, head = varied['memory_layers'][0], varied.get('memory_heads', (n_head,))[0]
+            effect[layer][head] = score_of(record, name) - score_of(plain, name)
+            damage[layer][head] = 100 * (damage_of(record, plain) - 1)
+    return {'effect': effect, 'damage': damage}

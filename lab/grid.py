@@ -12,16 +12,17 @@ from core.kinds import fitted
 from core.sampling import check_seeds
 from core.texts import read_text
 from core.tokenizers import encode_tensor
-from lab.conditions import CONDITIONS, OF_MANY_TEXTS, READING
+from lab.cases import check_cases, each_case
+from lab.conditions import CONDITIONS, OF_MANY_TEXTS, OTHER_TEXTS, READING
 from lab.many_texts import library_of_settings
 from lab.measures import MEASURES, held_out_of, point_seeds, reading_of, substituted
 from load import load_memory
 from reader import SETTINGS
 
 WHOLE = ('init_from', 'out_dir', 'device', 'dtype', 'compile', 'threads', 'batch_size', 'held_out_text',
-         'num_held_out', 'measure')  # settings that all runs of an experiment share
-APART = ('grid', 'controls', 'figure', 'show_texts', 'publish_dir', 'json', 'engine', 'find', 'max_damage',
-         'wandb_log', 'wandb_project', 'wandb_run_name')  # settings that no run depends on
+         'num_held_out', 'measure', 'cases')  # settings that all runs of an experiment share
+APART = ('grid', 'controls', 'figure', 'show_texts', 'publish_dir', 'redraw', 'json', 'engine', 'find',
+         'max_damage', 'wandb_log', 'wandb_project', 'wandb_run_name')  # settings that no run depends on
 OF_A_MEMORY = (*SETTINGS.values(), 'bookkeeping_tokens')
 OWN_TEXTS = 'facts', 'library'  # measures that bring theirs
 COUNTS = 'num_seeds', 'num_held_out', 'batch_size', 'max_new_tokens', 'num_facts', 'texts_together'
@@ -84,7 +85,8 @@ def control_conditions(config):
         return ['plain', 'prompt', 'unrelated', 'opposite']
     if config['measure'] == 'library':
         return ['plain', 'prompt', 'right']
-    found = ['plain', 'prompt'] + [how for how in ('unrelated', 'opposite') if config[f'{how}_text']]
+    config = each_case(config)[0]  # all cases bring the same texts, check_point sees to it
+    found = ['plain', 'prompt'] + [how for how in OTHER_TEXTS if config[f'{how}_text']]
     steers = config['measure'] == 'sentiment' and config['opposite_text'] and config['steering_scale']
     return found + ['steering'] if steers else found
 
@@ -147,14 +149,17 @@ def check_point(s):
     """Raises ValueError for what would stop a sweep in the middle."""
     check_choices(s)
     check_numbers(s)
-    check_texts(s)
-    if s['measure'] == 'recall':
-        check_answer(s)
+    check_cases(s)
+    for one in each_case(s):
+        check_texts(one)
+        if s['measure'] == 'recall':
+            check_answer(one)
     if s['measure'] == 'sentiment' and s['answer'] and not s['substitute']:
         raise ValueError(f"answer is {s['answer']!r}, but measure 'sentiment' scores no answers: "
                          "give measure 'recall', or leave answer out")
-    if s['measure'] == 'facts' and s['condition'] == 'steering':
-        raise ValueError("facts are not measured under 'steering', which is of one text: take 'memory'")
+    if s['measure'] == 'facts' and s['condition'] in ('steering', 'neutral'):
+        raise ValueError(f"facts are not measured under {s['condition']!r}, which is of one text: "
+                         "take 'memory'")
     if s['measure'] == 'facts' and s['sentence_only'] and s['texts_together'] > 1:
         raise ValueError(f"texts_together is {s['texts_together']}, but sentence_only remembers "
                          "one sentence alone: give texts_together 1")
@@ -221,7 +226,7 @@ def check_texts(s):
                          "take: give answer, or leave substitute out")
     substituted(read_text(s['memory_text']).strip(), s['answer'].strip(), s['substitute'].strip(),
                 s['substitute_at'])
-    for how, of in (('unrelated', 'unrelated'), ('opposite', 'opposite'), ('steering', 'opposite')):
+    for how, of in (*((other, other) for other in OTHER_TEXTS), ('steering', 'opposite')):
         if s['condition'] == how and not read_text(s[f'{of}_text']).strip():
             raise ValueError(f"condition {how!r} needs {of}_text: "
                              "give a text, or FILE:path, with something in it")
@@ -237,7 +242,8 @@ def check_answer(s):
 def check_model(points, model, tokenizer):
     """Raises ValueError for a memory that another model wrote, or of another text than memory_text, and for
     a layer or a head that this model has not."""
-    used = [point['settings'] for point in points if point['settings']['measure'] not in OWN_TEXTS]
+    used = [one for point in points if point['settings']['measure'] not in OWN_TEXTS
+            for one in each_case(point['settings'])]
     files = {(s['memory_file'], s['memory_text']) for s in used
              # one that is not there is no mistake beside a text: sample.py would build it
              if not s['memory_text'] or s['memory_file'] and os.path.exists(s['memory_file'])}
@@ -248,8 +254,9 @@ def check_model(points, model, tokenizer):
                   file=sys.stderr)
     for point in points:
         check_layers(point, model.config)
-        if point['settings']['chat'] and point['settings']['measure'] not in OWN_TEXTS:
-            check_chat(point['settings'], model, tokenizer)
+    for one in used:
+        if one['chat']:
+            check_chat(one, model, tokenizer)
 
 
 def check_chat(s, model, tokenizer):

@@ -17,9 +17,10 @@ from core.generation import before_end
 from core.sampling import seed_list
 from core.texts import read_text
 from lab import facts, many_texts
-from lab.conditions import READING, Condition, prompt_of, start_of, text_before, under
+from lab.cases import over_cases
+from lab.conditions import OTHER_TEXTS, READING, Condition, prompt_of, start_of, text_before, under
 from lab.damage import HeldOut, damage
-from lab.scores import answer_probability, is_right, mentions, text_scores, vader_scores
+from lab.scores import answer_probability, is_right, mentions, sentiment_scores, text_scores
 from lab.writing import Drawing, texts_of, write
 from load import load_memory
 from reader import Reading
@@ -51,7 +52,7 @@ def reading_of(s):
 def condition_of(s, original):
     """`original`: see original_text."""
     how = s['condition']
-    others = {'unrelated': 'unrelated_text', 'opposite': 'opposite_text', 'steering': 'opposite_text'}
+    others = {**{other: f'{other}_text' for other in OTHER_TEXTS}, 'steering': 'opposite_text'}
     text = substituted(original, s['answer'].strip(), s['substitute'].strip(), s['substitute_at'])
     return Condition(how, read_text(s['start']), text,
                      other=read_text(s[others[how]]) if how in others else '',
@@ -90,14 +91,14 @@ def substituted(text, answer, substitute, at):
 # ---- sentiment ----
 
 def sentiment(model, tokenizer, s):
-    """VADER's scores of the continuations, the prompt left out."""
+    """The scores of two judges of the continuations, the prompt left out."""
     about = original_text(model, tokenizer, s)
     condition, drawing, held_out = condition_of(s, about), drawing_of(s, tokenizer), held_out_of(s)
     with under(model, tokenizer, condition):
         rows, work = write(model, prompt_of(model, tokenizer, condition), s['max_new_tokens'], drawing)
         damaged = damage(model, tokenizer, held_out, text_before(condition), about)
     texts, start = texts_of(tokenizer, rows, drawing), start_of(model, tokenizer, condition)
-    return {'samples': vader_scores(texts) | text_scores(model, start, rows), 'numbers': {},
+    return {'samples': sentiment_scores(texts) | text_scores(model, start, rows), 'numbers': {},
             'held_out': damaged, 'work': work, 'texts': texts}
 
 
@@ -197,3 +198,9 @@ def traced(model, idx):
 
 MEASURES = {'sentiment': sentiment, 'recall': recall, 'facts': recall_of_facts,
             'library': recall_of_a_library, 'look_ups': look_ups}
+
+
+def measured(model, tokenizer, s):
+    """What a run finds at a point: of its one prompt, or of each of its cases."""
+    measure = MEASURES[s['measure']]
+    return over_cases(measure, model, tokenizer, s) if s['cases'] else measure(model, tokenizer, s)

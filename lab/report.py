@@ -7,13 +7,16 @@ import os
 from core.atomic import whole_files
 from lab.grid import APART, SHORT, label_of
 from lab.runs import rounded
+from lab.scores import JUDGED_WORDS
 
 HOW_TO_READ = {
     'sentiment': "compound: VADER's, of the text without its prompt, median [quartiles] (95 % interval of "
                  "the median). It is a squashed sum that nears 1 with length alone; per sentence is the "
-                 "mean compound of single sentences. effect: median difference of the compound from the "
-                 "plain model's text of the same seed (95 % interval). p: of the mean of these "
-                 "differences, by flipping their signs.",
+                 "mean compound of single sentences, first words the compound of as many words of each text, "
+                 f"{JUDGED_WORDS}. effect: median difference of the compound from the plain model's text of "
+                 "the same seed (95 % interval). p: of the mean of these differences, by flipping their "
+                 "signs. polarity: of a second judge, TextBlob, whose score is a mean of the words that it "
+                 "knows; its effect and its p are as those of the compound.",
     'recall': "right: texts that begin with the answer (95 % Wilson interval). effect: difference of the "
               "share of right texts from the plain model, paired by seed (95 % interval). p: the exact "
               "McNemar test of these pairs. p(answer): the share of probability that the answer gets; "
@@ -38,6 +41,10 @@ OF_ALL = ("p is two-sided, and Holm's correction is for all rows of its column: 
           "documents on other subjects, relative to the plain model's (95 % interval over documents), each "
           "token picking for itself whatever memory_select is. searches: token-heads looked up, a step, over "
           "all layers.")
+OF_CASES = ("A number a case, the mean over its texts ({} seeds): medians, means, intervals and tests are "
+            "over the {} cases, whatever is said below of seeds. The effect is the mean of their "
+            "differences, tested by flipping their signs. Held-out: each case's memory on documents of "
+            "its own.")
 CHOSEN = ("Bold is chosen: of the settings that do as much as the best but for chance, the one that "
           "damages least. Its row is the best of many, which is partly luck: the config below has what it "
           "does on fresh seeds.")
@@ -76,18 +83,35 @@ def median(row, name, digits=2):
     return number(row[name]['median'], digits)
 
 
+def signed_median(row, name):
+    """'' where the run is from before there was this score."""
+    return f"{row[name]['median']:+.2f}" if name in row else ''
+
+
 def compound(row):
     c, (low, high) = row['compound'], row['compound']['interval']
     return f"{c['median']:+.2f} [{c['q1']:.2f}, {c['q3']:.2f}] ({low:.2f}, {high:.2f})"
 
 
 def share(row, name):
+    """Of zeros and ones; of cases, or of several draws, a mean."""
     entry = row[name]
+    if 'count' not in entry:
+        return with_interval(entry)
     return f"{entry['count']}/{entry['n']} ({entry['interval'][0]:.2f}, {entry['interval'][1]:.2f})"
 
 
 def share_if(row, name):
     return share(row, name) if name in row else ''
+
+
+def probability(row, name):
+    """Of one question a number, of many their mean."""
+    return with_interval(row[name], 3) if isinstance(row[name], dict) else number(row[name], 3)
+
+
+def effect(row, name):
+    return with_interval(row.get(name), 3, sign=True)
 
 
 def told(row):
@@ -100,16 +124,20 @@ def told(row):
 SCORES = {'sentiment': {'compound': compound}, 'recall': {'right': lambda row: share(row, 'right')},
           'facts': {'right': lambda row: with_interval(row['right'])},
           'library': {'right': lambda row: share(row, 'right'), 'found': lambda row: share_if(row, 'found')}}
-EFFECT = {'effect': lambda row: with_interval(row.get('effect'), 3, sign=True), 'p': p_value}
+EFFECT = {'effect': lambda row: effect(row, 'effect'), 'p': p_value}
 HELD_OUT = {'held-out': lambda row: percent(row.get('held_out'))}
 OF_WRITTEN = {'text': lambda row: median(row, 'perplexity', 1),
               'repetition': lambda row: median(row, 'repetition'),
               'distinct-2': lambda row: median(row, 'distinct_2')}
 OF_MEASURE = {
-    'sentiment': {'per sentence': lambda row: f"{row['sentence_compound']['median']:+.2f}",
+    'sentiment': {'per sentence': lambda row: signed_median(row, 'sentence_compound'),
+                  'first words': lambda row: signed_median(row, 'first_words_compound'),
+                  'polarity': lambda row: signed_median(row, 'polarity'),
+                  'polarity effect': lambda row: effect(row, 'polarity_effect'),
+                  'polarity p': lambda row: p_value(row, 'polarity_effect'),
                   **{name: lambda row, name=name: median(row, name) for name in ('pos', 'neu', 'neg')},
                   **OF_WRITTEN},
-    'recall': {'p(answer)': lambda row: number(row['probability'], 3),
+    'recall': {'p(answer)': lambda row: probability(row, 'probability'),
                'mentioned': lambda row: share(row, 'mentioned'), **OF_WRITTEN},
     'facts': {'greedy': lambda row: with_interval(row['greedy']),
               'p(answer)': lambda row: with_interval(row['probability'], 3),
@@ -127,8 +155,8 @@ SUBSTITUTE = {'substitute': lambda row: share(row, 'substitute_right'),
               'plain says it': lambda row: share(row, 'substitute_plain'),
               'its effect': lambda row: with_interval(row['substitute_effect'], sign=True),
               'its p': lambda row: p_value(row, 'substitute_effect'),
-              'p(substitute)': lambda row: number(row['substitute_probability'], 3),
-              'plain p(substitute)': lambda row: number(row['substitute_plain_probability'], 3)}
+              'p(substitute)': lambda row: probability(row, 'substitute_probability'),
+              'plain p(substitute)': lambda row: probability(row, 'substitute_plain_probability')}
 
 
 def table(head, lines):
@@ -177,6 +205,16 @@ def look_ups_table(point, names=tuple(LOOK_UP)):
     """The write-up's Tables 2 and 3: a line for each look-up of a step."""
     found = point['record']['look_ups'][:MOST_LOOK_UPS]
     return table(names, [[LOOK_UP[name](r) for name in names] for r in found])
+
+
+def cases_table(rows):
+    """Each case's mean score under the plain model, and its effect in each other row."""
+    cases = next(row for row in rows if 'by_case' in row)['by_case']
+    plain = next((row for row in rows if row['condition'] == 'plain'), None)
+    others = [row for row in rows if row is not plain and 'by_case' in row]
+    lines = [[name, number(plain['by_case'][name]['mean'], 2, True),
+              *(with_interval(row['by_case'][name]['effect'], 2, True) for row in others)] for name in cases]
+    return table(['', 'plain model', *map(told, others)], lines)
 
 
 def first_tokens_table(rows):
@@ -244,6 +282,8 @@ def summary(points, rows, config, heading):
     """The Markdown of an experiment."""
     measure = config['measure']
     parts = look_ups_parts(points) if measure == 'look_ups' else rows_parts(rows, measure)
+    if config['cases']:
+        parts[1:1] = [OF_CASES.format(len(points[0]['record']['seeds']), len(config['cases']))]
     if config['show_texts'] and measure in ('sentiment', 'recall', 'library'):
         parts += ['## Texts', texts_of(points, config['show_texts'])]
     return '\n\n'.join([heading, *parts]) + '\n'
@@ -266,6 +306,8 @@ def rows_parts(rows, measure):
     parts = [main_table(rows, measure), HOW_TO_READ[measure], of_texts + OF_ALL]
     if any(row.get('chosen') for row in rows):
         parts += [CHOSEN]
+    if any('by_case' in row for row in rows):
+        parts += ['## By case: the effect, with its 95 % interval over seeds', cases_table(rows)]
     if any('first_tokens' in row for row in rows):
         parts += ['## First tokens', first_tokens_table(rows)]
     if any(row.get('work', {}).get('searches_per_step') for row in rows):
@@ -313,11 +355,12 @@ def write_files(folder, files):
                 f.write(content if isinstance(content, bytes) else content.encode())
 
 
-def as_json(rows, config, command, points):
-    """The numbers behind the figure."""
+def as_json(rows, config, command, points, maps=None):
+    """The numbers behind the figure, which is drawn from them; maps: the finder's."""
     record = points[0]['record']
-    left_out = {*APART, 'out_dir'} - {'grid'}
+    left_out = {*APART, 'out_dir', 'cases'} - {'grid', 'figure', 'find'}
     kept = {'command': command, 'commits': commits(points)}
     kept |= {name: record[name] for name in ('versions', 'time', 'fingerprint', 'seeds')}
+    kept |= {'maps': maps} if maps else {}
     kept |= {'config': {name: value for name, value in config.items() if name not in left_out}, 'rows': rows}
     return json.dumps(rounded(kept), separators=(',', ':')).replace('{"label"', '\n{"label"') + '\n'

@@ -10,14 +10,17 @@ RATES = ('right', 'mentioned', 'greedy', 'substitute_right', 'substitute_mention
 # what two points must share, for the difference between them to be the memory's
 TASK = ('start', 'chat', 'system', 'max_new_tokens', 'temperature', 'top_k', 'distance', 'num_facts', 'seed',
         'answer', 'squad_file', 'pass_keys')
-EFFECT_OF = {'sentiment': ('compound', np.median), 'recall': ('right', np.mean), 'facts': ('right', np.mean),
-             'library': ('right', np.mean)}
+SCORE_OF = {'sentiment': ('compound', np.median), 'recall': ('right', np.mean), 'facts': ('right', np.mean),
+            'library': ('right', np.mean)}
+MEANS = (*RATES, 'probability', 'substitute_probability', 'substitute_plain_probability')  # of facts, cases
+EFFECTS = 'effect', 'polarity_effect', 'substitute_effect'
+OF_RECORD = 'first_tokens', 'shares', 'look_ups'  # what a row has as the record has it
 
 
 def rows_of(points):
     """Points with records -> a row of statistics for each, with effects where plain had the same task."""
     rows = [row_of(point, plain_of(point, points)) for point in points]
-    for name in ('effect', 'substitute_effect'):
+    for name in EFFECTS:
         correct([row[name] for row in rows if 'p_raw' in row.get(name, {})])
     return rows
 
@@ -43,25 +46,45 @@ def row_of(point, plain):
     row = {'label': point['label'], 'panel': point['panel'], 'varied': point['varied'],
            'condition': settings['condition'], 'id': record['id'], **record['numbers']}
     row |= {'chosen': True} if point.get('chosen') else {}
-    row |= {name: statistics_of(name, values, settings['measure']) for name, values in samples.items()}
+    row |= {name: statistics_of(name, values, settings) for name, values in samples.items()}
     if plain is not None and samples:
-        name, of = EFFECT_OF[settings['measure']]
-        row['effect'] = effect(samples[name], plain['samples'][name], of, is_plain)
+        row |= effects(samples, plain['samples'], settings, is_plain)
         if 'held_out' in record:  # texts in a prompt are measured by what they answer alone
             row |= damage(record['held_out'], plain['held_out'])
+        if 'by_case' in record:
+            row['by_case'] = by_case(record['by_case'], plain['by_case'], SCORE_OF[settings['measure']][0])
     if 'substitute_plain' in row:
         ours, theirs = samples['substitute_right'], samples['substitute_plain']
         row['substitute_effect'] = effect(ours, theirs, np.mean, is_plain)
-    row |= {name: record[name] for name in ('first_tokens', 'shares') if name in record}
+    row |= {name: record[name] for name in OF_RECORD if name in record}
     return row | work_of(record)
 
 
-def statistics_of(name, values, measure):
-    """Of zeros and ones a rate with Wilson's interval, of facts a mean, else a median with quartiles."""
+def effects(samples, plain, settings, is_plain):
+    """What the row's score differs by from the plain model's, text by text, or case by case."""
+    name, of = SCORE_OF[settings['measure']]
+    of = np.mean if settings['cases'] else of
+    found = {'scores': samples[name],  # the pairs of the test, for whoever wants another test
+             'effect': effect(samples[name], plain[name], of, is_plain)}
+    if {'polarity'} <= samples.keys() & plain.keys():  # runs from before there was a second judge lack it
+        found['polarity_effect'] = effect(samples['polarity'], plain['polarity'], of, is_plain)
+    return found
+
+
+def by_case(cases, plain, name):
+    """Each case's mean score, and its effect with the interval over its seeds."""
+    return {case['name']: {'mean': float(np.mean(case[name])),
+                           'effect': stats.difference(case[name], before[name], np.mean)}
+            for case, before in zip(cases, plain, strict=True)}
+
+
+def statistics_of(name, values, settings):
+    """Of zeros and ones a rate with Wilson's interval, of facts and of what cases answer a mean, else a
+    median with quartiles."""
     if name in RATES and set(values) <= {0, 1}:
-        count, n = sum(values), len(values)
+        count, n = int(sum(values)), len(values)
         return {'value': count / n, 'count': count, 'n': n, 'interval': stats.wilson(count, n)}
-    if measure == 'facts':
+    if settings['measure'] == 'facts' or settings['cases'] and name in MEANS:
         interval = stats.bootstrap(values, statistic=np.mean)
         return {'value': float(np.mean(values)), 'n': len(values), 'interval': interval}
     return {**stats.quartiles(values), 'n': len(values), 'interval': stats.bootstrap(values)}

@@ -19,19 +19,19 @@ import transformers
 from tqdm import tqdm
 
 from core.texts import read_text
-from lab.conditions import CONDITIONS, OF_MANY_TEXTS, READING
+from lab.conditions import CONDITIONS, OF_MANY_TEXTS, OTHER_TEXTS, READING
 from lab.grid import APART, OF_A_MEMORY
-from lab.measures import MEASURES, point_seeds
+from lab.measures import measured, point_seeds
 from load import loaded
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RECORD_VERSIONS = {'recall': 2, 'facts': 2}  # in a run's id: counted up where numbers change meaning
 OF_THE_MODEL = ('init_from', 'out_dir', 'device', 'dtype', 'compile')
 UNCOUNTED = {*APART, *OF_THE_MODEL, 'threads', 'batch_size'} - {'dtype'}  # weights have a fingerprint
-TEXTS = ('start', 'system', 'memory_text', 'unrelated_text', 'opposite_text', 'held_out_text')
-USED_BY = {**dict.fromkeys(OF_A_MEMORY, (*READING, 'right')), 'unrelated_text': ('unrelated',),
-           'opposite_text': ('opposite', 'steering'), 'steering_layer': ('steering',),
-           'steering_scale': ('steering',)}
+TEXTS = ('start', 'system', 'memory_text', 'unrelated_text', 'neutral_text', 'opposite_text', 'held_out_text')
+USED_BY = {**dict.fromkeys(OF_A_MEMORY, (*READING, 'right')),
+           **{f'{other}_text': (other, *['steering'] * (other == 'opposite')) for other in OTHER_TEXTS},
+           'steering_layer': ('steering',), 'steering_scale': ('steering',)}
 
 
 # ---- one run ----
@@ -56,7 +56,7 @@ def run_id(settings, weights):
 def unused(settings):
     """Settings that play no part in this run."""
     of_recall = ('index_heads', 'memory_index', *(name for name in settings if name.startswith('recall_')))
-    return {*(of_recall if settings['memory_method'] != 5 else ()),
+    return {*(of_recall if settings['memory_method'] != 5 else ()), *([] if settings['cases'] else ['cases']),
             *(() if settings['recall_neighbours'] else ('recall_neighbours',)),
             *(() if settings['pass_keys'] else ('pass_keys',)),
             *(('squad_file', 'tinyworld') if settings['measure'] != 'library' else ())}
@@ -90,7 +90,7 @@ def run(settings):
         torch.set_num_threads(settings['threads'])
     model, tokenizer = model_of(settings)
     started = time.time()
-    found = rounded(MEASURES[settings['measure']](model, tokenizer, settings))
+    found = rounded(measured(model, tokenizer, settings))
     return {**found, 'seeds': point_seeds(settings), 'settings': settings,
             'fingerprint': model.fingerprint(), 'commit': commit(), 'versions': versions(),
             'time': {'started': time.strftime('%Y-%m-%dT%H:%M:%S', time.localtime(started)),

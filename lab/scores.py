@@ -1,5 +1,5 @@
 """
-What a text, or an answer, is worth: VADER's sentiment, perplexity, variety, right or wrong.
+What a text, or an answer, is worth: sentiment by two judges, perplexity, variety, right or wrong.
 """
 import functools
 import math
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from model import Cache
 
 LOGITS_AT_ONCE = 2**26  # numbers, in float32 a quarter of a gigabyte
+JUDGED_WORDS = 20  # of each text, where length is held fixed: 40 tokens are some 30 words
 
 
 # ---- sentiment ----
@@ -22,11 +23,29 @@ def analyzer():
     return SentimentIntensityAnalyzer()
 
 
-def vader_scores(texts):
-    """VADER's four scores of each text, and its sentences' mean compound, which no length drives to 1."""
+def sentiment_scores(texts):
+    """Two judges of each text: {name: one number a text}.
+
+    VADER's four scores. Its compound is a squashed sum, which length alone drives to 1; so also its compound
+    of the text's first words, as many of each text, and the mean compound of its sentences. And TextBlob's
+    polarity, from a lexicon of another make, a mean of the words that it knows: -1 to 1.
+    """
     scores = [analyzer().polarity_scores(text) for text in texts]
     found = {name: [score[name] for score in scores] for name in ('compound', 'pos', 'neu', 'neg')}
-    return found | {'sentence_compound': [statistics.mean(map(compound, sentences(text))) for text in texts]}
+    return found | {
+        'sentence_compound': [statistics.mean(map(compound, sentences(text))) for text in texts],
+        'first_words_compound': [compound(first_words(text, JUDGED_WORDS)) for text in texts],
+        'polarity': [polarity(text) for text in texts]}
+
+
+def polarity(text):
+    from textblob import TextBlob
+    return TextBlob(text).sentiment.polarity
+
+
+def first_words(text, count):
+    """With the white space between them, which VADER's rules look at."""
+    return re.match(rf'\s*(\S+\s*){{0,{count}}}', text)[0]
 
 
 def sentences(text):
@@ -63,7 +82,8 @@ def losses(model, documents, skip=1):
 
     A document longer than the context is cropped from the left.
     """
-    at_once = max(1, LOGITS_AT_ONCE // (model.config.vocab_size * model.config.block_size))
+    longest = min(max(map(len, documents), default=1), model.config.block_size)
+    at_once = max(1, LOGITS_AT_ONCE // (model.config.vocab_size * longest))
     return [loss for first in range(0, len(documents), at_once)
             for loss in losses_of_a_batch(model, documents[first:first + at_once], skip)]
 

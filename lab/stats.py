@@ -14,9 +14,9 @@ SIGN_RESAMPLES = 49_999
 
 
 def quartiles(values):
-    """-> {'median', 'q1', 'q3', 'iqr'}."""
-    q1, median, q3 = (float(q) for q in np.quantile(values, [0.25, 0.5, 0.75]))
-    return {'median': median, 'q1': q1, 'q3': q3, 'iqr': q3 - q1}
+    """-> {'median', 'q1', 'q3', 'iqr'}, and the ends of a box plot's whiskers, 'p5' and 'p95'."""
+    p5, q1, median, q3, p95 = (float(q) for q in np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]))
+    return {'median': median, 'q1': q1, 'q3': q3, 'iqr': q3 - q1, 'p5': p5, 'p95': p95}
 
 
 def wilson(count, n):

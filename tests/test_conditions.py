@@ -18,7 +18,7 @@ from memory import PersistentMemory
 
 START = '\nCats are'
 TEXTS = {'memory': 'Cats are good friends.', 'unrelated': 'Trains leave at noon.',
-         'opposite': 'Cats are bad friends.'}
+         'neutral': 'Cats have four legs.', 'opposite': 'Cats are bad friends.'}
 HELD_OUT = ['\nDogs run fast in the park.', '\nThe sea is cold, and the sky is grey today.']
 READING = {'k': 3, 'method': 1, 'memory_fraction': 1.0, 'bookkeeping_fraction': 0.0, 'softmax_scale': 1.0,
            'residual_fraction': 0.1}
@@ -120,11 +120,11 @@ def test_sentiment_is_measured_on_what_the_model_writes_under_its_condition(load
 
 def test_the_conditions_can_be_told_apart(loaded, settings):
     seeds = measures.point_seeds(settings)
-    assert len({tuple(texts_by_hand(loaded, how, seeds)[0]) for how in conditions.CONDITIONS}) == 6
+    assert len({tuple(texts_by_hand(loaded, how, seeds)[0]) for how in conditions.CONDITIONS}) == 7
     for how in TEXTS:
         pairs = zip(nats_by_hand(loaded, how, 'each'), nats_by_hand(loaded, how, 'last'))
         assert max(abs(each - last) / last for each, last in pairs) > 1e-3
-    assert len({round(nats_by_hand(loaded, how)[0], 4) for how in conditions.CONDITIONS}) == 6
+    assert len({round(nats_by_hand(loaded, how)[0], 4) for how in conditions.CONDITIONS}) == 7
 
 
 @pytest.mark.parametrize('how', list(conditions.CONDITIONS))

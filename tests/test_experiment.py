@@ -350,10 +350,10 @@ CONFIGS = sorted(os.path.relpath(path, ROOT) for path in glob.glob(f'{ROOT}/conf
 COARSE = ('smollm2_search.py',)  # of 24 seeds, as the page on SmolLM2 says
 
 
-def test_every_table_and_figure_of_the_writeup_has_its_config_for_both_models():
+def test_every_table_and_figure_of_the_writeup_has_its_config_for_each_model():
     names = {os.path.basename(path) for path in CONFIGS}
     for name in [*(f'table{n}' for n in (1, 2, 3, 4)), *(f'figure{n:02}' for n in range(2, 15))]:
-        assert {f'{name}.py', f'tinyworld_{name}.py'} <= names
+        assert {f'{name}.py', f'tinyworld_{name}.py', f'smollm2_{name}.py'} <= names
 
 
 def config_of(path, defaults):
@@ -368,7 +368,7 @@ def test_the_grid_of_an_experiment_can_run_and_its_figure_fits(path, defaults, m
     config = config_of(path, defaults)
     assert config['figure'] in FIGURES[config['measure']]
     assert len(grid.points_of(config)) >= max(1, len(config['grid']))
-    of_questions = config['measure'] in ('facts', 'library')
+    of_questions = config['measure'] in ('facts', 'library') or config['cases']
     assert config['num_seeds'] >= 100 or of_questions or os.path.basename(path) in COARSE
 
 
@@ -379,12 +379,14 @@ def test_the_experiment_runs(path, run, tmp_path, monkeypatch, request, defaults
     stands_in = 'narrow_smollm2' if 'smollm2' in path else 'gpt2'
     ours = 'tinyworld' in path or 'study' in path and 'smollm2' not in path
     init_from = os.path.join(ROOT, 'assets', 'tinyworld') if ours else request.getfixturevalue(stands_in)
+    config = config_of(path, defaults)
     first = [{name: values if name == 'name' else values[:1] for name, values in axes.items()}
-             for axes in config_of(path, defaults)['grid']]
+             for axes in config['grid']]
     if 'smollm2' in path:  # thirty layers take a second a point
         first = first[-1:]
     short = ['--num_seeds=1', '--num_held_out=1', '--num_facts=1', f'--grid={first}', '--controls=False',
-             '--max_new_tokens=2', '--chat=False']  # tiny models have no template
+             '--max_new_tokens=2', '--chat=False',  # tiny models have no template
+             f"--cases={config['cases'][:1]}"]
     code, _, err = run('evaluate.py', path, *short, f'--out_dir={tmp_path}', init_from=init_from)
     assert code == 0, err
     name = os.path.basename(path)[:-3]

@@ -73,7 +73,7 @@ def test_the_map_shows_what_each_head_does_alone():
               point('head', {'memory_layers': (1,), 'memory_heads': (0,)}, 0.4, 11.0),
               point('layer', {'memory_layers': (0,)}, -0.2, 10.0),
               point('pair', {'memory_layers': (0, 1)}, 0.9, 10.0)]
-    effect, damage = finder.maps(points, 'positive', 2, 2)
+    effect, damage = (np.array(map, float) for map in finder.maps(points, 'positive', 2, 2).values())
     assert effect[1, 0] == pytest.approx(0.3)
     assert effect[0, 2] == pytest.approx(-0.3)
     assert damage[1, 0] == pytest.approx(100 * (math.exp(0.1) - 1))

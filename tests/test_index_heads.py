@@ -14,10 +14,10 @@ from test_rotary import FAMILIES, slow_turn, tiny_family
 
 from lab import index_heads
 from lab.drawing import png
-from lab.figures import head_map
 from lab.index_finder import votes_by_head
 from lab.made_up import Question
 from lab.many_texts import Asking, Library
+from lab.maps import head_map
 from load import tokenizer_of_folder
 
 RIGHT = np.array([0, 1, 2, 0])

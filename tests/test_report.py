@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from lab import report
-from lab.figures import cells_read, maps
+from lab.maps import cells_read, maps
 from lab.rows import rows_of
 
-TASK = {'start': '\nCats', 'chat': False, 'system': '', 'squad_file': '', 'pass_keys': False,
+TASK = {'start': '\nCats', 'cases': [], 'chat': False, 'system': '', 'squad_file': '', 'pass_keys': False,
         'max_new_tokens': 5, 'temperature': 0.8, 'top_k': 200, 'distance': 0, 'num_facts': 2, 'seed': 1,
         'answer': ''}
-OF_SENTIMENT = ('sentence_compound', 'pos', 'neu', 'neg', 'perplexity', 'repetition', 'distinct_2')
+OF_SENTIMENT = ('sentence_compound', 'first_words_compound', 'polarity', 'pos', 'neu', 'neg',
+                'perplexity', 'repetition', 'distinct_2')
 PLAIN = [-0.5, 0.1, 0.3, -0.2, 0.6, 0.4, -0.1, 0.0]
 
 
@@ -148,7 +149,7 @@ def test_the_screen_has_five_columns_and_the_summary_all():
     screen = report.screen(points, rows, 'sentiment')
     assert screen.splitlines()[0] == '|  | compound | effect | p | held-out |'
     assert len(screen.splitlines()) == 2 + 4
-    summary = report.summary(points, rows, {'measure': 'sentiment', 'show_texts': 0}, '# one')
+    summary = report.summary(points, rows, {'measure': 'sentiment', 'show_texts': 0, 'cases': []}, '# one')
     assert 'distinct-2' in summary
     assert '## Work' in summary
     assert 'chosen' in summary

@@ -69,9 +69,27 @@ def test_distinct_counts_different_n_grams():
 
 
 def test_the_score_of_a_sentence_does_not_grow_with_the_length_of_the_text():
-    found = scores.vader_scores(['Cats are nice.', 'Cats are nice. ' * 8])
+    found = scores.sentiment_scores(['Cats are nice.', 'Cats are nice. ' * 8])
     assert found['compound'][1] > found['compound'][0] + 0.3
     assert found['sentence_compound'][1] == pytest.approx(found['sentence_compound'][0])
+
+
+def test_the_second_judge_has_a_lexicon_of_its_own_and_a_mean_that_length_does_not_drive():
+    texts = ['Cats are nice.', 'Cats are nice. ' * 8, 'Cats are horrible.', 'A cat has four legs.',
+             'The dark cellar']
+    found = scores.sentiment_scores(texts)
+    assert found['polarity'] == pytest.approx([0.6, 0.6, -1.0, 0.0, -0.15])  # TextBlob's own numbers
+    assert found['compound'][4] == 0.0, 'VADER knows no word of it'
+
+
+def test_texts_are_judged_by_as_many_first_words():
+    kind, words = 'This is nice.', scores.JUDGED_WORDS
+    dull = 'It is so. ' * 6 + 'It was. '
+    assert len(dull.split()) == words
+    found = scores.sentiment_scores([kind, dull + kind, kind + ' ' + dull + kind])
+    assert found['first_words_compound'] == [found['compound'][0], 0.0, found['compound'][0]]
+    assert found['compound'][1] > 0
+    assert scores.first_words(' a  b\nc d', 3) == ' a  b\nc '
 
 
 # ---- damage ----
