@@ -67,7 +67,7 @@ def points_of_a_panel(config, panel, axes):
         told = {key: value for key, value in varied.items() if not name or len(axes[key]) > 1}
         settings = {**base, **varied}
         label = label_of(told, name) or conditions_of(settings).get(settings['condition'], '')
-        points.append({'label': label, 'panel': panel, 'varied': told, 'settings': settings})
+        points.append({'label': label, 'panel': panel, 'name': name, 'varied': told, 'settings': settings})
     return points
 
 
@@ -173,9 +173,9 @@ def check_point(s):
 
 
 def check_library(s):
-    if s['condition'] in ('memory', 'right') and s['memory_method'] != 5:
-        raise ValueError(f"memory_method is {s['memory_method']}, but a library is read by method 5, which "
-                         "recalls one text of many: give memory_method 5 and index_heads")
+    if s['condition'] == 'right' and s['memory_method'] != 5:
+        raise ValueError(f"memory_method is {s['memory_method']}, but under condition 'right' one text of "
+                         "many is read, as method 5 does: give memory_method 5 and index_heads")
     library_of_settings(s)
 
 

@@ -3,7 +3,7 @@ Maps: what each head of each layer does alone. Of the finder, and of the search 
 """
 import numpy as np
 
-from lab.figures import INK, plt
+from lab.drawing import INK, plt
 
 SCORES = {'sentence_compound': 'the mean compound per sentence', 'probability': 'p(answer)'}
 

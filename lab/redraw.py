@@ -8,7 +8,8 @@ import os
 import numpy as np
 
 from lab import finder
-from lab.figures import FIGURES, png
+from lab.drawing import png
+from lab.figures import FIGURES
 from lab.maps import cells_read, head_map, maps
 from lab.report import write_files
 

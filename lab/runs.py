@@ -58,6 +58,7 @@ def unused(settings):
     of_recall = ('index_heads', 'memory_index', *(name for name in settings if name.startswith('recall_')))
     return {*(of_recall if settings['memory_method'] != 5 else ()), *([] if settings['cases'] else ['cases']),
             *(() if settings['recall_neighbours'] else ('recall_neighbours',)),
+            *(() if settings['pass_keys'] else ('pass_keys',)),
             *(('squad_file', 'tinyworld') if settings['measure'] != 'library' else ())}
 
 
