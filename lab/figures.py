@@ -12,8 +12,8 @@ from lab.text_figures import haystack, library
 
 MOST_DRAWN = 40  # look-ups: more would not be read
 DASHES = '-', '--', ':', '-.'
-CONTROLS = {'plain': (INK, '--'), 'prompt': (INK, ':'), 'unrelated': (GREY, '--'), 'opposite': (GREY, ':'),
-            'steering': (GREY, '-')}
+CONTROLS = {'plain': (INK, '--'), 'prompt': (INK, ':'), 'unrelated': (GREY, '--'), 'neutral': (GREY, '-.'),
+            'opposite': (GREY, ':'), 'steering': (GREY, '-')}
 UNITS = {'distance': 'tokens between fact and question',
          'texts_together': 'texts in one memory, about 72 tokens each'}
 SCORE = {'sentiment': ('compound', 'VADER compound'), 'recall': ('right', 'share of right texts'),

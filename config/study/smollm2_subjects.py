@@ -1,5 +1,5 @@
-# Does praise turn unkind prompts on other subjects than cats? Twenty on SmolLM2, each with a memory of its
-# own.
+# Does praise turn unkind prompts on other subjects than cats, and does any other text? Twenty subjects on
+# SmolLM2, each with a memory of its own, and with one of Vancouver.
 #
 # $ python evaluate.py config/study/smollm2_subjects.py
 #
@@ -14,4 +14,6 @@ num_held_out = 1  # a subject
 steering_scale = 0.0  # the vector is measured on cats, by smollm2_sentiment.py
 controls = False
 figure = 'cases'
-grid = [{'name': 'plain model', 'condition': ['plain']}, {'name': 'memory of praise'}]
+grid = [{'name': 'plain model', 'condition': ['plain']},
+        {'name': 'memory of a text on something else', 'condition': ['unrelated']},
+        {'name': 'memory of praise'}]
