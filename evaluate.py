@@ -18,7 +18,7 @@ from json import dumps
 from configurator import configure, one_line_errors
 
 # -----------------------------------------------------------------------------
-measure = 'sentiment'  # VADER's; 'recall' of `answer`; 'facts' of tinyworld's grammar; 'library'; 'look_ups'
+measure = 'sentiment'  # VADER's; 'recall' of `answer`; 'facts' of tinyworld; 'library'; 'talk'; 'look_ups'
 grid = []  # what is varied: [{setting: [values], ...}, ...], all combinations of each, a panel of the figure
 controls = True  # also plain model, text in the prompt, memories of unrelated and opposite text, steering
 condition = 'memory'  # or one of 'plain', 'prompt', 'unrelated', 'opposite', 'steering' in its place
@@ -32,13 +32,14 @@ steering_scale = 0.0  # times this; 0 leaves steering out of the controls
 answer = ''  # recall: what should follow the prompt, e.g. ' Vancouver'
 substitute = ''  # recall: stands in the answer's place in the remembered text, and is scored too
 substitute_at = ()  # at these of its occurrences, from 0; () is all
-num_facts = 100  # facts: paragraphs, each with one question; library: questions
+num_facts = 100  # facts: paragraphs, each with one question; library, talk: questions
 texts_together = 1  # facts, library: paragraphs in one memory
 squad_file = ''  # library: paragraphs and questions of this file in SQuAD's format, '' makes them up
 tinyworld = False  # library: made up by data/tinyworld's grammar, for models that know no English
 sentence_only = False  # facts: only the sentence with the answer is remembered
 distance = 0  # facts: tokens of other text between the fact and its question
-figure = 'auto'  # 'boxes', 'bars', 'lines', 'scatter', 'shares', 'look_ups', 'first_tokens'; '' is none
+context_turns = 2  # talk: as in chat.py
+figure = 'auto'  # a kind, see FIGURES in lab/figures.py; '' is none
 show_texts = 0  # so many texts of each row in the summary
 publish_dir = ''  # a folder that gets a copy of figure, numbers and summary, named like the config
 json = False  # the last line printed is a JSON object

@@ -13,6 +13,7 @@ import numpy as np  # noqa: E402
 
 from lab.conditions import OF_MANY_TEXTS  # noqa: E402
 from lab.grid import brief, label_of  # noqa: E402
+from lab.talk_figure import talk  # noqa: E402
 
 INK, GREY, BLUE, ORANGE = '#1f2933', '#9aa5b1', '#2b5c8a', '#dc8a1c'
 MOST_DRAWN = 40  # look-ups: more would not be read
@@ -28,7 +29,8 @@ UNITS = {'distance': 'tokens between fact and question',
          'texts_together': 'texts in one memory, about 72 tokens each'}
 SCORE = {'sentiment': ('compound', 'VADER compound'), 'recall': ('right', 'share of right texts'),
          'facts': ('right', 'share of right answers'),
-         'library': ('right', 'share of answers with the right one')}
+         'library': ('right', 'share of answers with the right one'),
+         'talk': ('right', 'share of questions answered right')}
 
 
 def png(fig):
@@ -341,6 +343,7 @@ FIGURES = {'sentiment': {'boxes': boxes, 'lines': lines},
            'recall': {'bars': bars, 'lines': lines, 'first_tokens': first_tokens},
            'facts': {'bars': bars, 'lines': lines},
            'library': {'library': library, 'lines': lines},
+           'talk': {'talk': talk},
            'look_ups': {'look_ups': look_ups, 'scatter': scatter, 'shares': shares}}
 
 

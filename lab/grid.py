@@ -12,7 +12,8 @@ from core.kinds import fitted
 from core.sampling import check_seeds
 from core.texts import read_text
 from core.tokenizers import encode_tensor
-from lab.conditions import CONDITIONS, OF_MANY_TEXTS, READING
+from lab.conditions import CONDITIONS, OF_A_TALK, OF_MANY_TEXTS, READING
+from lab.everyday import FACTS
 from lab.many_texts import library_of_settings
 from lab.measures import MEASURES, held_out_of, point_seeds, reading_of, substituted
 from load import load_memory
@@ -23,11 +24,12 @@ WHOLE = ('init_from', 'out_dir', 'device', 'dtype', 'compile', 'threads', 'batch
 APART = ('grid', 'controls', 'figure', 'show_texts', 'publish_dir', 'json', 'engine', 'find', 'max_damage',
          'wandb_log', 'wandb_project', 'wandb_run_name')  # settings that no run depends on
 OF_A_MEMORY = (*SETTINGS.values(), 'bookkeeping_tokens')
-OWN_TEXTS = 'facts', 'library'  # measures that bring theirs
+OWN_TEXTS = 'facts', 'library', 'talk'  # measures that bring theirs
 COUNTS = 'num_seeds', 'num_held_out', 'batch_size', 'max_new_tokens', 'num_facts', 'texts_together'
 SHORT = {'memory_method': 'method', 'memory_layers': 'layers', 'memory_heads': 'heads', 'memory_k': 'k',
          'memory_fraction': 'MF', 'bookkeeping_fraction': 'BF', 'softmax_scale': 'TS',
          'residual_fraction': 'RF', 'memory_select': 'select'}
+FEWEST_FACTS = 10  # of a talk, which else has no room for the turns between them
 LOWEST_TEMPERATURE = 1e-6  # GPT.generate's
 LARGEST_STEERING_SCALE = 1e6  # far beyond any that still lets the model write
 
@@ -84,6 +86,8 @@ def control_conditions(config):
         return ['plain', 'prompt', 'unrelated', 'opposite']
     if config['measure'] == 'library':
         return ['plain', 'prompt', 'right']
+    if config['measure'] == 'talk':
+        return ['plain', 'prompt', 'alone', 'whole']
     found = ['plain', 'prompt'] + [how for how in ('unrelated', 'opposite') if config[f'{how}_text']]
     steers = config['measure'] == 'sentiment' and config['opposite_text'] and config['steering_scale']
     return found + ['steering'] if steers else found
@@ -91,7 +95,7 @@ def control_conditions(config):
 
 def conditions_of(s):
     """What a measure can be taken under: {condition: what tables call it}."""
-    return OF_MANY_TEXTS if s['measure'] == 'library' else CONDITIONS
+    return {'library': OF_MANY_TEXTS, 'talk': OF_A_TALK}.get(s['measure'], CONDITIONS)
 
 
 def base_of(config):
@@ -161,17 +165,22 @@ def check_point(s):
     if s['measure'] == 'facts' and s['chat']:
         raise ValueError("chat is True, but measure 'facts' asks in bare text: give measure 'recall', or "
                          "leave chat out")
-    if s['measure'] == 'library':
+    if s['measure'] in ('library', 'talk'):
         check_library(s)
     if s['measure'] == 'look_ups' and s['condition'] not in READING:
         raise ValueError(f"condition {s['condition']!r} looks nothing up: take 'memory'")
 
 
 def check_library(s):
-    if s['condition'] in ('memory', 'right') and s['memory_method'] != 5:
+    reads = s['condition'] in ('memory', 'right') or s['measure'] == 'talk'
+    if reads and s['memory_method'] != 5:
         raise ValueError(f"memory_method is {s['memory_method']}, but a library is read by method 5, which "
                          "recalls one text of many: give memory_method 5 and index_heads")
-    library_of_settings(s)
+    if s['measure'] == 'library':
+        library_of_settings(s)
+    elif not FEWEST_FACTS <= s['num_facts'] <= len(FACTS) or not s['chat']:
+        raise ValueError(f"num_facts is {s['num_facts']}, chat is {s['chat']}: a talk is a chat of "
+                         f"{FEWEST_FACTS} to {len(FACTS)} facts")
 
 
 def check_choices(s):

@@ -11,7 +11,7 @@ RATES = ('right', 'mentioned', 'greedy', 'substitute_right', 'substitute_mention
 TASK = ('start', 'chat', 'system', 'max_new_tokens', 'temperature', 'top_k', 'distance', 'num_facts', 'seed',
         'answer', 'squad_file')
 EFFECT_OF = {'sentiment': ('compound', np.median), 'recall': ('right', np.mean), 'facts': ('right', np.mean),
-             'library': ('right', np.mean)}
+             'library': ('right', np.mean), 'talk': ('right', np.mean)}
 
 
 def rows_of(points):
