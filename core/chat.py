@@ -28,12 +28,13 @@ NAMED = ('bos_token', 'eos_token', 'unk_token', 'pad_token')  # that templates c
 class ChatFormat:
     """
     template: Jinja's, '' is none. named: {'bos_token': '<s>', ...}. control: {special token: id}. end_ids:
-    the ids after which nothing follows.
+    the ids after which nothing follows. now: the time that a template is told, None is the clock's.
     """
     template: str = ''
     named: dict = field(default_factory=dict)
     control: dict = field(default_factory=dict)
     end_ids: tuple = ()
+    now: datetime.datetime | None = None
 
 
 class Turn(NamedTuple):
@@ -179,7 +180,8 @@ def parts_of(tokenizer, turns):
     What was typed goes in less the blank space around it, as most templates have it. Raises ValueError for
     a tokenizer without a template, for no words, and where the template loses or changes some.
     """
-    chat, now = tokenizer.chat, datetime.datetime.now()
+    chat = tokenizer.chat
+    now = chat.now or datetime.datetime.now()
     turns = [(role, words.strip()) for role, words in turns]
     if not chat.template:
         raise ValueError("the model brings no chat template: take an instruct model, or leave out chat")

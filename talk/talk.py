@@ -7,16 +7,17 @@ recalls. A text is what a user has said, since that is what tells something; the
 import bisect
 import contextlib
 import copy
+import datetime
 import os
 import re
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from core import library, stored
-from core.chat import chat_turn
+from core.chat import chat_turn, header_ids
 from core.generation import before_end
 from core.rows import Header
 from core.windows import WINDOW_OVERLAP, cut
@@ -82,9 +83,22 @@ class Talk:
 
     def __init__(self, model, tokenizer, memory, style, reading):
         self.model = copy.copy(model)  # the same weights, with a memory of its own attached
-        self.tokenizer, self.memory, self.style, self.reading = tokenizer, memory, style, reading
-        self.header, self.lock = Header(chat=True, system=style.system), threading.Lock()
-        chat_turn(tokenizer, 'words', style.system)  # raises where the model has no template for it
+        self.memory, self.reading, self.lock = memory, reading, threading.Lock()
+        # a template may tell the date: all texts have one header, that of the day when the memory was begun
+        began = (entry['began'] for entry in memory.texts if 'began' in entry)
+        self.began = next(began, datetime.datetime.now().isoformat(timespec='seconds'))
+        self.tokenizer = copy.copy(tokenizer)
+        self.tokenizer.chat = replace(tokenizer.chat, now=datetime.datetime.fromisoformat(self.began))
+        self.speak_after(style)
+
+    def speak_after(self, style):
+        """Goes on in this style. Raises ValueError for a system's turn that is not the memory's, and where
+        the model has no template for it."""
+        header = header_ids(self.tokenizer, style.system)
+        if self.memory.texts and tuple(header) != self.memory.header:
+            raise ValueError("the memory was written behind another header, that of another system turn or "
+                             "of no chat: give that system turn, or name another memory")
+        self.style, self.header = style, Header(chat=True, system=style.system)
 
     # ---- say ----
 
@@ -169,6 +183,7 @@ class Talk:
         entries = cut([text], [source], self.tokenizer, length, WINDOW_OVERLAP,
                       self.header.text(self.tokenizer))
         entries[-1] |= beside
+        entries = [{**entry, 'began': self.began} for entry in entries]
         self.memory.add_entries(self.model, entries, self.tokenizer, self.header)
         self.save()
         return len(entries)

@@ -4,9 +4,22 @@ A talk with a tiny random model: what it sees, what it remembers, what comes bac
 $ python -m pytest tests/test_talk.py
 """
 import dataclasses
+import datetime
+import io
+import multiprocessing
+import os
+import runpy
+import shutil
+import signal
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import ROOT
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
 from test_chat import STYLES, save
 from test_rotary import tiny_family
 
@@ -15,6 +28,7 @@ from load import load_model
 from reader import Reading
 from talk.commands import Commands
 from talk.talk import Pieces, Stopped, Style, Talk, only_asks, open_memory
+from talk.terminal import prompt_of, talk_in_terminal
 
 HEADS = (0, 1), (1, 3)
 STYLE = Style('', 1, 8, 1.0, 1, 1337)
@@ -164,8 +178,8 @@ def test_what_is_forgotten_is_neither_recalled_nor_shown_again(model, tmp_path):
     talk.exchange('la luna')
     talk.remember('il tetto', 'notes')
     assert talk.forget([0]) == 1 and talk.forget('notes') == 1
-    for talk in (talk, begin(model, tmp_path / 'mine')):
-        assert talk.exchanges() == [] and talk.reply('gatto').recalled == ()
+    for one in (talk, begin(model, tmp_path / 'mine')):
+        assert one.exchanges() == [] and one.reply('gatto').recalled == ()
 
 
 def test_a_memory_keeps_its_own_heads_and_a_model_without_known_ones_says_how_to_find_them(model, tmp_path):
@@ -176,6 +190,28 @@ def test_a_memory_keeps_its_own_heads_and_a_model_without_known_ones_says_how_to
     (tmp_path / 'file').write_text('x')
     with pytest.raises(FileExistsError, match='is no memory of a talk'):
         open_memory(str(tmp_path / 'file'), *model, HEADS)
+
+
+def test_a_talk_goes_on_behind_its_header_on_another_day_and_not_behind_another(tmp_path, monkeypatch):
+    tokenizer = save(tmp_path / 'model', STYLES['llama3'])
+    gpt = tiny_family('llama', vocab_size=len(tokenizer), block_size=256)
+    gpt.save_pretrained(tmp_path / 'model')
+    model = load_model(str(tmp_path / 'model'))
+    first = begin(model, tmp_path / 'mine')
+    first.exchange('la luna')
+
+    class Clock(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2031, 2, 3)
+    monkeypatch.setattr('datetime.datetime', Clock)
+    later = begin(model, tmp_path / 'mine')
+    later.exchange('il tetto')
+    assert later.memory.header == first.memory.header
+    assert '2031' not in later.tokenizer.decode(later.reply('x').prompt)
+    assert '2031' in later.tokenizer.decode(begin(model).reply('x').prompt)
+    with pytest.raises(ValueError, match='written behind another header, that of another system turn'):
+        begin(model, tmp_path / 'mine', dataclasses.replace(STYLE, system='il gatto'))
 
 
 # ---- commands ----
@@ -217,3 +253,116 @@ def test_a_command_that_cannot_be_done_says_why_in_one_line(model, line):
     with pytest.raises((ValueError, OSError)) as error:
         Commands(begin(model)).run(line)
     assert '\n' not in str(error.value) and len(str(error.value)) > 20
+
+
+# ---- processes: what is killed, and two at once ----
+
+def say(model, folder, said):
+    """In a process of its own: exchanges, one after the other, each as a talk that has just begun."""
+    talk = begin(model, folder)
+    for words in said:
+        talk.exchange(words)
+
+
+def process(*arguments):
+    one = multiprocessing.get_context('fork').Process(target=say, args=arguments)
+    one.start()
+    return one
+
+
+def test_who_is_killed_in_the_middle_loses_at_most_the_exchange_that_was_being_written(model, tmp_path):
+    folder, said = tmp_path / 'mine', [f'il gatto {n}' for n in range(1000)]
+    for kill_after in (1, 4):
+        killed = process(model, folder, said)
+        deadline = time.monotonic() + 60
+        while segments(folder) < kill_after and time.monotonic() < deadline:
+            time.sleep(0.001)
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.join()
+        found = [words for words, _ in begin(model, folder).exchanges()]
+        assert len(found) >= kill_after and found == said[:len(found)]
+        begin(model, folder).exchange('la luna')
+        assert len(begin(model, folder).exchanges()) == len(found) + 1
+        shutil.rmtree(folder)
+
+
+def segments(folder):
+    """How many exchanges the manifest names, as a reader of its whole lines sees them."""
+    path = folder / 'manifest.txt'
+    return max(0, path.read_bytes().count(b'\n') - 1) if path.exists() else 0
+
+
+def test_two_talks_that_begin_one_memory_at_once_lose_nothing(model, tmp_path):
+    folder, said = tmp_path / 'mine', [[f'{who} {n}' for n in range(6)] for who in ('il gatto', 'la luna')]
+    both = [process(model, folder, some) for some in said]
+    for one in both:
+        one.join()
+        assert one.exitcode == 0
+    found = [words for words, _ in begin(model, folder).exchanges()]
+    assert sorted(found) == sorted(said[0] + said[1])
+    assert [words for words in found if words in said[0]] == said[0]
+
+
+# ---- the script ----
+
+@pytest.fixture
+def pipe(run, monkeypatch, instruct, tmp_path):
+    """pipe('line', ...) -> (exit code, lines of stdout, stderr) of chat.py with a script through a pipe."""
+    def pipe(*lines, arguments=()):
+        monkeypatch.setattr('sys.stdin', io.StringIO('\n'.join(lines)))
+        code, out, err = run('chat.py', '--index_heads=((0,1),(1,3))', f'--memory_file={tmp_path / "mine"}',
+                             '--top_k=1', '--max_new_tokens=8', '--context_turns=1', '--recall_votes=2',
+                             '--memory_distance=20', *arguments, init_from=instruct)
+        return code, out.splitlines(), err
+    return pipe
+
+
+def test_a_script_through_a_pipe_gets_a_line_for_each_turn(pipe, model):
+    code, lines, err = pipe('il gatto', '', '/remember la luna', '/quit', 'never said')
+    assert (code, err) == (0, '')
+    assert lines == [' '.join(plain(model, 'il gatto').split()), 'remembered 1 text']
+    code, lines, _ = pipe('/list', 'il tetto')
+    assert code == 0 and [line.split()[0] for line in lines[:2]] == ['0', '1'] and len(lines) == 3
+
+
+def test_what_cannot_be_is_one_line_and_exit_1(pipe, run, folder, tmp_path):
+    code, lines, err = pipe('/forget 3')
+    assert (code, lines, err.count('\n')) == (1, [], 1) and 'text 3 does not exist' in err
+    assert pipe('x', arguments=['--max_new_tokens=0'])[0] == 1
+    code, _, err = run('chat.py', '--index_heads=((0,1),)', '--memory_file=')
+    assert (code, err.count('\n')) == (1, 1) and 'brings no chat template: take an instruct model' in err
+
+
+def test_index_heads_of_a_known_model_are_those_of_its_config(monkeypatch):
+    monkeypatch.setattr('sys.argv', ['chat.py'])
+    script = runpy.run_path(os.path.join(ROOT, 'chat.py'))
+    assert script['heads_of_model']() == script['runpy'].run_path(
+        os.path.join(ROOT, 'config', 'index_heads_smollm2.py'))['index_heads']
+
+
+# ---- the terminal ----
+
+def test_a_terminal_shows_a_reply_as_it_is_written_and_goes_on_after_ctrl_c_and_mistakes(model, capsys,
+                                                                                        monkeypatch):
+    talk = begin(model)
+    keys = iter(['la luna', KeyboardInterrupt, '/sing', '', 'il gatto', '/why', EOFError])
+
+    def prompt(*_):
+        key = next(keys)
+        if isinstance(key, type):
+            raise key
+        return key
+    monkeypatch.setattr('talk.terminal.prompt_of', lambda talk: SimpleNamespace(prompt=prompt))
+    talk_in_terminal(talk)
+    out, err = capsys.readouterr()
+    assert err.startswith('error: no command /sing') and err.count('\n') == 1
+    assert all(reply in out for _, reply in talk.exchanges())
+    assert [words for words, _ in talk.exchanges()] == ['la luna', 'il gatto']
+
+
+def test_arrow_keys_bring_back_what_was_said_in_earlier_talks_and_alt_enter_begins_a_line(model, tmp_path):
+    begin(model, tmp_path / 'mine').exchange('la luna')
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        session = prompt_of(begin(model, tmp_path / 'mine'))
+        keys.send_text('\x1b[A\x1b\rgatto\r')
+        assert session.prompt('') == 'la luna\ngatto'
