@@ -4,6 +4,7 @@ later one.
 
 $ python chat.py
 $ python chat.py --memory_file=memories/mine
+$ python chat.py --serve=True
 $ printf "My sister Lena lives in Oporto.\\nWhere does my sister live?\\n" | python chat.py --memory_file=
 """
 from configurator import configure, one_line_errors
@@ -26,6 +27,10 @@ memory_distance = 512  # tokens before the query, where texts seem to stand when
 device = 'auto'  # 'auto', 'cpu', 'cuda'
 dtype = 'float32'  # or 'bfloat16'
 threads = 0  # of torch, 0 is its own choice
+serve = False  # as a page for the browser and for OpenAI's clients; each session's memory beside memory_file
+serve_host = '127.0.0.1'  # an address that others reach wants a serve_token
+serve_port = 8000  # 0 is any that is free
+serve_token = ''  # what clients then send as their API key
 # -----------------------------------------------------------------------------
 config = configure(globals(), written=('memory_file',))
 
@@ -53,20 +58,36 @@ def heads_of_model():
     return index_heads or (runpy.run_path(known)['index_heads'] if os.path.isfile(known) else ())
 
 
-def begin_talk(model, tokenizer, folder):
+def begin_talk(model, tokenizer, folder, style):
     """The talk whose memory is in a folder, '' is nowhere."""
-    style = Style(read_text(system), context_turns, max_new_tokens, temperature, top_k, seed)
     memory = open_memory(folder, model, tokenizer, heads_of_model())
     reading = Reading(layers=(), method=5, index_heads=memory.index_heads, recall_texts=recall_texts,
                       recall_votes=recall_votes, recall_threshold=recall_threshold, distance=memory_distance)
     return Talk(model, tokenizer, memory, style, reading)
 
 
+def serve_talks(model, tokenizer, style):
+    from talk import server  # what only a server needs
+    root, session = os.path.split(memory_file)
+
+    def begin(session, style):
+        return begin_talk(model, tokenizer, os.path.join(root, session) if memory_file else '', style)
+
+    name = os.path.basename(os.path.normpath(init_from))
+    serving = server.Serving(begin, name, session or 'chat', style, model.config.block_size,
+                             server.Limits(token=serve_token))
+    server.serve(serving, serve_host, serve_port)
+
+
 def main():
     check_settings()
     use_threads(threads)
     model, tokenizer = load_model(init_from, out_dir, device, dtype)
-    talk = begin_talk(model, tokenizer, memory_file)
+    style = Style(read_text(system), context_turns, max_new_tokens, temperature, top_k, seed)
+    if serve:
+        serve_talks(model, tokenizer, style)
+        return
+    talk = begin_talk(model, tokenizer, memory_file, style)
     if not sys.stdin.isatty():
         talk_through_pipe(talk, sys.stdin)
         return

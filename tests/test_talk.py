@@ -34,13 +34,16 @@ HEADS = (0, 1), (1, 3)
 STYLE = Style('', 1, 8, 1.0, 1, 1337)
 
 
-@pytest.fixture(scope='session')
-def instruct(tmp_path_factory):
-    """A folder with a random rotary model, and a chat template."""
-    folder = tmp_path_factory.mktemp('instruct')
+def save_instruct(folder):
+    """A random rotary model, and a chat template."""
     tokenizer = save(folder, STYLES['smollm2'])
     tiny_family('llama', vocab_size=len(tokenizer), block_size=256).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope='module')
+def instruct(tmp_path_factory):
+    return save_instruct(tmp_path_factory.mktemp('instruct'))
 
 
 @pytest.fixture(scope='module')
