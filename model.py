@@ -311,12 +311,12 @@ class GPT(nn.Module):
             plain_now.reset(token)
 
     @torch.no_grad()
-    def heads_of(self, idx, layers):
+    def heads_of(self, idx, layers, cache=None):
         """What plain layers make of idx (B, T), before a rotation: {layer: (queries, keys, values)}.
 
         (B, nh, T, hs) queries, (B, nkv, T, hs) keys and values. Layers above the last of them are not run.
         """
-        cache = Cache(idx.size(1))
+        cache = cache or Cache(idx.size(1))  # or of the tokens before, which came this way too
         cache.readers, cache.kept_layers = {}, layers
         self.hidden(idx, cache, newest=1, layers=max(layers) + 1)
         return cache.kept

@@ -5,11 +5,13 @@ from typing import NamedTuple
 
 import torch
 
+from core.cache import Cache
 from core.chat import chat_frame, turn_behind_header
 from core.generation import check_ids
 from core.windows import WINDOW_TOKENS
 
 TOKENS_A_BATCH = 4096  # of texts that run through the model together, padding included
+LONG_HEADER = 8  # so many tokens in front of each text are worth a pass of their own: a chat's are a third
 
 
 def batches_of_like_length(lengths):
@@ -82,8 +84,17 @@ def run_together(model, rows, left_out, layers):
     device = next(model.parameters()).device
     for batch in batches_of_like_length([len(row) for row in rows]):
         idx = torch.nn.utils.rnn.pad_sequence([rows[i] for i in batch], batch_first=True).to(device)
-        heads = model.heads_of(idx, layers)
+        cache, h = Cache(idx.size(1)), shared_header(idx, min(left_out[i] for i in batch))
+        if h:
+            model.heads_of(idx[:1, :h], layers, cache)
+            cache.expand(len(batch))
+        heads = model.heads_of(idx[:, h:], layers, cache)
         for at, i in enumerate(batch):
-            own = slice(left_out[i], len(rows[i]))
+            own = slice(left_out[i] - h, len(rows[i]) - h)
             yield i, {layer: tuple(part[at, :, own].float().cpu() for part in both)
                       for layer, (_, *both) in heads.items()}
+
+
+def shared_header(idx, left_out):
+    """How many of the first tokens of idx (B, T) run once for all rows: all left_out, if that saves time."""
+    return left_out if left_out >= LONG_HEADER and (idx[:, :left_out] == idx[0, :left_out]).all() else 0

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import REMEMBERED, ROOT, old_folder, tiny_model
 
+from core.rows import run_together
 from memory import PersistentMemory
 
 
@@ -101,7 +102,7 @@ def test_what_cannot_be_remembered_is_refused(model, ids, layers, message):
 def test_a_layer_that_cannot_be_kept_leaves_all_layers_as_they_were(model, memory, monkeypatch):
     kept = model.heads_of(torch.tensor([REMEMBERED]), (0, 1, 2))
     kept[2][2][0, 0, 5, 3] = float('nan')
-    monkeypatch.setattr(model, 'heads_of', lambda idx, layers: kept)
+    monkeypatch.setattr(model, 'heads_of', lambda idx, layers, cache: kept)
     with pytest.raises(ValueError, match="the model's keys or values of the text 'notes' are not finite"):
         memory.add(model, REMEMBERED, source='notes')
     assert {memory.keys[layer].size(1) for layer in memory.layers} == {13}
@@ -248,3 +249,21 @@ def test_the_published_memory_of_gpt2_reads_as_it_was_stored():
     assert torch.equal(memory.values[7][3], stored[1:])
     query = memory.keys[7][3, 17:18]
     assert memory.search(7, torch.tensor([3]), query, 1)[1].item() == 17
+
+
+def test_a_long_header_runs_once_for_all_texts_and_changes_no_row(model, monkeypatch):
+    header, texts = list(range(9)), ([11, 12, 13], [14, 15], [16, 17, 18])
+    ran, hidden = [], model.hidden
+    monkeypatch.setattr(model, 'hidden', lambda idx, *rest, **more: ran.append(idx.numel())
+                        or hidden(idx, *rest, **more))
+    rows = [torch.tensor(header + text) for text in texts]
+    found = dict(run_together(model, rows, [9] * 3, (0, 2)))
+    assert sum(ran) == 9 + 3 * 3  # padding included
+    for n, row in enumerate(rows):
+        kept = model.heads_of(row[None], (0, 2))
+        for layer, parts in found[n].items():
+            for part, expected in zip(parts, kept[layer][1:]):
+                assert torch.allclose(part, expected[0, :, 9:], atol=1e-6)
+    rows[1][4] = 40  # headers that differ are no header
+    (_, kept), = [one for one in run_together(model, rows, [9] * 3, (2,)) if one[0] == 1]
+    assert torch.allclose(kept[2][1], model.heads_of(rows[1][None], (2,))[2][2][0, :, 9:], atol=1e-6)
