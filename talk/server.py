@@ -284,7 +284,8 @@ def serve(serving, host, port):
                                 lifespan='off')
         print(f"http://{host}:{listener.getsockname()[1]} is the page, /v1 there what OpenAI's clients want; "
               "Ctrl-C ends it", flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
+        with contextlib.suppress(KeyboardInterrupt):  # raised again once it has closed
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def listening(host, port):
