@@ -255,8 +255,10 @@ class Token:
         return await self.app(scope, receive, send)
 
 
-def app_of(serving, hosts):
-    """hosts: the names by which clients may call it, so that no other page's name can come to mean it."""
+def app_of(serving, host):
+    """host: the address that it is at. At one's own no other name is answered to: a page elsewhere could let
+    its name mean this machine."""
+    hosts = OWN_ADDRESSES if host in OWN_ADDRESSES else ['*']
     with open(PAGE, encoding='utf-8') as f:
         page = f.read()
 
@@ -279,8 +281,7 @@ def serve(serving, host, port):
         raise ValueError(f"serve_host is {host!r}, which others can reach: give a serve_token as well, or "
                          "127.0.0.1")
     with listening(host, port) as listener, closing(serving):
-        hosts = OWN_ADDRESSES if host in OWN_ADDRESSES else ['*']
-        config = uvicorn.Config(app_of(serving, hosts), log_level='warning', timeout_graceful_shutdown=5,
+        config = uvicorn.Config(app_of(serving, host), log_level='warning', timeout_graceful_shutdown=5,
                                 lifespan='off')
         print(f"http://{host}:{listener.getsockname()[1]} is the page, /v1 there what OpenAI's clients want; "
               "Ctrl-C ends it", flush=True)

@@ -93,6 +93,18 @@ def test_a_recalled_text_is_read_as_if_it_stood_in_front_of_what_is_shown(model)
     assert row.tolist()[:len(reply.written)] == list(reply.written)
 
 
+def test_the_words_of_this_turn_alone_vote(model):
+    talk = begin(model)
+    for text in ('la luna guarda', 'il tetto', 'il gatto dorme'):
+        talk.remember(text, 'notes')
+    talk.exchange('la luna e il gatto')
+    reply = talk.reply('il tetto dorme')
+    turn, recaller = chat_turn(talk.tokenizer, reply.words, '', reply.before), talk.model.recaller
+    votes, _ = recaller.votes(talk.model, torch.tensor([turn.ids]), recaller.memory.held,
+                              (turn.start, turn.end))
+    assert len(reply.before) == 1 and reply.recalled[0][2] == pytest.approx(votes.max().item())
+
+
 def test_what_stands_in_the_context_and_what_only_asks_is_not_recalled(model):
     talk = begin(model, recall_texts=9)
     for words in ('la luna', 'dove dorme il gatto?', 'il tetto', 'il gatto'):

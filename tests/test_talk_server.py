@@ -20,6 +20,7 @@ from test_talk import STYLE, begin, plain, save_instruct
 from load import load_model
 from talk import server
 from talk.server import Limits, Serving, app_of
+from talk.talk import Talk
 
 openai = pytest.importorskip('openai', reason="needs the package openai, the official client")
 FUZZED = 200  # requests
@@ -37,7 +38,7 @@ def served(model, folder, **limits):
     serving = Serving(lambda session, style: begin(model, folder / session, style), 'tiny', 'chat', GREEDY,
                       model[0].config.block_size, Limits(**limits))
     with server.listening('127.0.0.1', 0) as listener, server.closing(serving):
-        running = uvicorn.Server(uvicorn.Config(app_of(serving, server.OWN_ADDRESSES), log_level='critical',
+        running = uvicorn.Server(uvicorn.Config(app_of(serving, '127.0.0.1'), log_level='critical',
                                                 lifespan='off', timeout_graceful_shutdown=1))
         thread = threading.Thread(target=running.run, kwargs={'sockets': [listener]})
         thread.start()
@@ -256,6 +257,23 @@ def test_the_queue_has_an_end(model, tmp_path, monkeypatch):
         assert status == 429 and answer['error']['type'] == 'rate_limit_error'
         assert [one.result()[0] for one in asked] == [400] * 3
         until(lambda: serving.taken == 0)
+
+
+def test_two_requests_of_one_session_are_answered_one_after_the_other(here, monkeypatch):
+    port, at_once, most, reply = here[0], [], [], Talk.reply
+
+    def watched(*given, **more):
+        at_once.append(1)
+        most.append(len(at_once))
+        time.sleep(0.05)
+        try:
+            return reply(*given, **more)
+        finally:
+            at_once.pop()
+    monkeypatch.setattr(Talk, 'reply', watched)
+    with ThreadPoolExecutor(4) as clients:
+        assert {one.result()[0] for one in [clients.submit(chat, port) for _ in range(4)]} == {200}
+    assert most == [1] * 4
 
 
 def talk_of(port, name, turns):
