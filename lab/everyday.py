@@ -54,7 +54,7 @@ FACTS = tuple(Fact(told, asked, tuple(answers.split('|'))) for told, asked, answ
     ('The birthday present for Nora is a kite.', 'What is the birthday present for Nora?', 'kite'),
     ('My father repairs clocks.', 'What does my father repair?', 'clock'),
     ('Our house number is 58.', 'What is our house number?', '58'),
-    ('My first job was in a glass factory.', 'Where was my first job?', 'glass'),
+    ('My first job was in a glass factory.', 'Where was my first job?', 'glass factory'),
 ))
 
 SMALL_TALK = (

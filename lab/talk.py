@@ -77,7 +77,8 @@ def measure(model, tokenizer, task):
             row, text = ask(talk, task, line, history[:turn])
             rows.append({**row, 'turn': turn, 'gap': line.gap})
             texts.append(text)
-        talk.remember_exchange(*said)
+        if task.condition == 'memory':
+            talk.remember_exchange(*said)
     samples = {name: [row[name] for row in rows] for name in rows[0]}
     return {'samples': samples, 'numbers': {'turns': len(lines)}, 'texts': texts}
 
@@ -94,11 +95,11 @@ def played(model, tokenizer, task, lines):
 
 def ask(talk, task, line, history):
     """A question at its place, under the condition -> its scores, and the answer."""
-    style, words, before, first = task.style, line.words, None, []
+    style, words, before, first = task.style, line.words, history, []
     if task.condition in ('prompt', 'alone'):
         words = f'{line.fact.told}\n{words}'
     if task.condition == 'whole':
-        style, before = dataclasses.replace(style, context_turns=len(history)), history
+        style = dataclasses.replace(style, context_turns=len(history))
     if task.condition == 'alone':
         before = ()
     started = time.process_time()
