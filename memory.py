@@ -13,6 +13,7 @@ import torch
 from core import old_folder, stored
 from core.checks import all_finite, check_choice, check_indices, pairs_of_heads, whole_number, whole_numbers
 from core.held import Held, Recent
+from core.narrow import check_dtype, of_dtype
 from core.origin import check_held, check_origin, describe, index_key_heads, key_heads, origin_read
 from core.rows import Header, as_row, check_length, run_together
 from core.windows import WINDOW_OVERLAP, cut
@@ -33,11 +34,12 @@ class PersistentMemory:
     `index_heads` the (layer, query head) by which method 5 finds a text,
     `keep` 'values', or 'tokens': no layer's rows, of the index heads their keys alone; what is recalled runs
     through the model again,
-    `dtype` 'float32' or 'bfloat16', that of the rows in its files.
+    `dtype` 'float32' or 'bfloat16', that of the rows in its files, or of keep 'tokens' 'int8'.
     One thread may add while others read: they see all of a text or nothing of it.
     """
 
-    def __init__(self, origin, layers, bookkeeping_tokens=1, tokenizer='', index_heads=(), keep='values'):
+    def __init__(self, origin, layers, bookkeeping_tokens=1, tokenizer='', index_heads=(), keep='values',
+                 dtype='float32'):
         self.layers = tuple(sorted(whole_numbers('layer', layers)))
         check_indices('layer', self.layers, origin['n_layer'])
         self.index_heads = pairs_of_heads(index_heads, origin['n_layer'], origin['n_head'])
@@ -49,12 +51,13 @@ class PersistentMemory:
                              "leave layers out, or keep 'values'")
         if keep == 'values' and not self.layers:
             raise ValueError("layers is (): name at least one layer, and each once")
+        check_dtype(dtype, keep)
         if whole_number('bookkeeping_tokens', bookkeeping_tokens) < 0:
             raise ValueError(f"bookkeeping_tokens is {bookkeeping_tokens}, expected 0 or more positions")
         self.origin, self.bookkeeping_tokens, self.tokenizer = origin, bookkeeping_tokens, tokenizer
         self.n_head, self.head_size, self.keep = key_heads(origin), origin['head_size'], keep
         self.partly_from = ''  # the file of which only some layers were loaded
-        self.home, self.dtype = None, 'float32'  # home: stored.Home of the library that it is of
+        self.home, self.dtype = None, dtype  # home: stored.Home of the library that it is of
         self.header, self.recent = (), Recent()
         self._held = self._nothing()
         self._lock, self._saving = threading.Lock(), threading.Lock()
@@ -113,10 +116,7 @@ class PersistentMemory:
 
     @classmethod
     def from_rows(cls, origin, rows, texts=(), tokens=None, bookkeeping_tokens=1, tokenizer=''):
-        """Of rows at hand: {layer: (keys, values)}, each (nh, M, hs) float32.
-
-        texts and tokens as the attributes; () and None where they are unknown.
-        """
+        """Of rows at hand: {layer: (keys, values)}, each (nh, M, hs) float32. () and None are unknown."""
         memory = cls(origin, tuple(rows), bookkeeping_tokens, tokenizer)
         M = next(iter(rows.values()))[0].size(1)
         parts = {(kind, layer): [part] for layer, both in rows.items()
@@ -128,10 +128,10 @@ class PersistentMemory:
     @classmethod
     def from_texts(cls, model, texts, tokenizer, layers=(), index_heads=(), keep='values',
                    bookkeeping_tokens=1, prefix='\n', sources=(), chat=False, system='', window_tokens=0,
-                   window_overlap=WINDOW_OVERLAP):
+                   window_overlap=WINDOW_OVERLAP, dtype='float32'):
         """A memory of many texts, see add_texts. layers: those kept, () is all, or none of keep 'tokens'."""
         layers = layers or (range(model.config.n_layer) if keep == 'values' else ())
-        memory = cls(describe(model), layers, bookkeeping_tokens, tokenizer.name, index_heads, keep)
+        memory = cls(describe(model), layers, bookkeeping_tokens, tokenizer.name, index_heads, keep, dtype)
         memory.add_texts(model, texts, tokenizer, prefix, sources, chat, system, window_tokens,
                          window_overlap)
         return memory
@@ -190,7 +190,7 @@ class PersistentMemory:
 
     def _take_header(self, headers):
         """The tokens in front of every text so far and of new ones; () where they are not the same."""
-        headers = headers | ({self.header} if self._held.texts else set())
+        headers |= {self.header} if self._held.texts else set()
         if len(headers) > 1 and self.index_heads:
             raise ValueError("the texts stand behind different prefixes: a memory with index_heads has one, "
                              "give the prefix that its other texts were written behind")
@@ -206,7 +206,8 @@ class PersistentMemory:
                 raise ValueError(f"the model's keys or values of the text {name!r} are not finite: its "
                                  "weights are damaged, or its dtype is too narrow for them")
             done(len(rows[i]) - skips[i])
-        return {key: torch.cat([one[key] for one in found], dim=1) for key in self._held.parts}
+        return of_dtype({key: torch.cat([one[key] for one in found], dim=1) for key in self._held.parts},
+                        self.dtype)
 
     def _kept_of(self, heads):
         """{layer: (keys, values)} of one text, each (nh, n, hs) -> {(kind, layer): rows} that are kept."""
@@ -254,9 +255,9 @@ class PersistentMemory:
         """All of it as it is now, for who reads while others add: see core/held.py."""
         return self._held
 
-    def index(self, held, layer):
-        """The index heads' keys of a layer -> {key head: (M, hs) float32}."""
-        return held.index(layer, self.index_key_heads[layer], layer in self.layers)
+    def index(self, held, layer, head):
+        """One key head's keys, of those that serve an index head: a core.narrow.IndexRows of M."""
+        return held.index(layer, self.index_key_heads[layer], layer in self.layers)[head]
 
     def rows_of(self, model, held, number, layers):
         """One text's keys and values of these layers: {layer: two of (nh, n, hs) float32}.
@@ -316,7 +317,7 @@ class PersistentMemory:
                                  "both with the same settings")
         with self._lock:
             self._take_header({other.header})
-            self._held = self._held.with_held(other.held)
+            self._held = self._held.with_held(other.held, self.dtype)
 
     # ---- save and load ----
 
@@ -330,10 +331,9 @@ class PersistentMemory:
     @classmethod
     def of(cls, description):
         """An empty memory of such a kind."""
-        memory = cls(description['origin'], description['layers'], description['bookkeeping_tokens'],
-                     description['tokenizer'], description['index_heads'], description['keep'])
-        memory.dtype = description['dtype']
-        return memory
+        return cls(description['origin'], description['layers'], description['bookkeeping_tokens'],
+                   description['tokenizer'], description['index_heads'], description['keep'],
+                   description['dtype'])
 
     def save(self, path, replace=True):
         """Writes one file, a .safetensors, whole or not at all; or, where the path is a folder or has no

@@ -296,19 +296,7 @@ class Reader:
         """
         B, nh, T, hs = given.q.shape
         heads, stored = list(self.heads), self.memory.layer(self.layer)
-        queries, keys, context = self.positioned(given, stored, cache)
-        K = min(self.reading.k, len(keys))
-        h = torch.tensor(heads, device=queries.device).repeat_interleave(B * T)
-        asked = queries.transpose(0, 1)[heads].reshape(-1, hs)  # (N, hs), by head, as they are searched
-        products, ids = keys.search(h // self.group, asked, K, 'product')  # (N, K)
-        products = (self.reading.softmax_scale / math.sqrt(hs) * products).masked_fill(ids < 0, -math.inf)
-        beside = products.new_full((nh, B, T, K), -math.inf)  # heads that do not read draw nothing
-        beside[heads] = products.view(-1, B, T, K)
-        if self.where == 'insert':  # the header's rows stand before the text
-            beside[:, :, :max(0, self.memory.header_tokens - cache.length)] = -math.inf
-        both = F.softmax(torch.cat((beside.transpose(0, 1), context), dim=-1), dim=-1).to(given.v.dtype)
-        drawn, weights = both.split((K, context.size(-1)), dim=-1)
-        drawn = drawn.transpose(0, 1)[heads].reshape(-1, K)  # (N, K), what a row draws of each stored token
+        h, ids, products, drawn, weights = self.drawn_beside(given, stored)
         y = grouped(weights, given.v)
         y[:, heads] += blend(stored, h // self.group, ids, drawn).view(-1, B, T, hs).transpose(0, 1)
         cache.counts.add(self.layer, searches=len(h), picks=len(h))
@@ -318,14 +306,37 @@ class Reader:
             self.record(cache.trace, (b, h, i + cache.length), drawn.sum(-1), ids, products, drawn)
         return y
 
+    def drawn_beside(self, given, stored):
+        """Method 4's softmax over the K stored keys of largest product and the context.
+
+        -> of N = B T look-ups a head that reads, by head: the head (N,), ids, products and weights (N, K);
+        and the context's weights (B, nh, T, S).
+        """
+        B, nh, T, hs = given.q.shape
+        heads, before = list(self.heads), given.k.size(2) - T
+        queries, keys, context = self.positioned(given, stored)
+        K = min(self.reading.k, len(keys))
+        h = torch.tensor(heads, device=queries.device).repeat_interleave(B * T)
+        asked = queries.transpose(0, 1)[heads].reshape(-1, hs)  # (N, hs), by head, as they are searched
+        products, ids = keys.search(h // self.group, asked, K, 'product')  # (N, K)
+        products = (self.reading.softmax_scale / math.sqrt(hs) * products).masked_fill(ids < 0, -math.inf)
+        beside = products.new_full((nh, B, T, K), -math.inf)  # heads that do not read draw nothing
+        beside[heads] = products.view(-1, B, T, K)
+        if self.where == 'insert':  # the header's rows stand before the text
+            beside[:, :, :max(0, self.memory.header_tokens - before)] = -math.inf
+        both = F.softmax(torch.cat((beside.transpose(0, 1), context), dim=-1), dim=-1).to(given.v.dtype)
+        drawn, weights = both.split((K, context.size(-1)), dim=-1)
+        return h, ids, products, drawn.transpose(0, 1)[heads].reshape(-1, K), weights
+
     @property
     def where(self):
         """'' where positions are learned, and part of a key."""
         return '' if self.rotary is None else self.reading.positions or 'far'
 
-    def positioned(self, given, stored, cache):
+    def positioned(self, given, stored):
         """-> queries (B, nh, T, hs), stored keys (an Index) at their positions, the context's scores."""
         scores = attention_scores(given.q, given.k)  # (B, nh, T, S)
+        T, S = scores.shape[-2:]
         if self.where == '':
             return given.q, stored.keys, scores
         if self.where == 'far':  # rotary attention sees differences only: the query is turned, the keys stay
@@ -334,7 +345,7 @@ class Reader:
         header, longest = self.memory.header_tokens, max(stored.lengths)
         if self.where == 'insert' and header > 0:
             # header and text move back by the text's length, nothing else moves
-            n = max(0, header - cache.length)  # rows of the header itself, which stay before the text
+            n = max(0, header + T - S)  # rows of the header itself, which stay before the text
             places = torch.arange(header, device=given.q.device) - longest
             back = turn(given.plain_k[:, :, :header], self.rotary.at(places))
             moved = grouped(given.q[:, :, n:], back.transpose(-2, -1)).float() / math.sqrt(given.q.size(-1))

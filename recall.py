@@ -19,12 +19,13 @@ from torch.nn import functional as F
 from core.cache import Cache
 from core.generation import write
 from core.rotary import turn
+from core.votes import named_texts, votes_of
 from reader import attention_scores, grouped
 
 AS_GOOD = 10_000  # votes are told apart to so many parts of the best
 CLEAR = 0.35  # of the best text's votes: ahead by so much, it needs no reading beside others
 ROWS_A_VOTE = 10  # an approximate index is asked for so many rows for each text that can get a vote
-SCORES_A_BLOCK = 2**24  # of queries with stored rows, 64 MiB
+CANDIDATES = 768  # texts that it names for all heads to vote on: more, and the floor is nearer that of all
 
 
 class Recaller:
@@ -45,12 +46,9 @@ class Recaller:
         vote, None is all behind the header.
         """
         first, end = self.voters(idx, question)
-        heads, total = model.heads_of(idx[:, :end], self.index_layers), 0
-        for layer in self.index_layers:
-            asking = [head for of, head in self.reading.index_heads if of == layer]
-            queries = self.far(heads[layer][0][:, asking, first:])  # (B, heads, n, hs)
-            total = total + self.votes_of_layer(held, layer, asking, queries)
-        return total, (end - first) * len(self.reading.index_heads)
+        asked = self.asked(model, idx[:, :end], first)
+        votes = self.by_candidates(held, asked) if self.reading.index else self.by_all(held, asked)
+        return votes, (end - first) * len(self.reading.index_heads)
 
     def voters(self, idx, question):
         """(first, end) of the tokens of idx (B, T) that vote."""
@@ -65,25 +63,35 @@ class Recaller:
             return queries
         return turn(queries, self.rotary.at(torch.tensor([self.reading.distance], device=queries.device)))
 
-    def votes_of_layer(self, held, layer, asking, queries):
-        """queries (B, heads, n, hs) of these heads of a layer -> (B, texts)."""
-        B, group, total = len(queries), self.config.n_head // self.memory.n_head, 0
-        for key_head, keys in self.memory.index(held, layer).items():
-            own = [at for at, head in enumerate(asking) if head // group == key_head]
-            if own:
-                asked = queries[:, own].flatten(0, 2).float().cpu()  # (B * heads * n, hs)
-                best = self.best(held, layer, key_head, keys, asked)[:, held.live] / math.sqrt(keys.size(1))
-                above = above_the_floor(best, self.reading.recall_votes)
-                total = total + above.view(B, -1, best.size(1)).sum(1)
-        return total
+    def asked(self, model, idx, first):
+        """What the tokens of idx (B, T) from `first` on look for: {(layer, key head): (B, look-ups, hs)}."""
+        heads, found = model.heads_of(idx, self.index_layers), {}
+        for layer, head in self.reading.index_heads:
+            place = layer, head // (self.config.n_head // self.memory.n_head)
+            found.setdefault(place, []).append(self.far(heads[layer][0][:, head, first:]).float().cpu())
+        return {place: torch.cat(queries, dim=1) for place, queries in found.items()}
 
-    def best(self, held, layer, key_head, keys, queries):
-        """Of each text the greatest product of one of its rows with queries (N, hs): (N, texts)."""
-        if not self.reading.index:
-            return best_of_texts(queries, keys, held.lengths)
-        index = held.approximate(layer, key_head, self.reading.index, keys)
-        count = min(ROWS_A_VOTE * self.reading.recall_votes, len(keys))
-        return best_of_found(*index.search(queries, count), torch.from_numpy(held.ends))
+    def by_all(self, held, asked):
+        """-> (B, texts): every row is looked at."""
+        return sum(votes_of(queries, self.memory.index(held, *place), held.lengths, held.live,
+                            self.reading.recall_votes) for place, queries in asked.items())
+
+    def by_candidates(self, held, asked):
+        """As by_all, of those texts alone that an approximate index names; others get none.
+
+        It is one of the rows of one key head, that of most look-ups, the deepest of such.
+        """
+        place = max(asked, key=lambda one: (asked[one].size(1), one))
+        index = held.approximate(*place, self.reading.index, self.memory.index(held, *place))
+        votes = torch.zeros(len(asked[place]), len(held.live))
+        for b, asking in enumerate(asked[place]):
+            found = index.search(asking, min(ROWS_A_VOTE * self.reading.recall_votes, len(held.tokens)))
+            named = named_texts(*found, torch.from_numpy(held.ends), held.live, CANDIDATES)
+            ids, lengths = held.ids_of(held.live[named]), held.lengths[held.live[named]]
+            votes[b, named] = sum(votes_of(queries[b, None], self.memory.index(held, *of)[ids], lengths,
+                                           slice(None), self.reading.recall_votes)[0]
+                                  for of, queries in asked.items())
+        return votes
 
     # ---- recall ----
 
@@ -305,58 +313,18 @@ class FarTexts:
         self.seen, self.recaller = seen, recaller
 
     def attend(self, heads, cache, newest=0):
-        """Heads -> y (B, nh, T, hs): one softmax over the texts' rows and the context."""
+        """Heads -> y (B, nh, T, hs)."""
+        drawn, weights = self.drawn_beside(heads)
+        return grouped(drawn, self.values) + grouped(weights, heads.v)
+
+    def drawn_beside(self, heads):
+        """One softmax over the texts' rows and the context -> weights (B, nh, T, P) and (B, nh, T, S)."""
         queries = self.recaller.far(heads.plain_q)
         scores = grouped(queries, self.keys.transpose(-2, -1)).float() / math.sqrt(queries.size(-1))
         if self.seen is not None:
             scores = scores.masked_fill(~self.seen.to(scores.device)[:, None, None], -math.inf)
         both = F.softmax(torch.cat((scores, attention_scores(heads.q, heads.k)), dim=-1), dim=-1)
-        drawn, weights = both.to(heads.v.dtype).split((scores.size(-1), heads.k.size(-2)), dim=-1)
-        return grouped(drawn, self.values) + grouped(weights, heads.v)
-
-
-def best_of_texts(queries, keys, lengths):
-    """Of each text the greatest product of one of its rows: (N, hs), (M, hs), rows a text -> (N, texts).
-
-    Exact. Block by block of whole texts, so that the scores of a large memory are never there at once.
-    """
-    found, begin, block = [], 0, max(1, SCORES_A_BLOCK // len(queries))
-    for own in blocks_of_texts(lengths, block):
-        end = begin + int(own.sum())
-        scores = keys[begin:end] @ queries.T  # (rows, N)
-        found.append(torch.segment_reduce(scores, 'max', lengths=own, axis=0, unsafe=True))
-        begin = end
-    return torch.cat(found).T  # a text without rows has -inf
-
-
-def best_of_found(scores, ids, ends):
-    """As best_of_texts, of rows that a search found: scores and ids (N, k), -1 is none; ends (texts,), the
-    row behind each text's last. A text of which no row was found has the weakest score."""
-    weakest = scores.masked_fill(ids < 0, math.inf).amin(1, keepdim=True)
-    texts = torch.searchsorted(ends, ids.clamp(min=0), right=True)
-    best = weakest.expand(-1, len(ends)).clone()
-    return best.scatter_reduce(1, texts, torch.where(ids < 0, weakest, scores), 'amax')
-
-
-def blocks_of_texts(lengths, block):
-    """Rows a text (texts,) -> the same in parts, of as many texts as have `block` rows, at least one."""
-    ends, first = lengths.cumsum(0), 0
-    while first < len(lengths):
-        before = int(ends[first - 1]) if first else 0
-        end = max(first + 1, int(torch.searchsorted(ends, before + block, right=True)))
-        yield lengths[first:end]
-        first = end
-
-
-def above_the_floor(best, count):
-    """(N, texts) -> by how much each is above the count-th best of its row, 0 below.
-
-    -inf, a text without rows, counts as the lowest of the others.
-    """
-    no_rows = best == -math.inf
-    best = best.where(~no_rows, best.masked_fill(no_rows, math.inf).amin(1, keepdim=True))
-    floor = best.topk(min(count, best.size(1)), dim=1).values[:, -1:]
-    return (best - floor).clamp(min=0)
+        return both.to(heads.v.dtype).split((scores.size(-1), heads.k.size(-2)), dim=-1)
 
 
 def padded_in_front(rows):

@@ -44,6 +44,8 @@ recall_candidates = 1  # where no text leads clearly, so many of the best are re
 memory_index = ''  # method 5: '' votes exactly, or an approximate index of FAISS, such as 'IVF1024,Flat'
 bookkeeping_tokens = 1  # positions of each text that a new memory leaves out
 trace = False  # list the look-ups of the first step: the write-up's Table 2
+page = ''  # an HTML file that shows what the first sample drew from the memory, e.g. 'out/page.html'
+trace_file = ''  # the same as numbers, a JSON file whose schema page/README.md has
 device = 'auto'  # 'auto', 'cpu', 'cuda'
 dtype = 'float32'  # or 'bfloat16'
 compile = False  # torch.compile, on a GPU
@@ -51,7 +53,8 @@ threads = 0  # of torch, 0 is its own choice
 # -----------------------------------------------------------------------------
 config = configure(globals())
 
-import sys  # noqa: E402, settings are checked before the slow imports
+import os  # noqa: E402, settings are checked before the slow imports
+import sys  # noqa: E402
 import textwrap  # noqa: E402
 import time  # noqa: E402
 
@@ -60,6 +63,8 @@ from core.chat import chat_turn  # noqa: E402
 from core.generation import before_end  # noqa: E402
 from core.texts import in_front, read_text  # noqa: E402
 from load import encode_tensor, load_model, open_memory, prompt_ids, seed_list, use_threads  # noqa: E402
+from page.files import json_of, page_of, write_whole  # noqa: E402
+from page.trace import trace_of  # noqa: E402
 
 
 def check_settings():
@@ -70,19 +75,30 @@ def check_settings():
         raise ValueError(f"top_k is {top_k}, expected 1 or more, or 0 for the whole vocabulary")
     if system and not chat:
         raise ValueError("system is given, but chat is False: add --chat=True, or leave system out")
+    for name, path in (('page', page), ('trace_file', trace_file)):
+        if path and (os.path.isdir(path) or not os.path.basename(path)):
+            raise ValueError(f"{name} is {path!r}, a folder: name a file in it")
+        if path and not (memory_file or memory_text):
+            raise ValueError(f"{name} is {path!r}, but there is no memory: give memory_file or memory_text")
 
 
 def write(model, tokenizer, idx, seeds, question=None):
-    """-> the texts, one per seed, of a chat without the prompt; the steps and the seconds that they took.
+    """-> the texts, one per seed, of a chat without the prompt; their rows of ids, and the seconds that they
+    took.
 
     question: the tokens of the prompt that vote, by method 5.
     """
-    end_ids, started = tokenizer.chat.end_ids if chat else (), time.perf_counter()
+    end_ids, started = ends_of(tokenizer), time.perf_counter()
     prompts, T = idx.expand(len(seeds), -1), idx.size(1)
     rows = model.generate(prompts, max_new_tokens, temperature, top_k or None, seeds, end_ids, question)
     seconds = time.perf_counter() - started
     shown = [before_end(row[T:], end_ids) if chat else row for row in rows.tolist()]
-    return [tokenizer.decode(row) for row in shown], rows.size(1) - T, seconds
+    return [tokenizer.decode(row) for row in shown], rows, seconds
+
+
+def ends_of(tokenizer):
+    """The ids that end an answer; a text that is no chat has no end."""
+    return tokenizer.chat.end_ids if chat else ()
 
 
 def write_behind_text(model, tokenizer, memory, prompt, seeds):
@@ -109,19 +125,25 @@ def write_behind_text(model, tokenizer, memory, prompt, seeds):
 
 
 def write_with_memory(model, tokenizer, memory, idx, seeds, question):
-    """-> the texts and a line on the work."""
+    """-> the texts, a line on the work, and the trace of the first where a file of it is wanted."""
     first, records = first_step(model, idx)
     if trace and first:
         show_trace(records, memory, tokenizer, idx)
-    texts, steps, seconds = write(model, tokenizer, idx, seeds, question)
+    texts, rows, seconds = write(model, tokenizer, idx, seeds, question)
+    T, recalled = idx.size(1), model.recalled[0] if model.recalled else ()
+    work = describe_work(model, first, T, len(seeds), rows.size(1) - T, seconds)
     if memory_method == 5 and len(memory):
-        show_recalled(model.recalled[0], memory)
+        show_recalled(recalled, memory)
         say_other_header(model, tokenizer, memory, idx)
     if first == 0 and memory_method != 5:
         when = "in the first step" if sum(model.searches.values()) else "at all, the memory was not read"
         print(f"no token-head looked up {when}: lower bookkeeping_fraction, or raise memory_fraction",
               file=sys.stderr)
-    return texts, describe_work(model, first, idx.size(1), len(seeds), steps, seconds)
+    traced = {}
+    if (page or trace_file) and len(memory):
+        end = T + 1 + len(before_end(rows[0, T:].tolist(), ends_of(tokenizer)))  # its end token as well
+        traced = trace_of(model, tokenizer, rows[:1, :end], T, question, recalled)
+    return texts, work, traced
 
 
 def show_recalled(recalled, memory):
@@ -228,6 +250,17 @@ def show_trace(records, memory, tokenizer, idx):
               f"{distances:<30} {ranks:<30} {tokens}")
 
 
+def write_files(traced):
+    """The page, and the trace alone."""
+    for path, name, made in ((trace_file, 'trace', json_of), (page, 'page', page_of)):
+        if path and not traced:
+            print(f"no {path}: the memory holds nothing that could be drawn from", file=sys.stderr)
+        elif path:
+            again = ' (in place of an older one)' if os.path.exists(path) else ''
+            write_whole(path, made(traced))
+            print(f"{name:<7} {path}{again}")
+
+
 def main():
     check_settings()
     use_threads(threads)
@@ -238,22 +271,26 @@ def main():
     describe_run(model, memory)
     if chat:
         print(f"user    {textwrap.shorten(prompt, 100, placeholder=' ...')}")
-    columns, work = [], []
+    columns, work, plain = [], [], ''
     with model.plain():
         model(idx)  # the first pass of a process sets torch up, which no rate below is to pay for
         if compare_plain or memory is None:
-            texts, steps, seconds = write(model, tokenizer, idx, all_seeds)
+            texts, rows, seconds = write(model, tokenizer, idx, all_seeds)
             columns.append(('plain', texts))
-            work.append(f"{len(all_seeds) * steps / seconds:.0f} tokens/s plain")
+            new = rows[:, idx.size(1):]
+            plain = tokenizer.decode(before_end(new[0].tolist(), ends_of(tokenizer)))
+            work.append(f"{new.numel() / seconds:.0f} tokens/s plain")
         if compare_prompt and memory is not None:
             columns += write_behind_text(model, tokenizer, memory, prompt, all_seeds)
     if memory is not None:
         turn = chat_turn(tokenizer, prompt, read_text(system)) if chat else None
-        texts, line = write_with_memory(model, tokenizer, memory, idx, all_seeds, turn and turn[1:])
+        texts, line, traced = write_with_memory(model, tokenizer, memory, idx, all_seeds, turn and turn[1:])
         columns.append((method_text, texts))
         work.append(line)
     show(all_seeds, columns)
     print(f"\n{', '.join(work)}")
+    if memory is not None:
+        write_files(traced and {**traced, 'seed': all_seeds[0], 'plain': plain})
 
 
 if __name__ == '__main__':

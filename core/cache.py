@@ -61,6 +61,11 @@ class Cache:
             if front:
                 self.rows[key].narrow(-2, 0, front).copy_(self.front[key])
         self.rows[key].narrow(-2, front + self.end - x.size(-2), x.size(-2)).copy_(x)
+        return self.seen(key)
+
+    def seen(self, key):
+        """All rows that were appended under a key, behind those of the front: (..., front and end, d)."""
+        front = self.front[key].size(-2) if key in self.front else 0
         return self.rows[key].narrow(-2, 0, front + self.end)
 
     def expand(self, B):

@@ -90,10 +90,7 @@ def write(newest_logits, cache, idx, writing, renew=None):
     ended, ends = torch.zeros_like(idx[:, :1], dtype=torch.bool), idx.new_tensor(writing.end_ids)
     for step in range(writing.max_new_tokens):
         cache = renew and renew(idx, step) or cache
-        context = idx[:, cache.offset:]  # what is before stands in the cache's front
-        if context.size(1) > cache.size:
-            cache.restart()
-        chunk = context[:, -cache.size:][:, cache.length:]
+        chunk = chunk_of(idx, cache)
         # one prompt for all rows: it runs once
         shared = step == 0 and len(chunk) > 1 and (chunk == chunk[0]).all().item()
         logits = newest_logits(chunk[:1] if shared else chunk, cache)
@@ -110,3 +107,11 @@ def write(newest_logits, cache, idx, writing, renew=None):
         if writing.end_ids and ended.all():
             break
     return idx
+
+
+def chunk_of(idx, cache):
+    """Of idx (B, T) what the cache does not hold yet; all that it has room for, where it was full."""
+    context = idx[:, cache.offset:]  # what is before stands in the cache's front
+    if context.size(1) > cache.size:
+        cache.restart()
+    return context[:, -cache.size:][:, cache.length:]

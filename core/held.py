@@ -15,6 +15,7 @@ import torch
 
 from core.approximate import Approximate
 from core.index import Index, Table
+from core.narrow import IndexRows, of_dtype
 
 
 class Layer(NamedTuple):
@@ -39,13 +40,17 @@ class Held:
 
     def with_texts(self, new, tokens, texts, places=None):
         """new {(kind, layer): (nh, n, hs)} of every kind and layer held -> Held."""
-        parts = {key: [*some, new[key]] for key, some in self.parts.items()}
+        parts = {key: filled([*some, new[key]]) for key, some in self.parts.items()}
         places = [*self.places, *(places or [None] * len(texts))]
         return Held(parts, torch.cat((self.tokens, tokens)), [*self.texts, *texts], self.forgotten, places)
 
-    def with_held(self, other):
-        """Behind this one's texts those of another of the same kinds and layers, read no sooner -> Held."""
-        parts = {key: [*some, *other.parts[key]] for key, some in self.parts.items()}
+    def with_held(self, other, dtype):
+        """Behind this one's texts those of another of the same kinds and layers, read no sooner -> Held.
+
+        dtype: of this one's index rows.
+        """
+        parts = {key: filled(some + [of_dtype({key: part}, dtype)[key] for part in other.parts[key]])
+                 for key, some in self.parts.items()}
         forgotten = self.forgotten | {len(self.texts) + number for number in other.forgotten}
         return Held(parts, torch.cat((self.tokens, other.tokens)), [*self.texts, *other.texts], forgotten,
                     [*self.places, *[None] * len(other.texts)])
@@ -117,21 +122,27 @@ class Held:
 
     @torch.inference_mode(False)
     def index(self, layer, heads, from_keys):
-        """The keys of some heads -> {head: (M, hs) float32}, each dense, as a product reads it fastest."""
+        """The keys of some heads -> {head: IndexRows of M}, as narrow as they are stored."""
         if ('index', layer) not in self._layers:
             rows = self.part('keys', layer)[list(heads)] if from_keys else self.part('index', layer)
-            self._layers['index', layer] = {head: own.float().contiguous() for head, own in zip(heads, rows)}
+            self._layers['index', layer] = dict(zip(heads, map(IndexRows.of, rows)))
         return self._layers['index', layer]
 
     @torch.inference_mode(False)
-    def approximate(self, layer, head, factory, keys):
-        """An approximate index of a head's keys (M, hs), made once."""
+    def approximate(self, layer, head, factory, rows):
+        """An approximate index of a head's rows, an IndexRows, made once."""
         key = 'approximate', layer, head, factory
         if key not in self._layers:
-            self._layers[key] = found = Approximate(keys, factory)
+            self._layers[key] = found = Approximate(rows.float(), factory)
             print(f"index {factory} of layer {layer}, key head {head}: finds {found.recall:.3f} of the ten "
                   "rows nearest to stored ones", file=sys.stderr)
         return self._layers[key]
+
+    def ids_of(self, numbers):
+        """The rows of texts of these numbers (n,), one text's after the other's, int64."""
+        lengths = self.lengths[numbers]
+        before = torch.from_numpy(self.ends)[numbers] - lengths.cumsum(0)
+        return before.repeat_interleave(lengths) + torch.arange(int(lengths.sum()))
 
     # of thousands of texts, and asked for at each vote of each head: made once
     @functools.cached_property
@@ -178,6 +189,11 @@ class Held:
             self._layers[layer] = Layer(Index(keys.float()), Table(values.float()),
                                         tuple(self.texts[number]['rows'] for number in live))
         return self._layers[layer]
+
+
+def filled(parts):
+    """Without those that hold nothing, whose rows may be of another kind."""
+    return [part for part in parts if part.size(1)] or parts[-1:]
 
 
 def parts_within(parts, first, end):

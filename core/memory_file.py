@@ -18,13 +18,13 @@ from safetensors.torch import save_file
 from core.atomic import folder_of, whole_files
 from core.checks import all_finite
 from core.identity import checksum, checksum_of_text
+from core.narrow import DTYPES, scales_of, width
 from core.origin import index_key_heads, key_heads
 
 FORMAT_VERSION = 3
 READABLE_VERSIONS = 1, 2, 3
 # what files of earlier versions do not say
 BEFORE_VERSION_3 = {'index_heads': [], 'keep': 'values', 'header': []}
-DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
 PLACE = 'window', 'of', 'start', 'end'  # of a text that is a window, see core/windows.py
 AGAIN = 'build it again with build_memory.py'
 
@@ -55,6 +55,14 @@ def without(tensors, metadata, forgotten):
     # tokens are (M,), all else is (heads, M, hs)
     return ({name: (w[rows] if w.dim() == 1 else w[:, rows]).contiguous() for name, w in tensors.items()},
             {**metadata, 'texts': texts})
+
+
+def joined(files):
+    """[(tensors, description), ...] of files of one kind -> those of one file of all their texts."""
+    (first, metadata), *_ = files
+    tensors = {name: torch.cat([own[name] for own, _ in files], dim=max(0, w.dim() - 2))
+               for name, w in first.items()}
+    return tensors, {**metadata, 'texts': [text for _, one in files for text in one['texts']]}
 
 
 def opened(path):
@@ -106,7 +114,8 @@ def shapes_of(metadata):
     origin, rows = metadata['origin'], sum(text['rows'] for text in metadata['texts'])
     shapes = {f'layers.{layer}.{kind}': (key_heads(origin), rows, origin['head_size'])
               for layer in metadata['layers'] for kind in ('keys', 'values')}
-    shapes |= {f'layers.{layer}.index': (len(heads), rows, origin['head_size'])
+    wide = width(DTYPES[metadata['dtype']], origin['head_size'])
+    shapes |= {f'layers.{layer}.index': (len(heads), rows, wide)
                for layer, heads in index_key_heads(origin, metadata['index_heads']).items()
                if layer not in metadata['layers']}
     return {**shapes, 'tokens': (rows,)}
@@ -172,7 +181,7 @@ def expect(tensors, name, shape, dtype):
     if tensor is None or tuple(tensor.shape) != shape or tensor.dtype != dtype:
         given = 'missing' if tensor is None else f"{tuple(tensor.shape)} {tensor.dtype}"
         raise ValueError(f"damaged, {name} is {given}, expected {shape} {dtype}: {AGAIN}")
-    if not all_finite(tensor):
+    if not all_finite(scales_of(tensor) if dtype == torch.int8 else tensor):
         raise ValueError(f"damaged, {name} holds numbers that are not finite: {AGAIN}")
 
 
@@ -196,6 +205,7 @@ def has_every_field(metadata, version):
             and metadata['dtype'] in (DTYPES if version > 2 else ('float32',))
             and are_indices(layers, origin['n_layer'])
             and (len(layers) > 0) != (metadata.get('keep') == 'tokens')
+            and (metadata['dtype'] != 'int8' or metadata.get('keep') == 'tokens')
             and isinstance(texts, list)
             and all(has(('rows',), text, is_count) for text in texts)
             and all(has(('source', 'text'), text, is_text) for text in texts)

@@ -7,6 +7,7 @@ import torch
 
 from core import library, memory_file
 from core.held import Held
+from core.narrow import DTYPES, narrowed
 from core.origin import index_key_heads
 
 ROWS_A_SEGMENT = 2**16  # of a library, about: a build that is interrupted loses no more
@@ -47,8 +48,8 @@ def in_segments(held, numbers):
 
 def file_of(description, held, numbers):
     """Tensors and metadata of a memory file of these texts."""
-    dtype = memory_file.DTYPES[description['dtype']]
-    tensors = {f'layers.{layer}.{kind}': held.of_texts(kind, layer, numbers).to(dtype).contiguous()
+    dtype = DTYPES[description['dtype']]
+    tensors = {f'layers.{layer}.{kind}': narrowed(held.of_texts(kind, layer, numbers), dtype).contiguous()
                for kind, layer in held.parts}
     tensors['tokens'] = held.tokens_of(numbers)
     return tensors, {**description, 'texts': [held.texts[number] for number in numbers]}

@@ -13,11 +13,11 @@ import torch
 
 from core.rotary import turn
 from core.rows import batches_of_like_length
+from core.votes import above_the_floor, best_of_texts
 from lab import index_heads
 from lab.many_texts import Asking, library_of, prefix_of, told_by, turn_of
 from lab.squad import read_squad
 from memory import PersistentMemory
-from recall import above_the_floor, best_of_texts
 
 FALSE_RECALLS = 0.1  # of questions whose text is not there: how many may recall something all the same
 MOST_HEADS = 6  # each costs a search; with more, what is found hardly rises
@@ -53,8 +53,8 @@ def votes_by_head(model, tokenizer, library, heads, asking):
     queries = queries_of(model, turns, sorted({layer for layer, _ in heads}), asking.distance)
     votes = np.zeros((len(heads), len(turns), len(library.texts)), dtype=np.float32)
     for i, (layer, head) in enumerate(heads):
-        keys = memory.index(memory.held, layer)[head // group]
-        best = best_of_texts(queries[layer][head], keys, memory.held.lengths) / math.sqrt(keys.size(1))
+        rows = memory.index(memory.held, layer, head // group)
+        best = best_of_texts(queries[layer][head], rows, memory.held.lengths) / math.sqrt(rows.head_size)
         above = above_the_floor(best, asking.recall_votes)
         votes[i] = torch.segment_reduce(above, 'sum', lengths=tokens, axis=0).numpy()
     return votes, tokens.numpy()

@@ -1,8 +1,9 @@
 """
-Speed of a library's life: opening, appending, forgetting, compacting, beside one file of the same texts.
+Speed of a library's life: opening, appending, forgetting, compacting, beside one file of the same texts; of a
+chat that appends a text at a time; and of a recall's votes.
 
-Made-up keys of one key head of two layers in bfloat16, and made-up words: what a memory that keeps tokens
-has on the disk. None of it depends on what the numbers are.
+Made-up keys of one key head of four layers in int8, and made-up words: what a memory that keeps tokens has on
+the disk. None of it depends on what the numbers are, but what an approximate index finds.
 """
 import os
 import tempfile
@@ -11,25 +12,34 @@ import torch
 
 from core import library, stored
 from core.held import Held
+from core.narrow import narrowed
 from core.origin import describe
 from lab.speed_clock import seconds, spread, take_turns
+from lab.speed_files import peak_resident
 from lab.speed_setup import our_model
 from memory import PersistentMemory
+from reader import Reading
+from recall import Recaller
 
 TOKENS_A_TEXT, CHARACTERS_A_TOKEN = 77, 4  # of English, about
+INDEX_LAYERS, QUESTION_TOKENS, RECALL_VOTES = 4, 10, 20  # one head of each layer
+LISTS, INDEX_FROM_ROWS = 'IVF1024,SQ8', 50_000  # below, an index that looks through everything
+MOST_APPENDED = 1000  # by a chat, one at a time
 
 
 def measure_library(folder, setup):
     """MB of the file, and milliseconds to open it and of what a library does, for each of stored_tokens."""
     model, table = our_model(folder, setup), []
     print("\nlibrary: stored tokens, texts, MB, ms to write a file, to open it, to open a library, to append "
-          "a text, to forget one, to compact")
+          "a text, to forget one, to compact, to vote exactly, by candidates; of a chat: texts, ms to append "
+          "one, to open; MB at most")
     for M in setup.stored_tokens:
         description, held = made_up(model, max(1, M // TOKENS_A_TEXT), setup.seed)
         with tempfile.TemporaryDirectory() as files:
-            row = life_of(description, held, files, setup)
+            row = {**life_of(description, held, files, setup), **votes_on(model, files, setup),
+                   **life_of_a_chat(description, held, files), 'peak_mb': peak_resident()}
         table.append({'stored_tokens': len(held.tokens), 'texts': len(held.texts), **row})
-        times = ''.join(f"{ms[0]:10.1f}" for name, ms in row.items() if name != 'mb')
+        times = ''.join(f"{one[0] if isinstance(one, list) else one:10.1f}" for one in [*row.values()][1:])
         print(f"  {len(held.tokens):8}{len(held.texts):8}{row['mb']:9.2f}{times}", flush=True)
     return table
 
@@ -37,20 +47,22 @@ def measure_library(folder, setup):
 def made_up(model, count, seed):
     """What a memory of so many texts says of itself, and what it holds."""
     c, g = model.config, torch.Generator().manual_seed(seed)
-    layers, rows = sorted({max(0, c.n_layer // 2 - 1), c.n_layer // 2}), count * TOKENS_A_TEXT
+    layers = sorted({c.n_layer * n // INDEX_LAYERS for n in range(INDEX_LAYERS)})
+    rows = count * TOKENS_A_TEXT
     description = {'origin': describe(model), 'tokenizer': '', 'layers': [], 'bookkeeping_tokens': 1,
-                   'dtype': 'bfloat16', 'keep': 'tokens', 'index_heads': [[layer, 0] for layer in layers],
+                   'dtype': 'int8', 'keep': 'tokens', 'index_heads': [[layer, 0] for layer in layers],
                    'header': [0]}
     words = 'word ' * (TOKENS_A_TEXT * CHARACTERS_A_TOKEN // 5)
     texts = [{'source': f'FILE:notes/{n}.txt', 'text': f'{n} {words}', 'rows': TOKENS_A_TEXT}
              for n in range(count)]
-    parts = {('index', layer): [torch.randn(1, rows, c.head_size, generator=g)] for layer in layers}
+    parts = {('index', layer): [narrowed(torch.randn(1, rows, c.head_size, generator=g), torch.int8)]
+             for layer in layers}
     return description, Held(parts, torch.randint(0, c.vocab_size, (rows,), generator=g), texts)
 
 
 def life_of(description, held, files, setup):
     """A row of the table, but for the sizes."""
-    file, folder = os.path.join(files, 'all.safetensors'), os.path.join(files, 'all')
+    file, folder = path_of(files), os.path.join(files, 'all')
     stored.append(folder, description, held, range(len(held.texts)))
 
     def forget():
@@ -65,3 +77,31 @@ def life_of(description, held, files, setup):
     times = take_turns({name: lambda job=job: seconds(job) for name, job in jobs.items()}, 'library',
                        setup.repeats)
     return {'mb': os.path.getsize(file) / 1e6, **{name: spread(t, 1000) for name, t in times.items()}}
+
+
+def votes_on(model, files, setup):
+    """Milliseconds of the votes on the file: what its head's queries cost is the model's, and left out."""
+    memory, g = PersistentMemory.load(path_of(files), None), torch.Generator().manual_seed(setup.seed)
+    asked = {place: torch.randn(1, QUESTION_TOKENS, model.config.head_size, generator=g)
+             for place in memory.index_heads}
+    factory = LISTS if len(memory) >= INDEX_FROM_ROWS else 'Flat'
+    ways = {}
+    for name, index in (('vote', ''), ('vote_by_candidates', factory)):
+        reading = Reading(method=5, index_heads=memory.index_heads, index=index, recall_votes=RECALL_VOTES)
+        recaller = Recaller(memory, reading, model.config, model.rotary)
+        way = recaller.by_candidates if index else recaller.by_all
+        ways[name] = lambda way=way: seconds(lambda: way(memory.held, asked))
+    times = take_turns(ways, 'votes', setup.repeats)
+    return {name: spread(t, 1000) for name, t in times.items()}
+
+
+def life_of_a_chat(description, held, files):
+    """A library that is appended to a text at a time: how many, milliseconds of each, and to open it then."""
+    folder, count = os.path.join(files, 'chat'), min(MOST_APPENDED, len(held.texts))
+    each = [seconds(lambda n=n: stored.append(folder, description, held, [n])) for n in range(count)]
+    opened = seconds(lambda: PersistentMemory.load(folder, None))
+    return {'appended': count, 'append_each': spread(each, 1000), 'open_appended': 1000 * opened}
+
+
+def path_of(files):
+    return os.path.join(files, 'all.safetensors')

@@ -10,7 +10,7 @@ import re
 import pytest
 from conftest import ROOT
 
-PAGES = ('README.md', 'assets/libraries.md', 'assets/many_texts.md', 'assets/results.md',
+PAGES = ('README.md', 'page/README.md', 'assets/libraries.md', 'assets/many_texts.md', 'assets/results.md',
          'assets/smollm2.md', 'assets/speed.md', 'assets/tinyworld.md')
 
 

@@ -66,7 +66,8 @@ def check_same(memory, other, model, tolerance=0.0):
 def live_rows(memory, layer):
     """Of each key head of an index layer, the rows of texts that are not forgotten."""
     spans = memory.held.spans(memory.held.live.tolist())
-    return [torch.cat([rows[a:b] for a, b in spans]) for rows in memory.index(memory.held, layer).values()]
+    rows = [memory.index(memory.held, layer, head).float() for head in memory.index_key_heads[layer]]
+    return [torch.cat([own[a:b] for a, b in spans]) for own in rows]
 
 
 @pytest.fixture(params=KINDS)

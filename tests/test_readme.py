@@ -34,7 +34,8 @@ def commands():
     """The lines that begin with '$ ' in the README, in pages it links, in comments of config files."""
     configs = sorted(file for file in os.listdir(f'{ROOT}/config') if file.endswith('.py'))
     # those written by hand: what evaluate.py writes into assets/ has the commands of whole sweeps
-    pages = ['README.md', *(f'assets/{page}.md' for page in ('libraries', 'results', 'speed', 'tinyworld'))]
+    pages = ['README.md', 'page/README.md',
+             *(f'assets/{page}.md' for page in ('libraries', 'results', 'speed', 'tinyworld'))]
     lines = []
     for name in [*pages, *(f'config/{file}' for file in configs)]:
         with open(os.path.join(ROOT, name), encoding='utf-8') as f:

@@ -14,8 +14,8 @@ from test_rotary import FAMILIES, slow_turn, tiny_family
 from core.approximate import Approximate
 from core.cache import Cache
 from core.origin import describe
+from core.votes import best_of_found
 from memory import PersistentMemory
-from recall import best_of_found
 
 HEADER = [3, 17]
 TEXTS = [[random.Random(n).randrange(48) for _ in range(length)] for n, length in enumerate((9, 4, 7, 9, 12))]
@@ -91,7 +91,7 @@ def test_votes_do_not_depend_on_how_many_rows_are_scored_at_once(llama, monkeypa
     memory, prompts = library(llama), torch.tensor([PROMPT, HEADER + [1, 2, 3, 4, 5]])
     attach(llama, memory)
     whole, _ = llama.recaller.votes(llama, prompts, memory.held)
-    monkeypatch.setattr('recall.SCORES_A_BLOCK', 100)
+    monkeypatch.setattr('core.votes.SCORES_A_BLOCK', 100)
     assert torch.allclose(llama.recaller.votes(llama, prompts, memory.held)[0], whole, atol=1e-5)
 
 
@@ -343,7 +343,7 @@ def test_texts_that_ran_together_have_the_rows_of_each_alone(model):
         assert torch.allclose(together.keys[layer], alone.keys[layer], atol=1e-5)
         assert torch.allclose(together.values[layer], alone.values[layer], atol=1e-5)
     head = HEADS[1][1] // (4 // model.config.n_kv_head)
-    index = [memory.index(memory.held, 1)[head] for memory in (together, alone)]
+    index = [memory.index(memory.held, 1, head).float() for memory in (together, alone)]
     assert torch.allclose(*index, atol=1e-5)
 
 
@@ -355,7 +355,7 @@ def test_an_index_that_looks_through_everything_votes_as_the_exact_one_does(llam
     exact, _ = llama.recaller.votes(llama, idx, memory.held)
     attach(llama, memory, recall_votes=5, index='Flat')
     assert torch.allclose(llama.recaller.votes(llama, idx, memory.held)[0], exact, atol=1e-4)
-    assert 'index Flat of layer 0, key head 0: finds 1.000 of the ten rows nearest' in capsys.readouterr().err
+    assert 'index Flat of layer 1, key head 1: finds 1.000 of the ten rows nearest' in capsys.readouterr().err
 
 
 def test_an_approximate_index_says_how_much_it_finds():
