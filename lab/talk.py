@@ -107,9 +107,9 @@ def ask(talk, task, line, history):
                        plain=task.condition != 'memory', style=style)
     seconds = (first or [time.process_time()])[0] - started
     row = {'right': int(is_right(reply.text, line.fact)), 'seconds': seconds,
-           'prompt_tokens': len(reply.prompt)}
+           'prompt_tokens': len(reply.turn.ids)}
     if task.condition == 'memory':
-        row['found'] = int(any(entry['text'] == line.fact.told for _, entry, _ in reply.recalled))
+        row['found'] = int(any(entry['text'] == line.fact.told for _, entry, _ in reply.drew_on()))
     return row, reply.text
 
 

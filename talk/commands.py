@@ -6,6 +6,7 @@ import textwrap
 
 from core import library, stored
 from core.texts import read_texts
+from page.files import page_of, write_whole
 
 
 class Commands:
@@ -17,6 +18,7 @@ class Commands:
                       '/forget': (self.forget, 'NUMBER ... or a source: as if it had never been said'),
                       '/list': (self.list, 'what the memory holds, with numbers and sources'),
                       '/why': (self.why, 'the texts that the last reply drew on, and their votes'),
+                      '/page': (self.page, 'FILE.html: a page that shows it, token by token'),
                       '/plain': (self.plain, 'the last words again, answered without the memory'),
                       '/save': (self.save, 'PATH: the memory once more, a .safetensors or a folder'),
                       '/help': (self.help, 'this list'),
@@ -51,9 +53,15 @@ class Commands:
         return '\n'.join(lines) or "the memory is empty"
 
     def why(self, _=''):
-        recalled = self.last.recalled if self.last else ()
+        recalled = self.last.drew_on() if self.last else ()
         lines = [f"{line_of(number, entry)}\n     votes {votes:.1f}" for number, entry, votes in recalled]
         return '\n'.join(lines) or "the last reply drew on no remembered text"
+
+    def page(self, path):
+        if not self.last or not path:
+            raise ValueError("/page FILE.html shows what the last reply drew on: give a file, after a reply")
+        write_whole(path, page_of(self.talk.trace(self.last)))
+        return f"written {path}"
 
     def plain(self, _=''):
         if not self.last:

@@ -25,6 +25,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, StreamingResponse
 from starlette.routing import Route
 
+from page.files import page_of
 from talk.asked import SESSION, asked_of, refuse
 from talk.talk import Stopped
 
@@ -57,6 +58,7 @@ class Serving:
                              "64 of A-Z, a-z, 0-9, _ and -")
         self.begin, self.name, self.session, self.limits = begin, name, session, limits
         self.style, self.most_tokens = style, most_tokens
+        self.last = {}  # {session: its last Reply}
         self.threads, self.talks = ThreadPoolExecutor(limits.writers), OrderedDict()
         self.lock, self.taken, self.closing = threading.Lock(), 0, threading.Event()
 
@@ -66,7 +68,8 @@ class Serving:
             talk = self.talks.pop(session, None) or self.begin(session, style)
             self.talks[session] = talk
             if len(self.talks) > self.limits.open_sessions:
-                self.talks.popitem(last=False)
+                gone, _ = self.talks.popitem(last=False)
+                self.last.pop(gone, None)
         return talk
 
     # ---- one reply, in a thread of its own ----
@@ -81,7 +84,16 @@ class Serving:
             talk.speak_after(style)
             reply = talk.reply(asked.words, list(asked.before), tell)
             talk.remember_exchange(asked.words, reply.text)
+            self.last[asked.session] = reply
         return reply
+
+    def page(self, session):
+        """The page that shows what the session's last reply drew on, token by token. Raises ValueError."""
+        talk, reply = self.talk(session, self.style), self.last.get(session)
+        if reply is None:
+            raise ValueError("no reply of this session is remembered since the server began: say something")
+        with talk.lock:
+            return page_of(talk.trace(reply))
 
     async def pieces(self, asked, request):
         """Each piece of a reply as it is written, then the Reply; the writing stops with who reads them."""
@@ -159,19 +171,31 @@ class Serving:
 
     async def exchanges(self, request):
         """What a page shows of a session when it opens it; '-' is that of who names none."""
-        session = request.path_params['session']
-        session = self.session if session == '-' else session
-        if not SESSION.fullmatch(session):
-            refuse(f"{session[:80]!r} is no name of a session", 'session')
-        opening = asyncio.get_running_loop().run_in_executor(None, self.talk, session, self.style)
-        await asyncio.wait([opening])
-        talk = result_of(opening)
+        talk = await in_thread(self.talk, self.session_of(request), self.style)
         said = talk.exchanges()
         return JSONResponse({'exchanges': said[max(0, len(said) - talk.style.context_turns):],
                              'texts': len(talk.memory.held.live_texts)})
 
 
+    async def show(self, request):
+        return HTMLResponse(await in_thread(self.page, self.session_of(request)))
+
+    def session_of(self, request):
+        session = request.path_params['session']
+        session = self.session if session == '-' else session
+        if not SESSION.fullmatch(session):
+            refuse(f"{session[:80]!r} is no name of a session", 'session')
+        return session
+
+
 # ---- requests ----
+
+async def in_thread(job, *arguments):
+    """What a job gives that would keep others waiting."""
+    doing = asyncio.get_running_loop().run_in_executor(None, job, *arguments)
+    await asyncio.wait([doing])
+    return result_of(doing)
+
 
 async def body_of(request, most):
     """Its bytes, no more than `most`."""
@@ -221,13 +245,13 @@ def reason_of(reply):
 
 
 def usage_of(reply):
-    prompt, written = len(reply.prompt), len(reply.written)
+    prompt, written = len(reply.turn.ids), len(reply.written)
     return {'prompt_tokens': prompt, 'completion_tokens': written, 'total_tokens': prompt + written}
 
 
 def drew_on(reply):
     return [{'number': number, 'source': entry['source'], 'text': entry['text'], 'votes': votes}
-            for number, entry, votes in reply.recalled]
+            for number, entry, votes in reply.drew_on()]
 
 
 async def say_what_is_wrong(request, error):
@@ -269,7 +293,8 @@ def app_of(serving, host):
     return Starlette(
         routes=[Route('/', show), Route('/v1/models', serving.models),
                 Route('/v1/chat/completions', serving.complete, methods=['POST']),
-                Route('/v1/sessions/{session}', serving.exchanges)],
+                Route('/v1/sessions/{session}', serving.exchanges),
+                Route('/v1/sessions/{session}/page', serving.show)],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts), *token],
         exception_handlers={HTTPException: say_what_is_wrong})
 

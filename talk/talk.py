@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from core import library, stored
-from core.chat import chat_turn, header_ids
+from core.chat import Turn, chat_turn, header_ids
 from core.generation import before_end
 from core.rows import Header
 from core.windows import WINDOW_OVERLAP, cut
 from load import load_memory
 from memory import PersistentMemory, describe
+from page.trace import trace_of
 
 # words that only ask: in the memory they would be what the same question, asked again, is most like
 ONLY_ASKS = re.compile(r'[^.!;,:\n?？؟]*[?？؟]+')
@@ -47,15 +48,21 @@ class Style:
 @dataclass(frozen=True)
 class Reply:
     """What it answers and the exchanges shown before; what was written, and why it ended ('stop', 'length' or
-    'stopped'); the tokens of its prompt, those written (the one that ends it too), and what it drew on:
-    [(number of a text, its entry, votes)]."""
+    'stopped'); its prompt, a Turn, and the tokens written (the one that ends it too); the memory as it was
+    read, and what was recalled of it, as GPT.recalled has it."""
     words: str
     before: tuple
     text: str
     ended: str
-    prompt: tuple
+    turn: Turn
     written: tuple
-    recalled: tuple
+    memory: PersistentMemory
+    recalled: list
+
+    def drew_on(self):
+        """-> [(number of a text, its entry, votes)]."""
+        return [(number, self.memory.texts[number], votes)
+                for _, numbers, all_votes in self.recalled for number, votes in zip(numbers, all_votes)]
 
 
 def open_memory(folder, model, tokenizer, index_heads):
@@ -118,7 +125,7 @@ class Talk:
         style = style or self.style
         before = self.exchanges() if before is None else before
         turn, before = self.fitting(words, before[max(0, len(before) - style.context_turns):], style)
-        self.read_all_but(before)
+        memory = self.read_all_but(before)
         idx = torch.tensor([turn.ids], device=self.model.transformer.wte.weight.device)
         pieces, ends = Pieces(self.tokenizer, told), self.tokenizer.chat.end_ids
         try:
@@ -129,8 +136,8 @@ class Talk:
             ended = 'stop' if pieces.ids and pieces.ids[-1] in ends else 'length'
         except (KeyboardInterrupt, Stopped):
             ended = 'stopped'
-        return Reply(words, tuple(before), pieces.text(), ended, tuple(turn.ids), tuple(pieces.ids),
-                     self.drew_on())
+        recalled = self.model.recalled[0] if self.model.recalled else []
+        return Reply(words, tuple(before), pieces.text(), ended, turn, tuple(pieces.ids), memory, recalled)
 
     def fitting(self, words, before, style):
         """-> the prompt as a Turn, and the exchanges in it: as many of the last as the context has room for,
@@ -150,19 +157,24 @@ class Talk:
         return turn, before[first:]
 
     def read_all_but(self, before):
-        """Attaches the memory, without what stands in the context anyway, and without what only asks."""
+        """Attaches the memory, without what stands in the context anyway and what only asks -> it, so."""
         view = copy.copy(self.memory)  # it forgets on its own, and on no disk
         said = [words for words, _ in before]
         texts = view.texts
         view.forget([number for number in view.held.live.tolist() if only_asks(texts[number])
                      or any(texts[number]['text'] in words for words in said)])
         self.model.attach(view, self.reading)
+        return view
 
-    def drew_on(self):
-        """What the last reply recalled, as Reply has it."""
-        found = self.model.recalled[0] if self.model.recalled else ()
-        return tuple((number, self.memory.texts[number], votes)
-                     for _, numbers, votes in found for number, votes in zip(numbers, votes))
+    def trace(self, reply):
+        """What the tokens of a reply drew from memory, see page/README.md. Raises ValueError for one that
+        recalled nothing."""
+        if not reply.drew_on() or not reply.written:
+            raise ValueError("the last reply drew on no remembered text, so that there is nothing to show")
+        self.model.attach(reply.memory, self.reading)
+        row = torch.tensor([[*reply.turn.ids, *reply.written]])
+        return trace_of(self.model, self.tokenizer, row.to(self.model.transformer.wte.weight.device),
+                        len(reply.turn.ids), (reply.turn.start, reply.turn.end), reply.recalled)
 
     # ---- remember ----
 

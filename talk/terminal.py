@@ -49,7 +49,7 @@ def take(line, commands, told):
         return
     commands.last = commands.talk.exchange(line, told)
     print(' (stopped)' * (commands.last.ended == 'stopped'))
-    for number, entry, _ in commands.last.recalled:
+    for number, entry, _ in commands.last.drew_on():
         print(f'     from {line_of(number, entry).strip()}')
 
 

@@ -70,7 +70,7 @@ def plain(model, words, before=(), n=8):
 
 def test_with_nothing_remembered_a_reply_is_the_plain_models(model):
     reply = begin(model).exchange('il gatto dorme')
-    assert reply.text == plain(model, 'il gatto dorme') and reply.recalled == ()
+    assert reply.text == plain(model, 'il gatto dorme') and reply.drew_on() == []
 
 
 def test_a_reply_that_recalls_nothing_is_the_plain_models_behind_the_last_exchanges(model):
@@ -84,9 +84,9 @@ def test_a_recalled_text_is_read_as_if_it_stood_in_front_of_what_is_shown(model)
     talk = begin(model, style=dataclasses.replace(STYLE, context_turns=0))
     talk.remember('il gatto guarda il tetto', 'notes')
     reply = talk.reply('la luna')
-    [(number, entry, votes)] = reply.recalled
+    [(number, entry, votes)] = reply.drew_on()
     assert (number, entry['source']) == (0, 'notes') and votes >= 0
-    tokenizer, ids = talk.tokenizer, list(reply.prompt)
+    tokenizer, ids = talk.tokenizer, list(reply.turn.ids)
     start = chat_turn(tokenizer, 'la luna').start
     ids[start:start] = talk.memory.tokens.tolist()
     row = model[0].generate(torch.tensor([ids]), 8, top_k=1, end_ids=tokenizer.chat.end_ids)[0, len(ids):]
@@ -102,14 +102,14 @@ def test_the_words_of_this_turn_alone_vote(model):
     turn, recaller = chat_turn(talk.tokenizer, reply.words, '', reply.before), talk.model.recaller
     votes, _ = recaller.votes(talk.model, torch.tensor([turn.ids]), recaller.memory.held,
                               (turn.start, turn.end))
-    assert len(reply.before) == 1 and reply.recalled[0][2] == pytest.approx(votes.max().item())
+    assert len(reply.before) == 1 and reply.drew_on()[0][2] == pytest.approx(votes.max().item())
 
 
 def test_what_stands_in_the_context_and_what_only_asks_is_not_recalled(model):
     talk = begin(model, recall_texts=9)
     for words in ('la luna', 'dove dorme il gatto?', 'il tetto', 'il gatto'):
         reply = talk.exchange(words)
-    assert [entry['text'] for _, entry, _ in reply.recalled] == ['la luna']
+    assert [entry['text'] for _, entry, _ in reply.drew_on()] == ['la luna']
     assert [words for words, _ in reply.before] == ['il tetto']
 
 
@@ -163,8 +163,8 @@ def test_two_talks_on_one_model_have_each_its_own_memory(model):
     first, second = begin(model), begin(model)
     first.remember('il tetto', 'a')
     second.remember('la luna', 'b')
-    assert [entry['text'] for _, entry, _ in first.reply('gatto').recalled] == ['il tetto']
-    assert [entry['text'] for _, entry, _ in second.reply('gatto').recalled] == ['la luna']
+    assert [entry['text'] for _, entry, _ in first.reply('gatto').drew_on()] == ['il tetto']
+    assert [entry['text'] for _, entry, _ in second.reply('gatto').drew_on()] == ['la luna']
     assert model[0].recaller is None
 
 
@@ -176,7 +176,7 @@ def test_a_talk_goes_on_where_it_was(model, tmp_path):
     replies = [whole.exchange(words) for words in said]
     for words, reply in zip(said, replies):
         again = begin(model, folder).exchange(words)
-        assert (again.text, again.prompt) == (reply.text, reply.prompt)
+        assert (again.text, again.turn) == (reply.text, reply.turn)
     assert begin(model, folder).exchanges() == whole.exchanges()
 
 
@@ -194,7 +194,7 @@ def test_what_is_forgotten_is_neither_recalled_nor_shown_again(model, tmp_path):
     talk.remember('il tetto', 'notes')
     assert talk.forget([0]) == 1 and talk.forget('notes') == 1
     for one in (talk, begin(model, tmp_path / 'mine')):
-        assert one.exchanges() == [] and one.reply('gatto').recalled == ()
+        assert one.exchanges() == [] and one.reply('gatto').drew_on() == []
 
 
 def test_a_memory_keeps_its_own_heads_and_a_model_without_known_ones_says_how_to_find_them(model, tmp_path):
@@ -223,8 +223,8 @@ def test_a_talk_goes_on_behind_its_header_on_another_day_and_not_behind_another(
     later = begin(model, tmp_path / 'mine')
     later.exchange('il tetto')
     assert later.memory.header == first.memory.header
-    assert '2031' not in later.tokenizer.decode(later.reply('x').prompt)
-    assert '2031' in later.tokenizer.decode(begin(model).reply('x').prompt)
+    assert '2031' not in later.tokenizer.decode(later.reply('x').turn.ids)
+    assert '2031' in later.tokenizer.decode(begin(model).reply('x').turn.ids)
     with pytest.raises(ValueError, match='written behind another header, that of another system turn'):
         begin(model, tmp_path / 'mine', dataclasses.replace(STYLE, system='il gatto'))
 
@@ -242,12 +242,29 @@ def test_commands_do_what_their_help_says(model, tmp_path):
     assert commands.run(f"/remember FILE:{tmp_path / 'cats.txt'}") == 'remembered 1 text'
     commands.last = talk.exchange('gatto')
     assert len(commands.run('/list').splitlines()) == 4
-    number = commands.last.recalled[0][0]
+    number = commands.last.drew_on()[0][0]
     assert commands.run('/why').split()[0] == str(number) and 'votes' in commands.run('/why')
     assert commands.run('/plain') == plain(model, 'gatto')
     assert commands.run('/forget 0') == 'forgotten 1 text'
     assert commands.run(f"/forget {tmp_path / 'cats.txt'}") == 'forgotten 2 texts'
     assert len(commands.run('/list').splitlines()) == 1
+
+
+def test_the_page_of_a_reply_shows_what_it_drew_on_then_whatever_was_said_since(model, tmp_path):
+    commands, path = Commands(begin(model)), tmp_path / 'page.html'
+    with pytest.raises(ValueError, match='after a reply'):
+        commands.run(f'/page {path}')
+    commands.last = commands.talk.exchange('la luna guarda')
+    with pytest.raises(ValueError, match='drew on no remembered text'):
+        commands.run(f'/page {path}')
+    commands.talk.exchange('il tetto')
+    commands.last = commands.talk.exchange('il gatto')
+    told = commands.talk.trace(commands.last)
+    commands.run('/remember la luna')
+    commands.run('/plain')
+    assert commands.talk.trace(commands.last) == told and path.exists() is False
+    assert commands.run(f'/page {path}') == f'written {path}'
+    assert told['texts'][0]['source'] in path.read_text() and told['texts'][0]['source'].startswith('said ')
 
 
 def test_a_memory_is_saved_once_more_and_never_over_another(model, tmp_path):

@@ -135,6 +135,21 @@ def test_a_page_that_opens_a_session_is_shown_its_last_exchanges(here):
     assert told == {'exchanges': [['il gatto', answer['choices'][0]['message']['content']]], 'texts': 1}
 
 
+def test_the_last_reply_of_a_session_is_shown_token_by_token(here):
+    port, _ = here
+
+    def page():
+        connection = http.client.HTTPConnection('127.0.0.1', port)
+        connection.request('GET', '/v1/sessions/a/page')
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    assert page()[0] == 400 and 'say something' in page()[1]
+    chat(port, user='a', messages=user('la luna guarda'))
+    assert page()[0] == 400 and 'drew on no remembered' in page()[1]
+    chat(port, user='a')
+    assert page()[0] == 200 and '"source": "said 20' in page()[1].replace('":"', '": "')
+
+
 # ---- bounds ----
 
 @pytest.mark.parametrize(('body', 'param', 'says'), [
