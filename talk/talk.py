@@ -173,8 +173,9 @@ class Talk:
             raise ValueError("the last reply drew on no remembered text, so that there is nothing to show")
         self.model.attach(reply.memory, self.reading)
         row = torch.tensor([[*reply.turn.ids, *reply.written]])
-        return trace_of(self.model, self.tokenizer, row.to(self.model.transformer.wte.weight.device),
+        told = trace_of(self.model, self.tokenizer, row.to(self.model.transformer.wte.weight.device),
                         len(reply.turn.ids), (reply.turn.start, reply.turn.end), reply.recalled)
+        return {**told, 'plain': self.reply(reply.words, list(reply.before), plain=True).text}
 
     # ---- remember ----
 
