@@ -16,7 +16,7 @@ from core.held import Held, Recent
 from core.narrow import check_dtype, of_dtype
 from core.origin import check_held, check_origin, describe, index_key_heads, key_heads, origin_read
 from core.rows import Header, as_row, check_length, run_together
-from core.windows import WINDOW_OVERLAP, cut
+from core.windows import WINDOW_OVERLAP, cut, joined
 
 KEEPS = 'values', 'tokens'
 
@@ -259,15 +259,15 @@ class PersistentMemory:
         """One key head's keys, of those that serve an index head: a core.narrow.IndexRows of M."""
         return held.index(layer, self.index_key_heads[layer], layer in self.layers)[head]
 
-    def rows_of(self, model, held, number, layers):
-        """One text's keys and values of these layers: {layer: two of (nh, n, hs) float32}.
+    def rows_of(self, model, held, numbers, layers):
+        """A text's keys and values, or joined windows': {layer: two of (nh, n, hs) float32}.
 
-        Where tokens alone are kept it runs through the model again, unless it was recalled a while ago.
+        Joined, or where tokens alone are kept, it runs through the model again, unless it did a while ago.
         """
-        if self.keep == 'values':
-            return {layer: tuple(held.rows(kind, layer, number).float() for kind in ('keys', 'values'))
+        if self.keep == 'values' and len(numbers) == 1:
+            return {layer: tuple(held.rows(kind, layer, *numbers).float() for kind in ('keys', 'values'))
                     for layer in layers}
-        ids = (*self.header, *held.tokens_of([number]).tolist())  # a number is another text's when compacted
+        ids = (*self.header, *joined(held, numbers).tolist())  # a number is another text's when compacted
         return self.recent.get((ids, tuple(layers)), lambda: self._again(model, ids, layers))
 
     def _again(self, model, ids, layers):

@@ -267,11 +267,11 @@ class GPT(nn.Module):
                       method=Reading.method, memory_fraction=Reading.memory_fraction,
                       bookkeeping_fraction=Reading.bookkeeping_fraction, softmax_scale=Reading.softmax_scale,
                       residual_fraction=Reading.residual_fraction, select=Reading.select,
-                      positions=Reading.positions, distance=Reading.distance,
-                      index_heads=Reading.index_heads, recall_texts=Reading.recall_texts,
-                      recall_votes=Reading.recall_votes, recall_threshold=Reading.recall_threshold,
-                      recall_every=Reading.recall_every, index=Reading.index,
-                      recall_candidates=Reading.recall_candidates):
+                      positions=Reading.positions, distance=Reading.distance, index_heads=Reading.index_heads,
+                      recall_texts=Reading.recall_texts, recall_votes=Reading.recall_votes,
+                      recall_threshold=Reading.recall_threshold, recall_every=Reading.recall_every,
+                      index=Reading.index, recall_candidates=Reading.recall_candidates,
+                      recall_neighbours=Reading.recall_neighbours):
         """Lets `layers` read `memory` from now on, in place of any before; see Reading. Undo: detach_memory.
 
         memory: PersistentMemory that this model wrote, with these layers; an empty one changes nothing until
@@ -283,7 +283,7 @@ class GPT(nn.Module):
         self.attach(memory, Reading(layers, heads, k, method, memory_fraction, bookkeeping_fraction,
                                     softmax_scale, residual_fraction, select, positions, distance,
                                     index_heads, recall_texts, recall_votes, recall_threshold, recall_every,
-                                    index, recall_candidates))
+                                    index, recall_candidates, recall_neighbours))
 
     def attach(self, memory, reading):
         """attach_memory, of a Reading."""

@@ -31,7 +31,7 @@ SETTINGS = {'layers': 'memory_layers', 'heads': 'memory_heads', 'k': 'memory_k',
             'softmax_scale': 'softmax_scale', 'residual_fraction': 'residual_fraction',
             'select': 'memory_select', 'positions': 'memory_positions', 'distance': 'memory_distance',
             **{name: name for name in ('index_heads', 'recall_texts', 'recall_votes', 'recall_threshold',
-                                       'recall_every', 'recall_candidates')},
+                                       'recall_every', 'recall_candidates', 'recall_neighbours')},
             'index': 'memory_index'}
 POSITIONS = '', 'far', 'own', 'insert'
 LARGEST_SCALE = 1e6  # takes the best alone; beyond, float32 would overflow
@@ -53,11 +53,14 @@ class Reading:
     ('' is this one for method 5).
     Of method 5 alone, where layers () is all: index_heads, ((layer, query head), ...) that vote;
     recall_texts > 0, how many of the best texts are read; recall_votes > 1, how many texts a token and
-    head can vote for, the weakest with nothing; recall_threshold, in units of attention scores per token
-    and head, below which nothing is recalled; recall_every, tokens after which it is recalled anew, 0 is
-    never; index, '' for an exact vote, or FAISS's factory string for one by an approximate index;
+    head can vote for, the weakest with nothing; recall_threshold, the evidence below which nothing is
+    recalled, 0 always recalls: the best text's lead in votes, in attention scores per token and head, and by
+    how much it makes the question likelier, in nats per token; recall_every, tokens after which it is
+    recalled anew, 0 is never; index, '' for an exact vote, or FAISS's factory string for one by an
+    approximate index;
     recall_candidates > 0: where none leads clearly, so many of the best are read, and those recalled that
-    make the question likeliest.
+    make the question likeliest; recall_neighbours: a window of a longer text is read with so many windows
+    before and after it, all that fit, joined to one text that runs through the model once more.
     Raises ValueError that names what does not fit.
     """
     layers: tuple = (9,)
@@ -78,13 +81,14 @@ class Reading:
     recall_every: int = 0
     index: str = ''
     recall_candidates: int = 1
+    recall_neighbours: int = 0
 
     def __post_init__(self):
         # frozen, so set this way: a list or numpy's numbers become a tuple of int
         for kind in ('layers', 'heads'):
             object.__setattr__(self, kind, whole_numbers(kind, getattr(self, kind)))
         for name, lowest in (('k', 1), ('recall_texts', 1), ('recall_votes', 2), ('recall_every', 0),
-                             ('recall_candidates', 1)):
+                             ('recall_candidates', 1), ('recall_neighbours', 0)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name)))
             if getattr(self, name) < lowest:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a whole number from {lowest} on")

@@ -20,6 +20,7 @@ from core.cache import Cache
 from core.generation import write
 from core.rotary import turn
 from core.votes import named_texts, votes_of
+from core.windows import around
 from reader import attention_scores, grouped
 
 AS_GOOD = 10_000  # votes are told apart to so many parts of the best
@@ -107,40 +108,49 @@ class Recaller:
         for rows in self.of_like_header(unique):
             votes, voters = self.votes(model, unique[rows], held, question)
             for at, own in zip(rows, votes):
-                best = self.choose(own, held.live, voters)
-                chosen[at] = self.read_again(model, unique[at, None], held, question, *best)
+                span = self.voters(unique[at, None], question)
+                chosen[at] = self.choose(model, unique[at, None], held, span, own, voters)
         return [chosen[i] for i in back.tolist()]
 
-    def choose(self, votes, numbers, voters):
-        """votes (texts,) for texts of these numbers -> the best texts' numbers and votes, or none where the
-        evidence, by how much the best is above the first not recalled, is below recall_threshold."""
+    def choose(self, model, idx, held, span, votes, voters):
+        """votes (texts,) of voters token-heads for the tokens span of idx (1, T) -> the best texts' numbers
+        and votes, or none where the evidence is below recall_threshold."""
+        log_p = functools.cache(functools.partial(self.likelihood, model, idx, held, *span))
+        numbers, best, lead = self.ahead(votes, held.live)
+        if len(numbers) > self.reading.recall_texts:
+            numbers, best = self.likeliest(log_p, numbers, best)
+        if self.reading.recall_threshold > 0:
+            evidence = lead / voters + (log_p(numbers[:1]) - log_p(())) / (span[1] - span[0])
+            if evidence < self.reading.recall_threshold:
+                return (), ()
+        return numbers, best
+
+    def ahead(self, votes, numbers):
+        """votes (texts,) for texts of these numbers -> the numbers and votes of those recalled, or of more
+        where none leads clearly; and the lead of the best over the first not recalled."""
         wanted, among = self.reading.recall_texts, self.reading.recall_candidates
         # of texts that are as good but for rounding, such as one that is stored twice, the first
         at = (votes * (AS_GOOD / votes.max().clamp(min=1e-9))).round().argsort(descending=True, stable=True)
         best = votes[at[:max(wanted + 1, among)]]
-        lead = best[0] - (best[wanted] if len(best) > wanted else 0)
-        if lead / voters < self.reading.recall_threshold:
-            return (), ()
+        lead = (best[0] - (best[wanted] if len(best) > wanted else 0)).item()
         count = wanted if lead >= CLEAR * best[0] else max(wanted, among)
-        return tuple(numbers[at[:count]].tolist()), tuple(best[:count].tolist())
+        return tuple(numbers[at[:count]].tolist()), tuple(best[:count].tolist()), lead
 
-    def read_again(self, model, idx, held, question, numbers, votes):
-        """Of more texts than are recalled the best: those that make the question's tokens in idx (1, T)
-        likely, in nats (Sachan et al. 2022), and have votes, of a head in nats too since it is a logit."""
-        wanted = self.reading.recall_texts
-        if len(numbers) <= wanted:
-            return numbers, votes
-        span, heads = self.voters(idx, question), len(self.reading.index_heads)
-        found = [(self.likelihood(model, idx, held, *span, number) + own / heads, -place, number, own)
+    def likeliest(self, log_p, numbers, votes):
+        """Of more texts than are recalled the best: those that make the question's tokens likely, in nats
+        (Sachan et al. 2022), and have votes, of a head in nats too since it is a logit."""
+        heads = len(self.reading.index_heads)
+        found = [(log_p((number,)) + own / heads, -place, number, own)
                  for place, (number, own) in enumerate(zip(numbers, votes))]
-        best = sorted(found, reverse=True)[:wanted]
+        best = sorted(found, reverse=True)[:self.reading.recall_texts]
         return tuple(number for *_, number, _ in best), tuple(own for *_, own in best)
 
-    def likelihood(self, model, idx, held, first, end, number):
-        """log p of the tokens first to end of idx (1, T) after the text of this number, in nats."""
+    def likelihood(self, model, idx, held, first, end, numbers):
+        """log p of the tokens first to end of idx (1, T) after the texts of these numbers, or after the
+        header alone for (), in nats."""
         cache, idx = Cache(end), idx[:, :end]
         cache.readers = {}
-        before = self.fill(model, idx, [(number,)], cache, held)
+        before = self.fill(model, idx, [numbers], cache, held, alone=True)
         x = torch.cat((before, model.hidden(idx[:, before.size(1):], cache)), dim=1)
         first = max(1, first)  # the first token of all follows none
         log_p = model.lm_head(x[:, first - 1:-1]).float().log_softmax(-1)
@@ -233,14 +243,16 @@ class Recaller:
             groups.setdefault(self.header_of(idx[b, None]), []).append(b)
         return list(groups.values())
 
-    def fill(self, model, idx, recalled, cache, held):
+    def fill(self, model, idx, recalled, cache, held, alone=False):
         """An empty cache gets what is recalled, [(numbers of a row), ...], before the tokens of idx (B, T).
 
-        It then goes on at cache.offset, behind the header. -> what the model made of the header (1, h, C).
+        It then goes on at cache.offset, behind the header. alone: without neighbours. -> what the model made
+        of the header (1, h, C).
         """
         if (idx == idx[0]).all():
             idx, recalled = idx[:1], recalled[:1]  # stands for all
-        texts = [[self.memory.rows_of(model, held, number, self.layers) for number in row]
+        room = 0 if alone else self.room_beside(idx, cache)
+        texts = [[self.memory.rows_of(model, held, run, self.layers) for run in self.runs(held, row, room)]
                  for row in recalled]
         if self.where == 'far':
             cache.readers = {layer: self.far_texts(layer, texts, idx.device) for layer in self.layers}
@@ -253,9 +265,22 @@ class Recaller:
             cache.front[layer, 'kv'], seen = padded_in_front(rows)
             if seen is not None:
                 cache.front_seen[layer] = seen.to(idx.device)
-        longest = max(rows[self.layers[0]][0].size(1) for row in texts for rows in row)
+        longest = max((rows[self.layers[0]][0].size(1) for row in texts for rows in row), default=0)
         self.make_room(cache, idx.size(1), h, longest)
         return x
+
+    def room_beside(self, idx, cache):
+        """Tokens that a text can take with its neighbours, which take none from what is yet to be written."""
+        return self.config.block_size - max(cache.size, idx.size(1))
+
+    def runs(self, held, numbers, room):
+        """What is read as one text: of each recalled one its number, and those of its neighbours."""
+        runs, read = [], set(held.forgotten)
+        for number in numbers:
+            if number not in read:
+                runs.append(around(held.texts, number, self.reading.recall_neighbours, room, read))
+                read.update(runs[-1])
+        return runs
 
     def make_room(self, cache, T, h, longest):
         """Header, recalled text and tokens must fit the model's context."""

@@ -38,9 +38,10 @@ memory_distance = 512  # tokens before the query, for 'far'
 index_heads = ()  # method 5: ((layer, query head), ...) that find a text, see config/find_index_heads.py
 recall_texts = 1  # method 5: so many of the best texts are read
 recall_votes = 40  # so many texts a token of the question can vote for
-recall_threshold = 0.0  # evidence per token and head, below which nothing is recalled
+recall_threshold = 0.0  # evidence per token, some nats, below which nothing is recalled; 0 always recalls
 recall_every = 0  # recalls anew every so many tokens, 0 is never
 recall_candidates = 1  # where no text leads clearly, so many of the best are read to choose from
+recall_neighbours = 0  # a window of a longer text is read with so many before and after it
 memory_index = ''  # method 5: '' votes exactly, or an approximate index of FAISS, such as 'IVF1024,Flat'
 bookkeeping_tokens = 1  # positions of each text that a new memory leaves out
 trace = False  # list the look-ups of the first step: the write-up's Table 2
@@ -142,7 +143,7 @@ def write_with_memory(model, tokenizer, memory, idx, seeds, question):
     traced = {}
     if (page or trace_file) and len(memory):
         end = T + 1 + len(before_end(rows[0, T:].tolist(), ends_of(tokenizer)))  # its end token as well
-        traced = trace_of(model, tokenizer, rows[:1, :end], T, question, recalled)
+        traced = trace_of(model, tokenizer, rows[:1, :end], T, question, recalled, max_new_tokens)
     return texts, work, traced
 
 

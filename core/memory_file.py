@@ -25,7 +25,7 @@ FORMAT_VERSION = 3
 READABLE_VERSIONS = 1, 2, 3
 # what files of earlier versions do not say
 BEFORE_VERSION_3 = {'index_heads': [], 'keep': 'values', 'header': []}
-PLACE = 'window', 'of', 'start', 'end'  # of a text that is a window, see core/windows.py
+PLACE = 'window', 'of', 'start', 'end', 'overlap'  # of a text that is a window, see core/windows.py
 AGAIN = 'build it again with build_memory.py'
 
 
@@ -209,7 +209,7 @@ def has_every_field(metadata, version):
             and isinstance(texts, list)
             and all(has(('rows',), text, is_count) for text in texts)
             and all(has(('source', 'text'), text, is_text) for text in texts)
-            and all(has(PLACE, text, is_count) for text in texts if 'window' in text)
+            and all(has(PLACE, {'overlap': 0, **text}, is_count) for text in texts if 'window' in text)
             and (version == 1 or isinstance(metadata.get('checksums'), dict))
             and (version < 3 or has_fields_of_version_3(metadata, origin)))
 

@@ -9,6 +9,8 @@ length alone.
 import re
 from typing import NamedTuple
 
+import torch
+
 # where a piece may end, tried in this order: a sentence that is too long is cut at its clauses, a clause at
 # its words. Possessive, and no end begins within a run of marks: ten million full stops are gone through once
 SENTENCE_ENDS = re.compile(
@@ -42,11 +44,12 @@ class Counter:
 
 
 def windows_of(source, text, tokenizer, window_tokens, overlap_tokens, prefix=''):
-    """A text -> its windows in order, [{'source', 'text', 'window', 'of', 'start', 'end'}].
+    """A text -> its windows in order, [{'source', 'text', 'window', 'of', 'start', 'end', 'overlap'}].
 
-    window: 0 to of - 1. 'text' is text[start:end], in characters, without blank space around it; all that
-    is not blank is in some window. window_tokens: the most that a window takes behind `prefix`, its header,
-    whose own tokens do not count. overlap_tokens: a window begins with the last pieces of the one before
+    window: 0 to of - 1. overlap: how many tokens at its beginning the window before it has too. 'text' is
+    text[start:end], in characters, without blank space around it; all that is not blank is in some window.
+    window_tokens: the most that a window takes behind `prefix`, its header, whose own tokens do not count.
+    overlap_tokens: a window begins with the last pieces of the one before
     it, as few as take so many tokens, and at most half a window; 0 is none. A text that fits is one window,
     a blank one none. Raises ValueError for a setting out of range, or a character longer than a window.
     """
@@ -57,8 +60,12 @@ def windows_of(source, text, tokenizer, window_tokens, overlap_tokens, prefix=''
     pieces = list(pieces_of(text, 0, len(text), window_tokens, count))
     spans = [(pieces[first].start, pieces[after - 1].end)
              for first, after in filled(text, pieces, window_tokens, overlap_tokens, count)]
-    return [{'source': source, 'text': text[start:end], 'window': n, 'of': len(spans), 'start': start,
-             'end': end} for n, (start, end) in enumerate(spans)]
+    windows, before = [], 0
+    for n, (start, end) in enumerate(spans):
+        overlap, before = count(text[start:before]) if start < before else 0, end
+        windows.append({'source': source, 'text': text[start:end], 'window': n, 'of': len(spans),
+                        'start': start, 'end': end, 'overlap': overlap})
+    return windows
 
 
 def cut(texts, sources, tokenizer, window_tokens, overlap_tokens, prefix=''):
@@ -147,3 +154,44 @@ def overlap_before(end, pieces, first, overlap, limit):
         begin -= 1
         tokens += pieces[begin].tokens
     return begin
+
+
+# ---- windows that are read together ----
+
+def around(texts, number, neighbours, room, away):
+    """Of texts, as `cut` gives them, the number of one -> rising numbers of it and so many windows of its
+    source before and after it as stand in `texts` one after the other and take no more than `room` tokens,
+    nearest first. away: numbers of texts that are not read. Raises ValueError for windows of a file that
+    does not say how far they overlap.
+    """
+    run, tokens = [number], texts[number]['rows']
+    for distance in range(1, neighbours + 1):
+        for other, later in ((number - distance, number - distance + 1), (number + distance,) * 2):
+            # behind a window that is not read none is read
+            if {other - 1, other + 1}.isdisjoint(run) or other in away or not goes_on(texts, later):
+                continue
+            more = texts[other]['rows'] - texts[later]['overlap']
+            if tokens + more <= room:
+                run, tokens = [*run, other], tokens + more
+    return tuple(sorted(run))
+
+
+def goes_on(texts, number):
+    """Whether the text of this number is the window after the one before it."""
+    if not 0 < number < len(texts) or not texts[number].get('window'):
+        return False
+    before, own = texts[number - 1], texts[number]
+    if (before['source'], before.get('of'), before.get('window')) != (own['source'], own['of'],
+                                                                     own['window'] - 1):
+        return False
+    if 'overlap' not in own:
+        raise ValueError("recall_neighbours is given, but the memory does not say how far its windows "
+                         "overlap: build it again, or set recall_neighbours to 0")
+    return True
+
+
+def joined(held, numbers):
+    """The tokens (n,) of windows that follow each other, as one text: what two share comes once."""
+    first, *later = numbers
+    return torch.cat([held.tokens_of([first]),
+                      *(held.tokens_of([n])[held.texts[n]['overlap']:] for n in later)])

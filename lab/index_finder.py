@@ -18,6 +18,8 @@ from lab import index_heads
 from lab.many_texts import Asking, library_of, prefix_of, told_by, turn_of
 from lab.squad import read_squad
 from memory import PersistentMemory
+from reader import Reading
+from recall import Recaller
 
 FALSE_RECALLS = 0.1  # of questions whose text is not there: how many may recall something all the same
 MOST_HEADS = 6  # each costs a search; with more, what is found hardly rises
@@ -66,7 +68,7 @@ def votes_by_head(model, tokenizer, library, heads, asking):
 class Found:
     """heads: chosen, [(layer, head)], in the order of choosing. steps: of each the score so far and the share
     found. alone (n_layer, n_head): the share that each head finds alone. proofs: {what of: numbers}.
-    threshold: of the evidence, see index_heads.py."""
+    threshold: of the evidence, see recall.py."""
     heads: tuple
     steps: tuple
     alone: np.ndarray
@@ -89,11 +91,14 @@ def find(model, tokenizer, s, done=lambda line: None):
         steps.append((score, share))
         done(f'{heads[i]}: {share:.3f} found, score {score:.3f}')
     picked, total = tuple(heads[i] for i in numbers), votes[numbers].sum(0)
-    threshold = index_heads.threshold_of(total, library.right, tokens * len(picked), FALSE_RECALLS)
-    proofs = {'the facts that chose': numbers_of(total, library, tokens * len(picked), threshold)}
+    evidence = evidence_of(model, tokenizer, library, total, tokens * len(picked), asking)
+    threshold = index_heads.threshold_of(evidence[1], FALSE_RECALLS)
+    proofs = {'the facts that chose': numbers_of(total, library, evidence, threshold)}
     for name, proof in proofs_of(s, count):
         total, tokens = votes_by_head(model, tokenizer, proof, picked, asking)
-        proofs[name] = numbers_of(total.sum(0), proof, tokens * len(picked), threshold)
+        total = total.sum(0)
+        evidence = evidence_of(model, tokenizer, proof, total, tokens * len(picked), asking)
+        proofs[name] = numbers_of(total, proof, evidence, threshold)
         done(f"{name}: {told(proofs[name])}")
     return Found(picked, tuple(steps), alone.reshape(c.n_layer, c.n_head), proofs, threshold)
 
@@ -105,11 +110,36 @@ def proofs_of(s, count):
         yield s['squad_file'], library_of(read_squad(s['squad_file']), s['seed'], s['num_facts'])
 
 
-def numbers_of(votes, library, voters, threshold):
-    """What one library says of a set's votes (Q, N)."""
+def evidence_of(model, tokenizer, library, votes, voters, asking):
+    """Whether a text is recalled, as recall.py weighs it: votes (Q, N), voters (Q,) -> (Q,), and the same
+    with the right texts taken out."""
+    return tuple(index_heads.lead(some, voters) + gains(model, tokenizer, library, some.argmax(1), asking)
+                 for some in (votes, index_heads.without(votes, library.right)))
+
+
+def gains(model, tokenizer, library, numbers, asking):
+    """By how much the text of each number makes its question likelier, in nats a token: (Q,) -> (Q,)."""
+    none = ((0, 0),)  # votes are counted already
+    memory = PersistentMemory.from_texts(model, library.texts, tokenizer, index_heads=none, keep='tokens',
+                                         prefix=prefix_of(tokenizer, asking),
+                                         window_tokens=model.config.block_size)
+    recaller = Recaller(memory, Reading((), method=5, index_heads=none), model.config, model.rotary)
+    found, device = [], model.transformer.wte.weight.device
+    with torch.inference_mode():
+        for question, number in zip(library.questions, numbers.tolist()):
+            ids, first, end = turn_of(tokenizer, question, asking)
+            own, plain = (recaller.likelihood(model, torch.tensor([ids], device=device), memory.held, first,
+                                              end, some) for some in ((number,), ()))
+            found.append((own - plain) / (end - first))
+    return np.array(found)
+
+
+def numbers_of(votes, library, evidence, threshold):
+    """What one library says of a set's votes (Q, N). evidence: with the right texts, and without."""
     right = library.right
-    false, _ = index_heads.share_recalled(index_heads.without(votes, right), right, voters, threshold)
-    recalled, of_these = index_heads.share_recalled(votes, right, voters, threshold)
+    found = index_heads.places(votes, right) == 0
+    false, _ = index_heads.share_recalled(evidence[1], found, threshold)
+    recalled, of_these = index_heads.share_recalled(evidence[0], found, threshold)
     return {'texts': len(library.texts), 'questions': len(right),
             'found': float(index_heads.share_found(votes, right)),
             'found_in_five': float(index_heads.share_found(votes, right, 5)),

@@ -65,7 +65,7 @@ def greedy(votes, right, most):
 
 # ---- knowing that a text is not there ----
 
-def evidence(votes, voters):
+def lead(votes, voters):
     """By how much the best text is above the second, per token and head: votes (Q, N), voters (Q,) -> (Q,).
 
     As recall.py has it.
@@ -74,13 +74,13 @@ def evidence(votes, voters):
     return (best[:, -1] - best[:, -2]) / voters
 
 
-def threshold_of(votes, right, voters, false_recalls):
-    """The evidence that so large a share of questions (0 to 1) exceeds whose text is not there."""
-    return float(np.quantile(evidence(without(votes, right), voters), 1 - false_recalls))
+def threshold_of(evidence, false_recalls):
+    """The evidence (Q,) that so large a share of questions (0 to 1) exceeds, whose text is not there."""
+    return float(np.quantile(evidence, 1 - false_recalls))
 
 
-def share_recalled(votes, right, voters, threshold):
-    """-> the share of questions for which something is recalled, and of those the share that is right."""
-    recalled = evidence(votes, voters) >= threshold
-    rightly = recalled & (places(votes, right) == 0)
-    return float(recalled.mean()), float(rightly.sum() / max(1, recalled.sum()))
+def share_recalled(evidence, found, threshold):
+    """evidence (Q,), and whether the right text is the best (Q,) -> the share of questions for which
+    something is recalled, and of those the share that is right."""
+    recalled = evidence >= threshold
+    return float(recalled.mean()), float((recalled & found).sum() / max(1, recalled.sum()))

@@ -209,11 +209,13 @@ def ask(model, tokenizer, task, numbers, scores, n):
 def votes_for(model, idx, turn, right):
     """What the attached memory's votes say of a question whose text has the number `right` in it."""
     recaller, span = model.recaller, (turn.start, turn.end)
-    votes, voters = recaller.votes(model, idx, recaller.memory.held, span)
+    votes, _ = recaller.votes(model, idx, recaller.memory.held, span)
     (numbers, _), = recaller.recalled(model, idx, recaller.memory.held, span)
-    votes, asked = votes.numpy(), np.array([right])
-    place, gone = int(index_heads.places(votes, asked)[0]), index_heads.without(votes, asked)
-    falsely = votes.size > 1 and index_heads.evidence(gone, voters)[0] >= recaller.reading.recall_threshold
+    place = int(index_heads.places(votes.numpy(), np.array([right]))[0])
+    falsely = votes.numel() > 1
+    if falsely and recaller.reading.recall_threshold > 0:
+        (others, _), = recaller.recalled(model, idx, recaller.memory.held.without([right]), span)
+        falsely = bool(others)
     return {'found': int(right in numbers if numbers else place == 0), 'found_in_five': int(place < 5),
             'recalled': int(bool(numbers)), 'recalled_without': int(falsely)}
 

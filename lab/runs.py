@@ -48,7 +48,7 @@ def run_id(settings, weights):
         del counted['chat'], counted['system']
     counted |= {name: read_text(counted[name]) for name in TEXTS if name in counted}
     if counted.get('squad_file'):
-        counted['squad_file'] = hash_of(counted['squad_file'])
+        counted['squad_file'] = hash_of(counted['squad_file']) or counted['squad_file']  # a dataset's name
     counted['memory_file'] = '' if settings['memory_text'] else hash_of(settings['memory_file'])
     text = json.dumps([RECORD_VERSIONS.get(settings['measure'], 1), weights, counted], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -59,6 +59,7 @@ def unused(settings):
     of_recall = ('index_heads', 'memory_index', *(name for name in settings if name.startswith('recall_')))
     return {*(of_recall if settings['memory_method'] != 5 else ()),
             *(('context_turns',) if settings['measure'] != 'talk' else ()),
+            *(() if settings['recall_neighbours'] else ('recall_neighbours',)),
             *(('squad_file', 'tinyworld') if settings['measure'] != 'library' else ())}
 
 

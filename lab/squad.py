@@ -3,6 +3,7 @@ Real paragraphs with questions by people, from a file in SQuAD's format (Rajpurk
 XQuAD, and whatever else is kept so.
 """
 import json
+import os
 import re
 import string
 import sys
@@ -16,11 +17,12 @@ FORMAT = 'data[].paragraphs[] with context and qas[] of question and answers[].t
 def read_squad(path):
     """-> [Story], a paragraph each with its questions. A paragraph that comes twice is one.
 
-    Questions without an answer (SQuAD 2 has them) are left out, with a line on stderr. Raises
-    FileNotFoundError, ValueError for a file of another kind.
+    path: a .json file, or what a dataset of this format is called on the hub, such as 'squad'. Questions
+    without an answer (SQuAD 2 has them) are left out, with a line on stderr. Raises FileNotFoundError,
+    OSError where a dataset cannot be fetched, ValueError for a file of another kind.
     """
     paragraphs, unanswered = {}, 0
-    for context, qas in paragraphs_of(path):
+    for context, qas in (paragraphs_of(path) if is_file(path) else rows_of_dataset(path)):
         questions = paragraphs.setdefault(context, [])
         for question, answers in qas:
             unanswered += not answers
@@ -30,6 +32,31 @@ def read_squad(path):
     if unanswered:
         print(f"{path}: {unanswered} questions have no answer and are left out", file=sys.stderr)
     return [Story(context, tuple(questions)) for context, questions in paragraphs.items()]
+
+
+def is_file(path):
+    return os.path.exists(path) or path.endswith('.json')
+
+
+def rows_of_dataset(name):
+    """The questions that a dataset on the hub keeps to validate with -> [(context, [(question, answers)])],
+    one of each. Raises OSError where the library, the network or the dataset is missing."""
+    try:
+        import datasets  # here: who has a file needs no such library
+    except ImportError:
+        raise FileNotFoundError(f"squad_file {name!r} is no file, and there is no library to fetch a dataset "
+                                "with: name a .json file, or pip install datasets") from None
+    try:
+        rows = datasets.load_dataset(name, split='validation')
+        return [(row['context'].strip(), [(row['question'].strip(), different(row['answers']['text']))])
+                for row in rows]
+    except (OSError, ValueError) as error:
+        told = ' '.join(str(error).split())
+        raise OSError(f"squad_file {name!r} is no file, and no such dataset could be fetched ({told}): "
+                      "name a .json file, or connect to a network") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the dataset {name!r} is not in SQuAD's format ({type(error).__name__}: {error}): "
+                         "expected context, question and answers['text'] in each row") from None
 
 
 def paragraphs_of(path):
@@ -47,8 +74,12 @@ def paragraphs_of(path):
 
 
 def answers_of(qa):
+    return different(answer['text'] for answer in qa['answers'])
+
+
+def different(answers):
     """The different answers that people gave, the first first."""
-    return tuple(dict.fromkeys(answer['text'].strip() for answer in qa['answers']))
+    return tuple(dict.fromkeys(answer.strip() for answer in answers))
 
 
 # ---- right or wrong ----

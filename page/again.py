@@ -92,6 +92,12 @@ def whole(held, numbers):
     return [(number, 0, held.texts[number]['rows']) for number in numbers]
 
 
+def joined_parts(held, runs):
+    """The parts of windows that are read as one text: what two share stands in the first of them."""
+    return [(number, held.texts[number]['overlap'] if at else 0, held.texts[number]['rows'])
+            for run in runs for at, number in enumerate(run)]
+
+
 def new_cache(size, readers, kept_layers=()):
     cache = Cache(size)
     cache.readers, cache.kept_layers = readers, [*readers, *kept_layers]
@@ -104,9 +110,11 @@ def reading_texts(model, size, numbers, hidden):
     recaller, held = model.recaller, model.recaller.memory.held
 
     def make(idx):
-        cache, parts = new_cache(size, {}, recaller.layers), whole(held, numbers)
+        cache, parts = new_cache(size, {}, recaller.layers), []
         if numbers:
-            recaller.fill(model, recaller.within_reach(idx[:1], held, 0)[0], [numbers], cache, held)
+            near = recaller.within_reach(idx[:1], held, 0)[0]
+            parts = joined_parts(held, recaller.runs(held, numbers, recaller.room_beside(near, cache)))
+            recaller.fill(model, near, [numbers], cache, held)
         if numbers and hidden:
             seen = torch.stack([seen_rows(parts, *one) for one in hidden]).to(idx.device)
             for layer in recaller.layers:

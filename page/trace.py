@@ -68,19 +68,19 @@ class Drawn:
                     self.picks[step + later].append([self.known[key], rounded(own)])
 
 
-def trace_of(model, tokenizer, row, T, question=None, recalled=()):
+def trace_of(model, tokenizer, row, T, question=None, recalled=(), max_new_tokens=0):
     """What a row drew from the attached memory, and its check, as README.md says.
 
-    row (1, T + n) ids, as GPT.generate gave them for a prompt of T tokens; question: as it was given there;
-    recalled: GPT.recalled of the row, by method 5. The memory holds what it held then. Raises ValueError
-    where none is attached, or it is not told what was recalled.
+    row (1, T + n) ids, as GPT.generate gave them for a prompt of T tokens; question and max_new_tokens: as
+    they were given there, 0 is n; recalled: GPT.recalled of the row, by method 5. The memory holds what it
+    held then. Raises ValueError where none is attached, or it is not told what was recalled.
     """
     way = model.recaller or next(iter(model.readers.values()), None)
     if way is None:
         raise ValueError("no memory is attached, so that nothing can be traced: attach one")
     if model.recaller and not recalled:
         raise ValueError("recalled is empty, which method 5 needs: give the row's of GPT.recalled")
-    held, size = way.memory.held, min(row.size(1), model.config.block_size)
+    held, size = way.memory.held, min(max(row.size(1), T + max_new_tokens), model.config.block_size)
     recalls = {step: list(numbers) for step, numbers, _ in recalled}
     layers, words = list(way.layers if model.recaller else model.readers), pieces(tokenizer, row[0].tolist())
     drawn = Drawn(row.size(1) - T, layers, model.config.n_head, held.texts)

@@ -58,13 +58,14 @@ def test_the_greedy_choice_takes_what_does_most_for_those_before_it_of_heads_tha
 def test_the_threshold_is_what_a_share_of_questions_exceeds_whose_text_is_gone():
     rng = np.random.default_rng(0)
     many, right, voters = rng.random((200, 9)), rng.integers(0, 9, 200), rng.integers(3, 9, 200)
-    threshold = index_heads.threshold_of(many, right, voters, 0.1)
+    evidence, found = index_heads.lead(many, voters), index_heads.places(many, right) == 0
+    threshold = index_heads.threshold_of(index_heads.lead(index_heads.without(many, right), voters), 0.1)
     slow = []
     for row, own, tokens in zip(many, right, voters):
         best, second = sorted(np.delete(row, own))[:-3:-1]
         slow.append((best - second) / tokens)
     assert sum(one >= threshold for one in slow) == 20
-    recalled, rightly = index_heads.share_recalled(many, right, voters, threshold)
+    recalled, rightly = index_heads.share_recalled(evidence, found, threshold)
     best_two = np.sort(many, axis=1)[:, -2:]
     above = (best_two[:, 1] - best_two[:, 0]) / voters >= threshold
     assert recalled == above.mean()

@@ -18,7 +18,7 @@ from lab.conditions import OF_MANY_TEXTS
 from lab.damage import HeldOut
 from lab.made_up import Question, Story
 from lab.many_texts import Asking, Task
-from lab.runs import run_id
+from lab.runs import run_id, unused
 from load import tokenizer_of_folder
 from reader import Reading
 
@@ -191,6 +191,9 @@ def test_a_run_is_named_by_what_is_in_its_file_and_by_nothing_that_it_does_not_u
     path.write_text('another')
     assert run_id(s, '') != before
     assert run_id({**s, 'recall_votes': 7}, '') != run_id(s, '')
+    assert run_id({**s, 'squad_file': 'squad'}, '') != run_id({**s, 'squad_file': 'other'}, '')
+    assert run_id({**s, 'recall_neighbours': 1}, '') != run_id(s, '')
+    assert 'recall_neighbours' in unused(s)  # runs without are called what they were before there were any
     facts = {**s, 'measure': 'facts', 'memory_method': 4}
     assert run_id({**facts, 'recall_votes': 7, 'squad_file': '', 'tinyworld': True}, '') == run_id(facts, '')
 

@@ -218,32 +218,7 @@ def test_learned_positions_read_the_text_where_it_was_written():
     assert torch.allclose(model(torch.tensor([PROMPT]))[0], logits, atol=1e-4)
 
 
-# ---- off is off, batches ----
-
-def test_a_model_that_abstains_is_bit_for_bit_the_plain_one(model):
-    memory, idx = library(model), torch.tensor([PROMPT, PROMPT[::-1]])
-    plain, text = model(idx)[0], model.generate(idx, 5, seeds=[1, 2])
-    attach(model, memory, recall_threshold=1e5)
-    assert torch.equal(model(idx)[0], plain)
-    assert torch.equal(model.generate(idx, 5, seeds=[1, 2]), text)
-    assert model.recalled == [[(0, (), ())], [(0, (), ())]]
-    attach(model, PersistentMemory(describe(model), (0, 1, 2), 2, '', HEADS))
-    assert torch.equal(model(idx)[0], plain)
-
-
-def test_a_row_that_abstains_is_plain_bit_for_bit_beside_one_that_recalls(llama):
-    idx = torch.tensor([PROMPT, HEADER + [1, 2, 3, 4, 5], PROMPT])
-    plain = llama.generate(idx, 5, seeds=[1, 2, 3])
-    memory = library(llama)
-    attach(llama, memory)
-    evidence = [llama.recaller.votes(llama, idx[b:b + 1], memory.held)[0][0].topk(2).values for b in (0, 1)]
-    margins = sorted(((best - next).item() / 10, b) for b, (best, next) in enumerate(evidence))
-    attach(llama, memory, recall_threshold=sum(margin for margin, _ in margins) / 2)
-    y, abstains = llama.generate(idx, 5, seeds=[1, 2, 3]), margins[0][1]
-    assert [bool(row[0][1]) for row in llama.recalled] == [abstains != b for b in (0, 1, 0)]
-    assert torch.equal(y[[b for b in range(3) if (b == 1) == (abstains == 1)]],
-                       plain[[b for b in range(3) if (b == 1) == (abstains == 1)]])
-
+# ---- batches ----
 
 @pytest.mark.parametrize('positions', ('far', 'own', 'insert'))
 @pytest.mark.parametrize('recall_texts', (1, 2))
@@ -401,12 +376,12 @@ def test_of_the_best_few_the_one_that_makes_the_question_likeliest_is_recalled(m
         at = len(HEADER) + len(TEXTS[n])
         later = [log_p[at + i, QUESTION[i + 1]] for i in range(len(QUESTION) - 1)]
         values[n] = (first + sum(later)).item()
-        found = model.recaller.likelihood(model, idx, memory.held, *span, n)
+        found = model.recaller.likelihood(model, idx, memory.held, *span, (n,))
         assert found == pytest.approx(values[n], abs=1e-3)
     close = torch.full((1, len(TEXTS)), 1.0).index_fill(1, votes.argmax()[None], 1.1)
     monkeypatch.setattr(model.recaller, 'votes', lambda *given: (close, 4))
     first = [int(close.argmax()), *(n for n in range(len(TEXTS)) if n != close.argmax())][:3]
-    worth = {n: model.recaller.likelihood(model, idx, memory.held, *span, n)
+    worth = {n: model.recaller.likelihood(model, idx, memory.held, *span, (n,))
              + close[0, n].item() / len(HEADS) for n in first}
     (numbers, own), = model.recaller.recalled(model, idx, memory.held, span)
     expected = max(first, key=worth.get)

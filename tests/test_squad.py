@@ -5,6 +5,8 @@ $ python -m pytest tests/test_squad.py
 """
 import json
 import math
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -45,6 +47,49 @@ def test_another_file_is_refused_in_one_line_that_says_what_was_expected(tmp_pat
     assert told in str(error.value)
     assert str(error.value).endswith(FORMAT)
     assert '\n' not in str(error.value)
+
+
+def row(context, question, *answers):
+    return {'context': context, 'question': question, 'answers': {'text': [*answers]}}
+
+
+ROWS = [row(' Ida bakes.', 'Who bakes? ', 'Ida', 'Ida '), row('Rain falls.', 'Who knows?'),
+        row('Ida bakes.', 'What does she do?', 'bakes')]
+
+
+def fake_datasets(monkeypatch, rows):
+    def load_dataset(name, split):
+        if isinstance(rows, Exception):
+            raise rows
+        return rows if (name, split) == ('squad', 'validation') else None
+    monkeypatch.setitem(sys.modules, 'datasets', types.SimpleNamespace(load_dataset=load_dataset))
+
+
+def test_a_dataset_is_read_by_its_name_as_its_file_would_be(monkeypatch, capsys):
+    fake_datasets(monkeypatch, ROWS)
+    assert read_squad('squad') == [
+        Story('Ida bakes.', (Question('Who bakes?', ('Ida',)), Question('What does she do?', ('bakes',)))),
+        Story('Rain falls.', ())]
+    assert capsys.readouterr().err.endswith('1 questions have no answer and are left out\n')
+
+
+@pytest.mark.parametrize('rows, kind, told', [
+    (ConnectionError('no\nroute'), OSError, 'no such dataset could be fetched (no route): name a .json file'),
+    (ValueError('BuilderConfig missing'), OSError, 'could be fetched (BuilderConfig missing)'),
+    ([{'text': 'Cats'}], ValueError, "is not in SQuAD's format (KeyError: 'context')")], ids=str)
+def test_a_dataset_that_cannot_be_read_is_refused_in_one_line(monkeypatch, rows, kind, told):
+    fake_datasets(monkeypatch, rows)
+    with pytest.raises(kind) as error:
+        read_squad('squad')
+    assert told in str(error.value) and '\n' not in str(error.value)
+
+
+def test_without_the_library_a_datasets_name_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'datasets', None)
+    with pytest.raises(FileNotFoundError, match="'squad' is no file, .*: name a .json file, or pip install"):
+        read_squad('squad')
+    with pytest.raises(FileNotFoundError, match="no file 'away/dev.json'"):
+        read_squad('away/dev.json')
 
 
 def test_an_answer_counts_without_case_articles_and_punctuation_and_as_whole_words():

@@ -8,6 +8,8 @@ import math
 import pytest
 import torch
 from conftest import PROMPT, REMEMBERED, tiny_model
+from test_neighbours import PREFIX, Letters
+from test_neighbours import library as windows
 from test_recall import HEADER, HEADS, QUESTION, library, slow_turn_all
 from test_rotary import tiny_family
 
@@ -235,6 +237,23 @@ def test_what_is_abstained_from_draws_nothing_and_is_the_plain_model():
     assert trace['texts'] == []
     assert all(token['share'] == 0 and token['draws'] == [] for token in trace['written'])
     assert trace['check']['memory'] == trace['check']['plain']
+
+
+@pytest.mark.parametrize('where', ('insert', 'far'))
+def test_windows_that_are_read_as_one_are_traced_each_and_what_they_share_once(where):
+    model = tiny_family('llama', block_size=96)
+    memory = windows(model)
+    model.attach_memory(memory, method=5, index_heads=HEADS, positions=where, recall_neighbours=1)
+    row = model.generate(torch.tensor([Letters.encode(PREFIX) + QUESTION]), 3, top_k=1)
+    T, [(_, (number,), _)] = row.size(1) - 3, model.recalled[0]
+    trace = trace_of(model, Words(), row, T, None, model.recalled[0], 3)
+    assert len(trace['texts']) > 1
+    assert number in [text['number'] for text in trace['texts']]
+    for token in trace['written']:
+        assert sum(draw['share'] for draw in token['draws']) == pytest.approx(token['share'], abs=1e-3)
+        for draw in token['draws']:
+            is_later = draw['text'] - 1 in [text['number'] for text in trace['texts']]
+            assert min(draw['rows']) >= (memory.texts[draw['text']]['overlap'] if is_later else 0)
 
 
 @pytest.mark.parametrize('where', ('insert', 'far'))

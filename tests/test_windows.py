@@ -118,7 +118,8 @@ def test_a_sentence_that_is_too_long_is_cut_at_its_clauses_and_a_clause_at_its_w
 
 def test_a_text_that_fits_is_one_window_and_a_blank_one_none():
     assert windows_of('a', '\n Cats are good. Dogs too. \n', Words(), 8, 2) == [
-        {'source': 'a', 'text': 'Cats are good. Dogs too.', 'window': 0, 'of': 1, 'start': 2, 'end': 26}]
+        {'source': 'a', 'text': 'Cats are good. Dogs too.', 'window': 0, 'of': 1, 'start': 2, 'end': 26,
+         'overlap': 0}]
     assert len(windows_of('a', 'a' * 8, Characters(), 8, 2, '\n\n')) == 1
     for blank in ('', ' \n\t '):
         assert windows_of('a', blank, Words(), 8, 2) == []
