@@ -344,7 +344,7 @@ def pipe(run, monkeypatch, instruct, tmp_path):
         monkeypatch.setattr('sys.stdin', io.StringIO('\n'.join(lines)))
         code, out, err = run('chat.py', '--index_heads=((0,1),(1,3))', f'--memory_file={tmp_path / "mine"}',
                              '--top_k=1', '--max_new_tokens=8', '--context_turns=1', '--recall_votes=2',
-                             '--memory_distance=20', *arguments, init_from=instruct)
+                             '--memory_distance=20', '--recall_threshold=0', *arguments, init_from=instruct)
         return code, out.splitlines(), err
     return pipe
 
