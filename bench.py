@@ -15,13 +15,15 @@ from configurator import configure, one_line_errors
 
 # -----------------------------------------------------------------------------
 models = 'random,assets/tinyworld'  # 'random': GPT-2 of 124M with random weights; else hub names, folders
-parts = 'build,load,library,search,curves,write'  # what to measure
+parts = 'build,load,library,search,curves,write'  # what to measure; 'peers': questions on many texts
 workloads = [{'rows': 1, 'prompt': 16, 'new': 50}, {'rows': 1, 'prompt': 256, 'new': 20},
              {'rows': 1, 'prompt': 900, 'new': 50}, {'rows': 100, 'prompt': 16, 'new': 100},
              {'rows': 20, 'prompt': 16, 'new': 100, 'only': 'last'},  # only: contenders whose name has it
              {'rows': 100, 'prompt': 256, 'new': 5}, {'rows': 100, 'prompt': 900, 'new': 5}]
 stored_tokens = (141, 10000, 100000)  # M
 contexts = (16, 64, 128, 256, 512, 750, 1000)  # of the curve over context, at the first of stored_tokens
+texts = (1, 10, 100, 1000, 10000)  # peers: in one memory, each of about 65 tokens
+index_heads = ((2, 4), (8, 0), (15, 6), (17, 5), (18, 6), (18, 7))  # peers: that vote, SmolLM2's
 curve_tokens = (100, 1000, 10000, 100000)  # of the curve over memory, at a context of 256
 memory_layers = (8, 9, 10)  # that read; where the model has fewer layers, its last three but one
 memory_k = 5
@@ -46,16 +48,18 @@ from lab import (  # noqa: E402
     speed_figures,
     speed_files,
     speed_library,
+    speed_peers,
     speed_search,
     speed_setup,
     speed_writing,
 )
-from lab.figures import png  # noqa: E402
+from lab.drawing import png  # noqa: E402
 
 MEASURES = {'build': speed_files.measure_building, 'load': speed_files.measure_loading,
-            'library': speed_library.measure_library, 'search': speed_search.measure_search,
+            'library': speed_library.measure_library, 'peers': speed_peers.measure_peers,
+            'search': speed_search.measure_search,
             'curves': speed_curves.measure_curves, 'write': speed_writing.measure_writing}
-FIGURES = {'write': speed_figures.writing, 'curves': speed_figures.curves}
+FIGURES = {'write': speed_figures.writing, 'curves': speed_figures.curves, 'peers': speed_figures.peers}
 
 
 # ---- settings that cannot run ----
@@ -66,10 +70,10 @@ def check_settings():
         if unknown:
             wrong = ', '.join(sorted(unknown))
             raise ValueError(f"{name} names {wrong}, expected some of {','.join(known)}")
-    if not (stored_tokens and contexts and curve_tokens) or \
-            min(*stored_tokens, *contexts, *curve_tokens, memory_k, repeats) < 1:
-        raise ValueError("repeats, memory_k, stored_tokens, contexts and curve_tokens must be 1 or more, "
-                         "none of them empty")
+    if not (stored_tokens and contexts and curve_tokens and texts) or \
+            min(*stored_tokens, *contexts, *curve_tokens, *texts, memory_k, repeats) < 1:
+        raise ValueError("repeats, memory_k, stored_tokens, contexts, curve_tokens and texts must be 1 or "
+                         "more, none of them empty")
     if not workloads:
         raise ValueError("workloads is [], expected some like {'rows': 1, 'prompt': 16, 'new': 50}")
     for work in workloads:

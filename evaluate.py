@@ -35,11 +35,12 @@ substitute_at = ()  # at these of its occurrences, from 0; () is all
 num_facts = 100  # facts: paragraphs, each with one question; library, talk: questions
 texts_together = 1  # facts, library: paragraphs in one memory
 squad_file = ''  # library: questions of this file in SQuAD's format, or dataset 'squad'; '' makes them up
+pass_keys = False  # library: asks for keys that are hidden in texts; beside them those of memory_file, if any
 tinyworld = False  # library: made up by data/tinyworld's grammar, for models that know no English
 sentence_only = False  # facts: only the sentence with the answer is remembered
 distance = 0  # facts: tokens of other text between the fact and its question
 context_turns = 1  # talk: as in chat.py
-figure = 'auto'  # a kind, see FIGURES in lab/figures.py; '' is none
+figure = 'auto'  # a kind of FIGURES in lab/figures.py, such as 'boxes', 'bars', 'lines'; '' is none
 show_texts = 0  # so many texts of each row in the summary
 publish_dir = ''  # a folder that gets a copy of figure, numbers and summary, named like the config
 json = False  # the last line printed is a JSON object
@@ -92,7 +93,8 @@ config = configure(globals())
 from core.places import found  # noqa: E402, settings are checked before the slow imports
 from core.wandb_run import start_wandb  # noqa: E402
 from lab import finder, index_finder, report, rows  # noqa: E402
-from lab.figures import FIGURES, cells_read, head_map, maps, png  # noqa: E402
+from lab.drawing import png  # noqa: E402
+from lab.figures import FIGURES, cells_read, head_map, maps  # noqa: E402
 from lab.grid import check_model, check_point, note_on, points_of  # noqa: E402
 from lab.runs import ENGINES, Results, model_of, run_all  # noqa: E402
 from lab.stats import perplexity  # noqa: E402

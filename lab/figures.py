@@ -3,44 +3,24 @@ The figures of an experiment, from the rows of rows.py; each returns a matplotli
 
 Grey is a control, orange a memory, blue what is read beside it. Whiskers: 95 % intervals, but for boxes.
 """
-import io
-
 import matplotlib
+import numpy as np
 
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
+from lab.drawing import BLUE, GREY, INK, ORANGE, SERIES, legend_below, plt
+from lab.grid import brief, label_of
+from lab.talk_figure import talk
+from lab.text_figures import haystack, library
 
-from lab.conditions import OF_MANY_TEXTS  # noqa: E402
-from lab.grid import brief, label_of  # noqa: E402
-from lab.talk_figure import talk  # noqa: E402
-
-INK, GREY, BLUE, ORANGE = '#1f2933', '#9aa5b1', '#2b5c8a', '#dc8a1c'
 MOST_DRAWN = 40  # look-ups: more would not be read
 DASHES = '-', '--', ':', '-.'
-SERIES = [ORANGE, BLUE, '#5b8c5a', '#a23b52', '#6c5b9e', '#3b3b3b', '#c0a030', '#4aa3a3']
-plt.rcParams.update({'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False,
-                     'axes.edgecolor': GREY, 'axes.titlesize': 10, 'legend.frameon': False,
-                     **dict.fromkeys(('text.color', 'axes.labelcolor', 'xtick.color', 'ytick.color'), INK)})
 CONTROLS = {'plain': (INK, '--'), 'prompt': (INK, ':'), 'unrelated': (GREY, '--'), 'opposite': (GREY, ':'),
             'steering': (GREY, '-')}
-OF_LIBRARY = {'memory': ORANGE, 'bm25': BLUE, 'prompt': '#5b8c5a', 'right': '#a23b52', 'plain': GREY}
 UNITS = {'distance': 'tokens between fact and question',
          'texts_together': 'texts in one memory, about 72 tokens each'}
 SCORE = {'sentiment': ('compound', 'VADER compound'), 'recall': ('right', 'share of right texts'),
          'facts': ('right', 'share of right answers'),
          'library': ('right', 'share of answers with the right one'),
          'talk': ('right', 'share of questions answered right')}
-
-
-def png(fig):
-    """A figure -> the bytes of a small PNG."""
-    from PIL import Image
-    raw, small = io.BytesIO(), io.BytesIO()
-    fig.savefig(raw, dpi=110, bbox_inches='tight')
-    plt.close(fig)
-    Image.open(raw).convert('RGB').quantize(64, dither=Image.Dither.NONE).save(small, 'PNG', optimize=True)
-    return small.getvalue()
 
 
 def color_of(row):
@@ -209,15 +189,6 @@ def scales_of_lines(axes, rows, measure):
         ax.set_ylim((-1.05, 1.05) if measure == 'sentiment' else (-0.03, 1.05))
 
 
-def legend_below(fig, axes):
-    """One for all of the axes, each label once."""
-    both = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels())]
-    handles = {label: handle for handle, label in both if label}
-    fig.legend(handles.values(), handles.keys(), loc='upper center', bbox_to_anchor=(0.5, 0.02),
-               ncols=min(4, max(1, len(handles))), fontsize=8)
-    fig.align_ylabels()
-
-
 def score_of(row, measure):
     """-> middle, low, high: median and quartiles of the sentiment, rate and interval of recall."""
     entry = row[SCORE[measure][0]]
@@ -304,45 +275,10 @@ def first_tokens(points, rows, measure):
     return fig
 
 
-def library(points, rows, measure):
-    """Right text found, and right answers, against the number of texts in one memory."""
-    fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), sharex=True, sharey=True)
-    series = {}
-    for row, point in zip(rows, points):
-        series.setdefault(row['condition'], []).append((point['settings']['texts_together'], row))
-    for how, some in series.items():
-        for ax, name in zip(axes, ('found', 'right')):
-            across(ax, sorted(some, key=lambda pair: pair[0]), name, how)
-    most = max(point['settings']['texts_together'] for point in points)
-    sizes = np.geomspace(1, max(2, most), 50)
-    axes[0].plot(sizes, 1 / sizes, ls=':', color=INK, lw=1, label='chance')
-    for ax, title in zip(axes, ('right text found', SCORE['library'][1])):
-        ax.set_title(title)
-        ax.set_xscale('log')
-        ax.set_xlabel('texts in one memory')
-        ax.set_ylim(-0.03, 1.05)
-    axes[0].set_ylabel('share of questions (whiskers: 95 % interval)')
-    legend_below(fig, axes)
-    return fig
-
-
-def across(ax, rows, name, how):
-    """One condition, [(texts, row)]: a curve where something chooses a text, else a level."""
-    told = [(size, row[name]) for size, row in rows if name in row]
-    style = {'color': OF_LIBRARY[how], 'label': OF_MANY_TEXTS[how]}
-    if told and how not in ('memory', 'bm25'):
-        ax.axhline(told[0][1]['value'], ls='--', lw=1.2, **style)
-    elif told:
-        sizes, low, high = zip(*((size, *entry['interval']) for size, entry in told))
-        values = np.array([entry['value'] for _, entry in told])
-        ax.errorbar(sizes, values, np.abs([values - low, high - values]), fmt='o-', ms=4, lw=1.4, capsize=2,
-                    **style)
-
-
 FIGURES = {'sentiment': {'boxes': boxes, 'lines': lines},
            'recall': {'bars': bars, 'lines': lines, 'first_tokens': first_tokens},
            'facts': {'bars': bars, 'lines': lines},
-           'library': {'library': library, 'lines': lines},
+           'library': {'library': library, 'haystack': haystack, 'lines': lines},
            'talk': {'talk': talk},
            'look_ups': {'look_ups': look_ups, 'scatter': scatter, 'shares': shares}}
 

@@ -68,7 +68,7 @@ def points_of_a_panel(config, panel, axes):
         told = {key: value for key, value in varied.items() if not name or len(axes[key]) > 1}
         settings = {**base, **varied}
         label = label_of(told, name) or conditions_of(settings).get(settings['condition'], '')
-        points.append({'label': label, 'panel': panel, 'varied': told, 'settings': settings})
+        points.append({'label': label, 'panel': panel, 'name': name, 'varied': told, 'settings': settings})
     return points
 
 
@@ -165,22 +165,27 @@ def check_point(s):
     if s['measure'] == 'facts' and s['chat']:
         raise ValueError("chat is True, but measure 'facts' asks in bare text: give measure 'recall', or "
                          "leave chat out")
-    if s['measure'] in ('library', 'talk'):
+    if s['measure'] == 'library':
         check_library(s)
+    if s['measure'] == 'talk':
+        check_talk(s)
     if s['measure'] == 'look_ups' and s['condition'] not in READING:
         raise ValueError(f"condition {s['condition']!r} looks nothing up: take 'memory'")
 
 
 def check_library(s):
-    reads = s['condition'] in ('memory', 'right') or s['measure'] == 'talk'
-    if reads and s['memory_method'] != 5:
-        raise ValueError(f"memory_method is {s['memory_method']}, but a library is read by method 5, which "
-                         "recalls one text of many: give memory_method 5 and index_heads")
-    if s['measure'] == 'library':
-        library_of_settings(s)
-    elif not FEWEST_FACTS <= s['num_facts'] <= len(FACTS) or not s['chat']:
-        raise ValueError(f"num_facts is {s['num_facts']}, chat is {s['chat']}: a talk is a chat of "
-                         f"{FEWEST_FACTS} to {len(FACTS)} facts")
+    if s['condition'] == 'right' and s['memory_method'] != 5:
+        raise ValueError(f"memory_method is {s['memory_method']}, but under condition 'right' one text of "
+                         "many is read, as method 5 does: give memory_method 5 and index_heads")
+    library_of_settings(s)
+
+
+def check_talk(s):
+    if s['memory_method'] != 5 or not s['chat']:
+        raise ValueError(f"memory_method is {s['memory_method']}, chat is {s['chat']}: a talk is a chat, read "
+                         "by method 5: give both, and index_heads")
+    if not FEWEST_FACTS <= s['num_facts'] <= len(FACTS):
+        raise ValueError(f"num_facts is {s['num_facts']}, expected {FEWEST_FACTS} to {len(FACTS)} in a talk")
 
 
 def check_choices(s):

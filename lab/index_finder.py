@@ -15,7 +15,8 @@ from core.rotary import turn
 from core.rows import batches_of_like_length
 from core.votes import above_the_floor, best_of_texts
 from lab import index_heads
-from lab.many_texts import Asking, library_of, prefix_of, told_by, turn_of
+from lab.answers import prefix_of, turn_of
+from lab.many_texts import Asking, library_of, told_by
 from lab.squad import read_squad
 from memory import PersistentMemory
 from reader import Reading

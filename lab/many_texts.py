@@ -8,21 +8,27 @@ import random
 import statistics
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from core.chat import Turn, chat_frame, turn_behind_header
-from core.generation import before_end
+from core.held import Recent
+from core.stored import live_texts
 from lab import index_heads
+from lab.answers import answers, prompted, remembered, turn_of
 from lab.bm25 import bm25_scores
 from lab.conditions import reading_memory
 from lab.damage import HeldOut, damage
 from lab.facts import unseen_facts
-from lab.made_up import Question, Story, bare, stories
+from lab.haystack import with_pass_keys
+from lab.made_up import Question, Story, stories
 from lab.squad import contains_answer, read_squad
-from memory import PersistentMemory
+from load import load_memory
 from reader import Reading
+
+# of texts that ran again for recall_candidates: a question's candidates are another's as well
+BYTES_KEPT = 2**30
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,8 @@ class Task:
     What a condition is asked: questions on texts, size of them in one memory; answers of up to new_tokens,
     ended by one of end_ids. condition: 'plain', the question alone; 'prompt', the right text before it;
     'bm25', the text that BM25 chooses; 'right', the right text read from memory; 'memory', the text that
-    the model chooses.
+    the model chooses, or by methods 1 to 4 all texts at once. hay: a memory file whose texts are the
+    library's last, so that they need not run through the model again; '' for none.
     """
     condition: str
     library: Library
@@ -60,6 +67,7 @@ class Task:
     new_tokens: int
     end_ids: tuple
     held_out: HeldOut
+    hay: str = ''
 
 
 # ---- what is asked ----
@@ -79,6 +87,8 @@ def told_by(s, world):
     """-> [Story], as many as evaluate.py's settings want, of made-up English or, for a model that knows none,
     of data/tinyworld's grammar; world: 'choose' or 'prove'."""
     count = max(s['texts_together'], s['num_facts'])
+    if s['pass_keys']:
+        return haystack_of(s, world, count)
     if not s['tinyworld']:
         return stories(world, s['seed'], count)
     facts = unseen_facts(f"{world} {s['seed']}", count)
@@ -86,15 +96,22 @@ def told_by(s, world):
             for fact in facts]
 
 
+def haystack_of(s, world, count):
+    """Texts with pass keys, and behind them those of memory_file or, where there is none, made-up ones."""
+    hay = [Story(entry['text'], ()) for entry in live_texts(s['memory_file'])] if s['memory_file'] else []
+    told = stories(world, f"pass keys {s['seed']}", s['num_facts'] if hay else count)
+    return with_pass_keys(told, s['num_facts'], s['seed']) + hay
+
+
 def library_of_settings(s):
-    """Of evaluate.py's settings. Raises ValueError where squad_file has fewer texts than are wanted."""
-    if not s['squad_file']:
-        return library_of(told_by(s, 'prove'), s['seed'], s['num_facts'])
-    told = read_squad(s['squad_file'])
+    """Of evaluate.py's settings. Raises ValueError where a file has fewer texts than are wanted."""
+    told = read_squad(s['squad_file']) if s['squad_file'] else told_by(s, 'prove')
     if s['texts_together'] > len(told):
-        raise ValueError(f"texts_together is {s['texts_together']}, but {s['squad_file']} has {len(told)} "
-                         "paragraphs: give no more")
-    random.Random(f"order {s['seed']}").shuffle(told)  # an article's paragraphs would else be neighbours
+        file = s['squad_file'] or s['memory_file']
+        raise ValueError(f"texts_together is {s['texts_together']}, but with {file} there are {len(told)}: "
+                         "give no more")
+    if s['squad_file']:
+        random.Random(f"order {s['seed']}").shuffle(told)  # an article's paragraphs would else be neighbours
     return library_of(told, s['seed'], s['num_facts'])
 
 
@@ -112,70 +129,49 @@ def memories_of(library, size):
     return groups
 
 
-# ---- prompts ----
-
-def prefix_of(tokenizer, asking):
-    """What the texts stand behind, as the questions do."""
-    return chat_frame(tokenizer, asking.system)[0] if asking.chat else '\n'
-
-
-def turn_of(tokenizer, question, asking, before=''):
-    """A question's ids, and which of them are its own words; `before`: a text in front of it."""
-    if asking.chat:
-        words = f'{before}\n{question.words}' if before else question.words
-        return turn_behind_header(tokenizer, words, asking.system)
-    front, own, behind = (list(tokenizer.encode(part)) if part else []
-                          for part in bare(question, f'\n{before}' if before else ''))
-    return Turn(front + own + behind, len(front), len(front) + len(own))
-
-
-def text_before(task, scores, number):
-    """The text that the condition puts into the prompt of a question; scores: BM25's, (Q, N)."""
-    if task.condition == 'prompt':
-        return task.library.texts[task.library.right[number]]
-    return task.library.texts[int(scores[number].argmax())] if task.condition == 'bm25' else ''
-
-
 # ---- asking ----
 
 def measure(model, tokenizer, task):
     """-> a record: of each question 'right', and 'found' and 'recalled' where something chooses a text."""
-    answered, stored, damaged = {}, 0, {}
-    for texts, questions in memories_of(task.library, task.size):
-        memory = memory_of(model, tokenizer, task, texts)
+    chosen, texts, stored, damaged = {}, {}, 0, {}
+    for numbers, questions in memories_of(task.library, task.size):
+        memory = memory_of(model, tokenizer, task, numbers)
         stored = max(stored, 0 if memory is None else len(memory))
-        own = np.array(texts)
-        scores = bm25_of(task, own, questions) if task.condition == 'bm25' else None
         with reading_memory(model, memory, task.reading):
             damaged = damaged or damage_under(model, tokenizer, task, memory)
-            for n in questions:
-                answered[n] = ask(model, tokenizer, task, own, scores, n)
-    rows = [answered[n] for n in sorted(answered)]
-    samples = {name: [row[name] for row in rows] for name in rows[0] if name not in ('seconds', 'text')}
-    numbers = {'stored_tokens': stored, 'recall_seconds': statistics.median(row['seconds'] for row in rows)}
-    record = {'samples': samples, 'numbers': numbers, 'texts': [row['text'] for row in rows]}
+            chosen |= choices(model, tokenizer, task, np.array(numbers), questions)
+            if memory is not None and task.reading.method != 5:
+                pairs = [(task.library.questions[n], '') for n in questions]
+                texts |= dict(zip(questions, prompted(model, tokenizer, task, pairs)))
+    asked = [n for n in sorted(chosen) if n not in texts]
+    texts |= dict(zip(asked, answers(model, tokenizer, task, [(n, chosen[n].text) for n in asked])))
+    return record_of(task, [chosen[n] for n in sorted(chosen)], [texts[n] for n in sorted(chosen)], stored,
+                     damaged)
+
+
+def record_of(task, chosen, texts, stored, damaged):
+    right = [int(contains_answer(text, question.answers))
+             for text, question in zip(texts, task.library.questions)]
+    samples = {'right': right} | {name: [one.scores[name] for one in chosen] for name in chosen[0].scores}
+    numbers = {'stored_tokens': stored, 'recall_seconds': statistics.median(one.seconds for one in chosen)}
+    record = {'samples': samples, 'numbers': numbers, 'texts': texts}
     return record | ({'held_out': damaged} if damaged else {})
 
 
 def memory_of(model, tokenizer, task, numbers):
-    """What the model chooses from: the index heads' keys and the tokens of these texts."""
+    """What is read, or chosen from: these texts; of a condition that needs none, None."""
     if task.condition != 'memory':
         return None
-    return remembered(model, tokenizer, task, [task.library.texts[n] for n in numbers])
-
-
-def remembered(model, tokenizer, task, texts):
-    return PersistentMemory.from_texts(model, texts, tokenizer, index_heads=task.reading.index_heads,
-                                       keep='tokens', prefix=prefix_of(tokenizer, task.asking),
-                                       window_tokens=model.config.block_size)  # whole texts, as in a prompt
-
-
-def bm25_of(task, numbers, questions):
-    """BM25's scores of these texts, (Q, N), 0 or less elsewhere."""
-    scores = np.full((len(task.library.questions), len(task.library.texts)), -1.0)
-    words = [task.library.questions[n].words for n in questions]
-    scores[np.ix_(questions, numbers)] = bm25_scores([task.library.texts[n] for n in numbers], words)
-    return scores
+    keep, asked = 'tokens' if task.reading.method == 5 else 'values', set(task.library.right.tolist())
+    new = [n for n in numbers if n in asked or not task.hay]
+    memory = remembered(model, tokenizer, task, [task.library.texts[n] for n in new], keep)
+    if task.hay:
+        hay = load_memory(task.hay, '', model, tokenizer)
+        hay.forget(hay.held.live[len(numbers) - len(new):].tolist())
+        memory.merge(hay)
+        memory.compact()  # of what lies in memory: a vote costs what is there
+    memory.recent = Recent(BYTES_KEPT)
+    return memory
 
 
 def damage_under(model, tokenizer, task, memory):
@@ -185,29 +181,47 @@ def damage_under(model, tokenizer, task, memory):
     return damage(model, tokenizer, task.held_out, '', task.library.texts[0])
 
 
-def ask(model, tokenizer, task, numbers, scores, n):
-    """One question -> its scores."""
-    question, right = task.library.questions[n], int(task.library.right[n])
-    turn = turn_of(tokenizer, question, task.asking, text_before(task, scores, n))
-    idx = torch.tensor([turn.ids], device=model.transformer.wte.weight.device)
-    found, started = {}, time.perf_counter()
-    if task.condition == 'memory':
-        found = votes_for(model, idx, turn, int(np.flatnonzero(numbers == right)[0]))
-    seconds = time.perf_counter() - started
+# ---- which text ----
+
+class Choice(NamedTuple):
+    """What a question is asked with: a text, '' for none; how well it was found; how long that took."""
+    text: str
+    scores: dict = {}  # noqa: RUF012, never changed
+    seconds: float = 0.0
+
+
+def choices(model, tokenizer, task, numbers, questions):
+    """Of these questions on texts of these numbers -> {question: Choice}."""
     if task.condition == 'bm25':
-        place = int((scores[n] >= scores[n, right]).sum() - 1)
-        found = {'found': int(place == 0), 'found_in_five': int(place < 5)}
-    if task.condition == 'right':
-        with reading_memory(model, remembered(model, tokenizer, task, [task.library.texts[right]]),
-                            task.reading):
-            text = answer(model, tokenizer, task, idx, turn)
-    else:
-        text = answer(model, tokenizer, task, idx, turn)
-    return {'right': int(contains_answer(text, question.answers)), **found, 'seconds': seconds, 'text': text}
+        return chosen_by_bm25(task, numbers, questions)
+    if task.condition == 'memory' and task.reading.method == 5:
+        return {n: chosen_by_votes(model, tokenizer, task, numbers, n) for n in questions}
+    right = task.condition in ('prompt', 'right')
+    return {n: Choice(task.library.texts[task.library.right[n]] if right else '') for n in questions}
+
+
+def chosen_by_bm25(task, numbers, questions):
+    words = [task.library.questions[n].words for n in questions]
+    scores, found = bm25_scores([task.library.texts[n] for n in numbers], words), {}
+    for n, own in zip(questions, scores):
+        place = int((own >= own[numbers == task.library.right[n]]).sum() - 1)
+        found[n] = Choice(task.library.texts[numbers[own.argmax()]],
+                          {'found': int(place == 0), 'found_in_five': int(place < 5)})
+    return found
+
+
+def chosen_by_votes(model, tokenizer, task, numbers, n):
+    """What the attached memory's votes say of a question."""
+    turn, right = turn_of(tokenizer, task.library.questions[n], task.asking), task.library.right[n]
+    idx = torch.tensor([turn.ids], device=model.transformer.wte.weight.device)
+    started = time.perf_counter()
+    recalled, scores = votes_for(model, idx, turn, int(np.flatnonzero(numbers == right)[0]))
+    text = task.library.texts[numbers[recalled[0]]] if recalled else ''
+    return Choice(text, scores, time.perf_counter() - started)
 
 
 def votes_for(model, idx, turn, right):
-    """What the attached memory's votes say of a question whose text has the number `right` in it."""
+    """-> the numbers of what is recalled, and what this says of a question whose text is number `right`."""
     recaller, span = model.recaller, (turn.start, turn.end)
     votes, _ = recaller.votes(model, idx, recaller.memory.held, span)
     (numbers, _), = recaller.recalled(model, idx, recaller.memory.held, span)
@@ -216,12 +230,6 @@ def votes_for(model, idx, turn, right):
     if falsely and recaller.reading.recall_threshold > 0:
         (others, _), = recaller.recalled(model, idx, recaller.memory.held.without([right]), span)
         falsely = bool(others)
-    return {'found': int(right in numbers if numbers else place == 0), 'found_in_five': int(place < 5),
-            'recalled': int(bool(numbers)), 'recalled_without': int(falsely)}
-
-
-def answer(model, tokenizer, task, idx, turn):
-    """The likeliest answer, up to the token that ends it."""
-    own = (turn.start, turn.end) if model.recaller is not None else None
-    row = model.generate(idx, task.new_tokens, top_k=1, end_ids=task.end_ids, question=own)[0, idx.size(1):]
-    return tokenizer.decode(before_end(row.tolist(), task.end_ids))
+    found = right in numbers if numbers else place == 0
+    return numbers, {'found': int(found), 'found_in_five': int(place < 5), 'recalled': int(bool(numbers)),
+                     'recalled_without': int(falsely)}

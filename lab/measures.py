@@ -156,7 +156,8 @@ def recall_of_a_library(model, tokenizer, s):
     asking = many_texts.Asking(s['chat'], read_text(s['system']), s['memory_distance'], s['recall_votes'])
     return many_texts.measure(model, tokenizer, many_texts.Task(
         s['condition'], many_texts.library_of_settings(s), s['texts_together'], asking, reading_of(s),
-        s['max_new_tokens'], drawing_of(s, tokenizer).end_ids, held_out_of(s)))
+        s['max_new_tokens'], drawing_of(s, tokenizer).end_ids, held_out_of(s),
+        s['memory_file'] if s['pass_keys'] else ''))
 
 
 # ---- facts told in a long talk ----

@@ -60,6 +60,7 @@ def unused(settings):
     return {*(of_recall if settings['memory_method'] != 5 else ()),
             *(('context_turns',) if settings['measure'] != 'talk' else ()),
             *(() if settings['recall_neighbours'] else ('recall_neighbours',)),
+            *(() if settings['pass_keys'] else ('pass_keys',)),
             *(('squad_file', 'tinyworld') if settings['measure'] != 'library' else ())}
 
 

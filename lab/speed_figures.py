@@ -1,7 +1,7 @@
 """
 The figures of bench.py, from the numbers of one model; each returns a matplotlib figure.
 """
-from lab.figures import BLUE, GREY, INK, ORANGE, SERIES, plt
+from lab.drawing import BLUE, GREY, INK, ORANGE, SERIES, plt
 
 FAR_APART = 15  # times: from there on bars are drawn on a logarithmic scale
 
@@ -76,3 +76,23 @@ def curve(top, bottom, rows, key):
             bottom.plot(x, [row['searches'][contender] for row in rows], 'o-', ms=3, color=color)
     top.set_ylim(0)
     bottom.set_ylim(0)
+
+
+def peers(model):
+    """What a question costs by each way to answer it, against the number of texts."""
+    wanted = {'tokens': 'tokens through the model\nbefore the first is written',
+              'first_ms': 'ms to the first token', 'ms': 'ms for each token after it',
+              'bytes_a_token': 'bytes kept a token of the texts'}
+    fig, axes = plt.subplots(1, 4, figsize=(12, 3.4), layout='constrained')
+    names = list(dict.fromkeys(row['name'] for row in model['peers']))
+    for ax, (key, title) in zip(axes, wanted.items()):
+        for color, name in zip((GREY, BLUE, *SERIES[:1], *SERIES[2:]), names):
+            rows = [row for row in model['peers'] if row['name'] == name]
+            values = [row[key][0] if isinstance(row[key], list) else row[key] for row in rows]
+            ax.plot([row['texts'] for row in rows], values, 'o-', ms=3, color=color, label=name)
+        ax.set_xscale('log')
+        ax.set_yscale('symlog' if key == 'bytes_a_token' else 'log')
+        ax.set_xlabel('texts')
+        ax.set_title(title, loc='left')
+    fig.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=3, fontsize=7)
+    return fig

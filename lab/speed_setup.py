@@ -36,6 +36,8 @@ class Setup:
     bookkeeping_fraction: float
     floor_size: int
     peaks: str
+    texts: tuple
+    index_heads: tuple
 
     @classmethod
     def of(cls, config):

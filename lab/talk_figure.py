@@ -1,10 +1,9 @@
 """
 The figure of a long talk: what is still known, and how long the first token takes as the talk grows.
 """
-from matplotlib import pyplot as plt
+from lab.drawing import BLUE, GREY, ORANGE, SERIES, plt
 
-COLORS = {'memory': '#dc8a1c', 'plain': '#9aa5b1', 'whole': '#2b5c8a', 'prompt': '#5b8c5a',
-          'alone': '#a23b52'}
+COLORS = {'memory': ORANGE, 'plain': GREY, 'whole': BLUE, 'prompt': SERIES[2], 'alone': SERIES[3]}
 
 
 def talk(points, rows, measure):

@@ -56,6 +56,22 @@ def folder(tmp_path_factory):
     return str(folder)
 
 
+@pytest.fixture(scope='session')
+def roomy_folder(tmp_path_factory):
+    """As folder, with a context for several paragraphs."""
+    folder = tmp_path_factory.mktemp('roomy')
+    shutil.copy(os.path.join(ROOT, 'assets', 'tinyworld', 'tokenizer.json'), folder)
+    vocab_size = tokenizer_of_folder(str(folder)).n_vocab
+    tiny_model(vocab_size=vocab_size, block_size=640, sharp=8.0).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope='session')
+def tokenizer():
+    """The embedded model's."""
+    return tokenizer_of_folder(os.path.join(ROOT, 'assets', 'tinyworld'))
+
+
 @pytest.fixture
 def run(folder, capsys, monkeypatch):
     """run('sample.py', '--key=value', ...) -> (exit code, stdout, stderr), in this process."""

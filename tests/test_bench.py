@@ -15,7 +15,9 @@ import pytest
 import torch
 from conftest import PROMPT, ROOT
 
-from lab import speed_curves, speed_writing
+from lab import speed_curves, speed_peers, speed_writing
+from lab.made_up import stories
+from load import load_model
 from reader import Reading
 
 # one process for a peak, and small squares: without bfloat16 in the processor large ones take minutes
@@ -89,6 +91,29 @@ def test_files_floors_and_searches_are_measured(measured):
     assert model['floors']['float32']['weights_mb'] == 2 * model['floors']['bfloat16']['weights_mb']
 
 
+def test_what_a_question_costs_by_each_way_is_counted_in_tokens_of_whole_passes(roomy_folder, monkeypatch):
+    monkeypatch.setattr(speed_peers, 'NEW_TOKENS', 1)
+    model, tokenizer = load_model(roomy_folder)
+    setup = types.SimpleNamespace(device='cpu', seed=3, repeats=1, texts=(1, 6), index_heads=((0, 1),))
+    table = speed_peers.measure_peers(roomy_folder, setup)
+    told, rows = stories('prove', 3, 6), {(row['texts'], row['name']): row for row in table}
+    asked = len(tokenizer.encode('\n' + told[0].questions[0].begins))
+    text, layers = len(tokenizer.encode('\n' + told[0].text)), model.config.n_layer
+    assert len(rows) == len(table) == 12
+    for count in (1, 6):
+        tokens = {name: row['tokens'] for (texts, name), row in rows.items() if texts == count}
+        assert tokens['question alone'] == tokens['method 4, all layers'] == asked
+        assert tokens["BM25's text in the prompt"] == asked + text  # which it finds by the name
+        # to vote up to the index head's layer, the first; then the header once, and what is behind it
+        assert tokens['method 5, its text read lately'] == pytest.approx(asked / layers + asked)
+        assert tokens['method 5'] > tokens['method 5, its text read lately'] + 20  # a text
+    assert all(row['first_ms'][0] > 0 for row in table)
+    kept = {name: row['bytes_a_token'] for (texts, name), row in rows.items() if texts == 6}
+    sizes = model.config.n_head * model.config.head_size * 4
+    assert kept['question alone'] == 0 and kept['method 4, all layers'] > 2 * layers * sizes
+    assert sizes / 2 < kept['method 5'] - kept["BM25's text in the prompt"] < 2 * sizes
+
+
 @pytest.mark.parametrize(('work', 'expected'), [
     ({'rows': 1, 'prompt': 16, 'new': 3}, 8 + 2 * 4), ({'rows': 1, 'prompt': 256, 'new': 3}, 3 + 2),
     ({'rows': 9, 'prompt': 16, 'new': 3}, 1), ({'rows': 9, 'prompt': 256, 'new': 3}, 1 + 1),
@@ -116,7 +141,7 @@ def test_a_walker_reads_its_own_memory_and_leaves_the_model_as_it_was(model, mem
 
 
 @pytest.mark.parametrize(('wrong', 'message'), [
-    ('--parts=write,nothing', 'parts names nothing, expected some of build,load,library,search,curves,write'),
+    ('--parts=write,nothing', 'parts names nothing, expected some of build,load,library,peers,search'),
     ("--workloads=[{'rows': 1}]", 'is not like'),
     ("--workloads=[{'rows': 0, 'prompt': 16, 'new': 1}]", 'with numbers from 1 on'),
     ('--workloads=[]', 'workloads is []'),

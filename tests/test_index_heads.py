@@ -13,7 +13,8 @@ from conftest import ROOT
 from test_rotary import FAMILIES, slow_turn, tiny_family
 
 from lab import index_heads
-from lab.figures import head_map, png
+from lab.drawing import png
+from lab.figures import head_map
 from lab.index_finder import votes_by_head
 from lab.made_up import Question
 from lab.many_texts import Asking, Library

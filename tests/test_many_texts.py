@@ -4,22 +4,20 @@ Many texts in one memory: what is asked, of which memory, under which condition,
 $ python -m pytest tests/test_many_texts.py
 """
 import json
-import os
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, tiny_model
 from lab_settings import records_of
 from test_rotary import tiny_family
 
 from lab import many_texts, measures
+from lab.answers import remembered, turn_of
 from lab.conditions import OF_MANY_TEXTS
 from lab.damage import HeldOut
 from lab.made_up import Question, Story
 from lab.many_texts import Asking, Task
 from lab.runs import run_id, unused
-from load import tokenizer_of_folder
 from reader import Reading
 
 HEADS = (0, 1), (1, 1)
@@ -29,25 +27,8 @@ READING = Reading(layers=(), method=5, index_heads=HEADS, distance=20, recall_vo
 
 
 @pytest.fixture(scope='module')
-def tokenizer():
-    return tokenizer_of_folder(os.path.join(ROOT, 'assets', 'tinyworld'))
-
-
-@pytest.fixture(scope='module')
 def model(tokenizer):
     return tiny_family('llama', vocab_size=tokenizer.n_vocab, block_size=100)
-
-
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-    """A random model with the embedded model's tokenizer, and a context for several paragraphs."""
-    folder = str(tmp_path_factory.mktemp('library'))
-    tokenizer = os.path.join(ROOT, 'assets', 'tinyworld', 'tokenizer.json')
-    with open(tokenizer, 'rb') as source, open(os.path.join(folder, 'tokenizer.json'), 'wb') as copy:
-        copy.write(source.read())
-    size = tokenizer_of_folder(folder).n_vocab
-    tiny_model(vocab_size=size, block_size=640, sharp=8.0).save_pretrained(folder)
-    return folder
 
 
 def task(condition, size=2, **changes):
@@ -76,7 +57,7 @@ def test_more_texts_than_a_file_has_are_refused(tmp_path, defaults):
     path.write_text(json.dumps({'data': [{'paragraphs': [
         {'context': 'Ida bakes.', 'qas': [{'question': 'Who?', 'answers': [{'text': 'Ida'}]}]}]}]}))
     s = {**defaults, 'squad_file': str(path), 'texts_together': 2, 'num_facts': 1}
-    with pytest.raises(ValueError, match='texts_together is 2, but .* has 1 paragraphs: give no more'):
+    with pytest.raises(ValueError, match='texts_together is 2, but with .*json there are 1: give no more'):
         many_texts.library_of_settings(s)
     assert many_texts.library_of_settings({**s, 'texts_together': 1}).texts == ('Ida bakes.',)
 
@@ -88,9 +69,9 @@ def test_an_answer_is_that_of_its_condition(model, tokenizer, condition):
     texts = []
     for n, question in enumerate(told.questions):
         text = told.texts[told.right[n]]
-        turn = many_texts.turn_of(tokenizer, question, asked.asking)
+        turn = turn_of(tokenizer, question, asked.asking)
         if condition == 'memory':
-            memory = many_texts.remembered(model, tokenizer, asked, told.texts)
+            memory = remembered(model, tokenizer, asked, told.texts)
             model.attach(memory, READING)
             recalled, = model.recaller.recalled(model, torch.tensor([turn.ids]), memory.held,
                                                      (turn.start, turn.end))
@@ -125,12 +106,12 @@ def test_it_is_counted_whether_something_is_recalled_with_a_questions_text_and_w
     assert samples['recalled'] == samples['recalled_without'] == [1] * 5
 
 
-def test_an_experiment_on_a_library_is_run_from_the_command_line(run, folder, tmp_path):
+def test_an_experiment_on_a_library_is_run_from_the_command_line(run, roomy_folder, tmp_path):
     arguments = ['--measure=library', '--memory_method=5', '--memory_layers=()', '--index_heads=((0,1),)',
                  '--num_facts=2', '--max_new_tokens=2', '--num_held_out=1', '--num_seeds=1',
                  "--grid=[{'texts_together': [1, 3], 'condition': ['memory', 'bm25']}]",
                  f'--out_dir={tmp_path}']
-    code, out, err = run('evaluate.py', *arguments, init_from=folder)
+    code, out, err = run('evaluate.py', *arguments, init_from=roomy_folder)
     assert code == 0, err
     labels = [f'texts_together {n}, condition {how}' for n in (1, 3) for how in ('memory', 'bm25')]
     assert [line.split(' | ')[0].strip('| ') for line in out.splitlines()[2:9]] == [
@@ -139,10 +120,10 @@ def test_an_experiment_on_a_library_is_run_from_the_command_line(run, folder, tm
     assert (tmp_path / 'evaluate' / 'figure.png').exists()
 
 
-def test_the_search_writes_a_config_that_runs(run, folder, tmp_path):
+def test_the_search_writes_a_config_that_runs(run, roomy_folder, tmp_path):
     arguments = ['--find=index_heads', '--measure=library', '--texts_together=6', '--num_facts=5',
                  f'--out_dir={tmp_path}']
-    code, out, err = run('evaluate.py', *arguments, init_from=folder)
+    code, out, err = run('evaluate.py', *arguments, init_from=roomy_folder)
     assert code == 0, err
     assert {'best.py', 'figure.png', 'summary.md', 'summary.json'} <= {
         path.name for path in (tmp_path / 'evaluate').iterdir()}
@@ -157,7 +138,7 @@ def test_the_search_writes_a_config_that_runs(run, folder, tmp_path):
 
 
 @pytest.mark.parametrize('settings, told', [
-    ({'memory_method': 4, 'memory_layers': (0,)}, 'but a library is read by method 5'),
+    ({'memory_method': 4, 'memory_layers': (0,), 'condition': 'right'}, 'one text of many is read'),
     ({'condition': 'steering'}, "condition is 'steering', expected one of 'plain', 'prompt', 'bm25'"),
     ({'measure': 'facts', 'condition': 'bm25'}, "condition is 'bm25', expected one of 'plain', 'prompt'")])
 def test_what_a_library_cannot_be_asked_is_refused(defaults, settings, told):
@@ -202,5 +183,5 @@ def test_a_long_text_is_remembered_whole_as_it_stands_in_a_prompt(tokenizer):
     large = tiny_family('llama', vocab_size=tokenizer.n_vocab, block_size=700)
     text = 'Rain falls on the old roof of Taldun. ' * 40
     assert len(tokenizer.encode(text)) > 256
-    memory = many_texts.remembered(large, tokenizer, task('memory'), [text, 'Ida bakes.'])
+    memory = remembered(large, tokenizer, task('memory'), [text, 'Ida bakes.'])
     assert [entry['text'] for entry in memory.texts] == [text.strip(), 'Ida bakes.']

@@ -14,4 +14,6 @@ num_seeds = 1  # the likeliest answers, not drawn ones
 max_new_tokens = 10
 held_out_text = 'FILE:config/writeup/held_out.txt'
 num_held_out = 10
-grid = [{'texts_together': [1, 10, 100, 800], 'condition': ['memory', 'bm25']}]
+grid = [{'texts_together': [1, 10, 100, 800], 'condition': ['memory', 'bm25']},
+        {'name': 'right text, far', 'condition': ['right'], 'memory_positions': ['far'],
+         'memory_distance': [512, 200, 64]}]
