@@ -182,8 +182,8 @@ def check_library(s):
 
 def check_talk(s):
     if s['memory_method'] != 5 or not s['chat']:
-        raise ValueError(f"memory_method is {s['memory_method']}, chat is {s['chat']}: a talk is a chat, read "
-                         "by method 5: give both, and index_heads")
+        raise ValueError(f"memory_method is {s['memory_method']}, chat is {s['chat']}: a talk is a chat, "
+                         "read by method 5: give both, and index_heads")
     if not FEWEST_FACTS <= s['num_facts'] <= len(FACTS):
         raise ValueError(f"num_facts is {s['num_facts']}, expected {FEWEST_FACTS} to {len(FACTS)} in a talk")
 

@@ -93,7 +93,8 @@ def test_evaluate_measures_a_talk_and_draws_it(run, tmp_path):
 
 @pytest.mark.parametrize(('given', 'message'), [
     ({'num_facts': 41}, '10 to 40 in a talk'), ({'num_facts': 9}, '10 to 40'), ({'chat': False}, 'is a chat'),
-    ({'memory_method': 4}, 'a talk is a chat, read by method 5'), ({'condition': 'steering'}, "expected one of 'plain'")])
+    ({'memory_method': 4}, 'a talk is a chat, read by method 5'),
+    ({'condition': 'steering'}, "expected one of 'plain'")])
 def test_a_talk_that_cannot_be_is_refused_before_it_begins(defaults, given, message):
     good = {**defaults, 'measure': 'talk', 'chat': True, 'num_facts': 40, 'memory_method': 5,
             'memory_layers': (), 'index_heads': HEADS}
