@@ -19,7 +19,7 @@ from json import dumps, loads
 from configurator import configure, one_line_errors
 
 # -----------------------------------------------------------------------------
-measure = 'sentiment'  # or 'recall' of `answer`; 'facts' of tinyworld's grammar; 'library'; 'look_ups'
+measure = 'sentiment'  # or 'recall' of `answer`; 'facts' of tinyworld; 'library'; 'talk'; 'look_ups'
 grid = []  # what is varied: [{setting: [values], ...}, ...], all combinations of each, a panel of the figure
 controls = True  # also plain model, text in the prompt, memories of unrelated and opposite text, steering
 condition = 'memory'  # or one of 'plain', 'prompt', 'unrelated', 'neutral', 'opposite', 'steering'
@@ -35,13 +35,14 @@ cases = []  # many prompts, each with its texts: [{'name': 'cats', 'start': '\nC
 answer = ''  # recall: what should follow the prompt, e.g. ' Vancouver'
 substitute = ''  # recall: stands in the answer's place in the remembered text, and is scored too
 substitute_at = ()  # at these of its occurrences, from 0; () is all
-num_facts = 100  # facts: paragraphs, each with one question; library: questions
+num_facts = 100  # facts: paragraphs, each with one question; library, talk: questions
 texts_together = 1  # facts, library: paragraphs in one memory
 squad_file = ''  # library: questions of this file in SQuAD's format, or dataset 'squad'; '' makes them up
 pass_keys = False  # library: asks for keys that are hidden in texts; beside them those of memory_file, if any
 tinyworld = False  # library: made up by data/tinyworld's grammar, for models that know no English
 sentence_only = False  # facts: only the sentence with the answer is remembered
 distance = 0  # facts: tokens of other text between the fact and its question
+context_turns = 1  # talk: as in chat.py
 figure = 'auto'  # boxes, bars, lines, cases, scatter, shares, look_ups, first_tokens, library, haystack; ''
 show_texts = 0  # so many texts of each row in the summary
 publish_dir = ''  # a folder that gets a copy of figure, numbers and summary, named like the config

@@ -324,19 +324,19 @@ class GPT(nn.Module):
     # ---- writing ----
 
     def generate(self, idx, max_new_tokens, temperature=1.0, top_k=None, seeds=None, end_ids=(),
-                 question=None):
+                 question=None, told=None):
         """Continues idx (B, T) int64 by max_new_tokens -> (B, T + max_new_tokens), fewer if all rows end.
 
         temperature: > 0. top_k: draw from the k likeliest tokens, None is all, 1 is greedy. seeds: an int a
         row, which then gets what nanoGPT draws for it alone after torch.manual_seed(seed); None: torch's own.
         end_ids: a row that draws one has ended, and is filled up with it. question: method 5, (first, end) of
-        the prompt's tokens that vote, None is all behind the header. Past block_size the context is cropped
-        from the left. `searches` counts the call. Raises ValueError for ids or settings out of range.
+        the prompt's tokens that vote, None is all behind the header. told: is called with each step's (b, 1).
+        Past block_size the context is cropped from the left. `searches` counts the call. Raises ValueError.
         """
         check_ids(idx, self.config.vocab_size)
         check_writing(max_new_tokens, temperature, top_k)
         ends, generators = check_end_ids(end_ids, self.config.vocab_size), generators_of(seeds, idx)
-        writing = Writing(max_new_tokens, temperature, top_k, generators, ends)
+        writing = Writing(max_new_tokens, temperature, top_k, generators, ends, told)
         cache = self.begin(Cache(min(idx.size(1) + max_new_tokens, self.config.block_size)), idx.size(1))
         with torch.inference_mode():
             if cache.recaller is not None:

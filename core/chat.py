@@ -20,8 +20,6 @@ from core.checks import whole_numbers
 from core.model_files import read_json
 from core.texts import read_file
 
-# stand for what was typed while the template runs, so that it meets no word of it
-USER, SYSTEM = 'what7the7user7says', 'what7the7system7says'
 LONGEST = 2**20  # characters of a template, and of what it renders: far beyond any model's context
 NAMED = ('bos_token', 'eos_token', 'unk_token', 'pad_token')  # that templates call by these names
 
@@ -30,12 +28,13 @@ NAMED = ('bos_token', 'eos_token', 'unk_token', 'pad_token')  # that templates c
 class ChatFormat:
     """
     template: Jinja's, '' is none. named: {'bos_token': '<s>', ...}. control: {special token: id}. end_ids:
-    the ids after which nothing follows.
+    the ids after which nothing follows. now: the time that a template is told, None is the clock's.
     """
     template: str = ''
     named: dict = field(default_factory=dict)
     control: dict = field(default_factory=dict)
     end_ids: tuple = ()
+    now: datetime.datetime | None = None
 
 
 class Turn(NamedTuple):
@@ -144,13 +143,12 @@ def compiled(template):
     return sandbox.from_string(template)
 
 
-def render(chat, user, system, now):
-    """The prompt that a template makes of a user's and, unless it is '', a system's turn at the time `now`.
+def render(chat, turns, now):
+    """The prompt that a template makes of turns [(role, words)] at the time `now`.
 
     Raises ValueError for a template that fails, or renders too much.
     """
-    messages = [{'role': 'system', 'content': system}] * bool(system) + [{'role': 'user', 'content': user}]
-    pieces, length = [], 0
+    messages, pieces, length = [{'role': role, 'content': words} for role, words in turns], [], 0
     try:
         for piece in compiled(chat.template).generate(
                 messages=messages, add_generation_prompt=True, tools=None, documents=None,
@@ -161,43 +159,55 @@ def render(chat, user, system, now):
                 raise OverflowError(f"it renders more than {LONGEST} characters")
     except Exception as error:  # a program of somebody else's can fail in any way
         reason = ' '.join(str(error).split())[:200] or type(error).__name__
+        system = 'leave out system, or ' * (turns[0][0] == 'system')
         raise ValueError(f"the model's chat template cannot be used ({reason}): take a model with another, "
-                         f"or {'leave out system, or ' * bool(system)}leave out chat") from None
+                         f"or {system}leave out chat") from None
     return ''.join(pieces)
 
 
 # ---- prompts ----
 
-def parts_of(tokenizer, user, system):
-    """The prompt as [(text, USER or SYSTEM for what that one typed, else '')].
+def turns_of(user, system='', before=()):
+    """-> [(role, words)]: what the system says, unless that is blank, `before`, [(user's words, reply)], and
+    the user's new words."""
+    return [*[('system', system)] * bool(system.strip()),
+            *(turn for pair in before for turn in zip(('user', 'assistant'), pair)), ('user', user)]
+
+
+def parts_of(tokenizer, turns):
+    """The prompt as [(text, number of the turn that it is all the words of, else -1)].
 
     What was typed goes in less the blank space around it, as most templates have it. Raises ValueError for
     a tokenizer without a template, for no words, and where the template loses or changes some.
     """
-    chat, now, words = tokenizer.chat, datetime.datetime.now(), {USER: user.strip(), SYSTEM: system.strip()}
+    chat = tokenizer.chat
+    now = chat.now or datetime.datetime.now()
+    turns = [(role, words.strip()) for role, words in turns]
     if not chat.template:
         raise ValueError("the model brings no chat template: take an instruct model, or leave out chat")
-    if not words[USER]:
+    if not turns[-1][1]:
         raise ValueError("the user's turn is empty: give start, at least one character")
-    frame = render(chat, USER, SYSTEM if words[SYSTEM] else '', now)
-    for mark, who in ((USER, 'user'), (SYSTEM, 'system')):
-        if frame.count(mark) != bool(words[mark]):
-            raise ValueError(f"the model's chat template writes what the {who} says {frame.count(mark)} "
-                             f"times, expected once: leave out {'chat' if who == 'user' else who}")
-    parts = [(words.get(part, part), part if part in words else '')
-             for part in re.split(f'({USER}|{SYSTEM})', frame)]
-    if render(chat, words[USER], words[SYSTEM], now) != ''.join(text for text, _ in parts):
+    # stand for what was typed while the template runs, so that it meets no word of it
+    marks = [f'what{n}was7said' if words else '' for n, (_, words) in enumerate(turns)]
+    frame = render(chat, [(role, mark) for (role, _), mark in zip(turns, marks)], now)
+    for (role, _), mark in zip(turns, marks):
+        if mark and frame.count(mark) != 1:
+            raise ValueError(f"the model's chat template writes what the {role} says {frame.count(mark)} "
+                             f"times, expected once: leave out {'system' if role == 'system' else 'chat'}")
+    parts = [(turns[marks.index(part)][1], marks.index(part)) if part in marks and part else (part, -1)
+             for part in re.split(f"({'|'.join(filter(None, marks))})", frame)]
+    if render(chat, turns, now) != ''.join(text for text, _ in parts):
         raise ValueError("the model's chat template changes what was typed (it may take out its own "
                          "tokens): write it differently")
     return parts
 
 
 def joined(parts):
-    """-> the text of parts, and {who: (first, end)}, the characters that one typed."""
+    """-> the text of parts, and {number of a turn: (first, end)}, the characters of its words."""
     text, places = '', {}
-    for part, who in parts:
-        if who:
-            places[who] = len(text), len(text) + len(part)
+    for part, turn in parts:
+        if turn >= 0:
+            places[turn] = len(text), len(text) + len(part)
         text += part
     return text, places
 
@@ -207,7 +217,15 @@ def chat_prompt(tokenizer, user, system=''):
 
     system: '' leaves it to the template. Raises ValueError, see parts_of.
     """
-    return joined(parts_of(tokenizer, user, system))[0]
+    return joined(parts_of(tokenizer, turns_of(user, system)))[0]
+
+
+def frame_of(tokenizer, system):
+    """-> the parts in front of a user's words, and those behind them."""
+    turns = turns_of('words', system)
+    parts = parts_of(tokenizer, turns)
+    at = [turn for _, turn in parts].index(len(turns) - 1)
+    return parts[:at], parts[at + 1:]
 
 
 def chat_frame(tokenizer, system=''):
@@ -215,27 +233,27 @@ def chat_frame(tokenizer, system=''):
 
     A space between header and words belongs to the words, as it does in most tokens. Raises as chat_prompt.
     """
-    parts = parts_of(tokenizer, USER, system)
-    at = parts.index((USER, USER))
-    return joined(parts[:at])[0].rstrip(' '), joined(parts[at + 1:])[0]
+    before, behind = frame_of(tokenizer, system)
+    return joined(before)[0].rstrip(' '), joined(behind)[0]
 
 
 def header_ids(tokenizer, system=''):
     """The header of chat_frame by itself -> list of ids."""
-    parts = parts_of(tokenizer, USER, system)
-    text, places = joined(parts[:parts.index((USER, USER))])
+    text, places = joined(frame_of(tokenizer, system)[0])
     return encode_typed(tokenizer, text.rstrip(' '), places.values())[0]
 
 
-def chat_turn(tokenizer, user, system=''):
+def chat_turn(tokenizer, user, system='', before=()):
     """As chat_prompt -> Turn. A control token that somebody typed becomes ordinary tokens that read the
     same: only the template's own act.
 
-    Raises ValueError also where the tokenizer cannot write it so.
+    before: what was said before, [(user's words, reply)]. Raises ValueError also where the tokenizer cannot
+    write it so.
     """
-    text, places = joined(parts_of(tokenizer, user, system))
+    turns = turns_of(user, system, before)
+    text, places = joined(parts_of(tokenizer, turns))
     ids, spans = encode_typed(tokenizer, text, places.values())
-    first, last = places[USER]
+    first, last = places[len(turns) - 1]
     header = len(text[:first].rstrip(' '))
     start = next(i for i, (_, end) in enumerate(spans) if end > header)
     end = next((i for i, (begin, _) in enumerate(spans) if begin >= last and i > start), len(ids))

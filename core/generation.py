@@ -5,6 +5,7 @@ B batch, T tokens of the prompt.
 """
 import math
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -71,6 +72,7 @@ class Writing:
     top_k: int | None
     generators: list | None
     end_ids: tuple = ()
+    told: Callable | None = None
 
     def of(self, rows):
         """The same for some rows of the batch, by number."""
@@ -100,6 +102,8 @@ def write(newest_logits, cache, idx, writing, renew=None):
             drawn = torch.where(ended, idx[:, -1:], drawn)
             ended = torch.isin(drawn, ends)
         idx = torch.cat((idx, drawn), dim=1)
+        if writing.told:
+            writing.told(drawn)
         if writing.end_ids and ended.all():
             break
     return idx

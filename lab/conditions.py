@@ -23,6 +23,8 @@ CONDITIONS = {'plain': 'plain model', 'prompt': 'text in the prompt', 'memory': 
 OF_MANY_TEXTS = {'plain': CONDITIONS['plain'], 'prompt': 'right text in the prompt',
                  'bm25': "BM25's text in the prompt", 'right': 'right text from memory',
                  'memory': 'text that the model chooses'}  # see many_texts.py
+OF_A_TALK = {'plain': 'last exchanges alone', 'whole': 'whole talk, as far as it fits',
+             'prompt': 'fact in the same turn', 'alone': 'fact and question alone', 'memory': 'memory'}
 OTHER_TEXTS = ('unrelated', 'neutral', 'opposite')  # remembered in the text's place
 READING = ('memory', *OTHER_TEXTS)  # conditions in which a memory is read
 

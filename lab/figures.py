@@ -8,6 +8,7 @@ import numpy as np
 
 from lab.drawing import BLUE, GREY, INK, ORANGE, SERIES, legend_below, plt
 from lab.grid import brief, label_of
+from lab.talk_figure import talk
 from lab.text_figures import haystack, library
 
 MOST_DRAWN = 40  # look-ups: more would not be read
@@ -18,7 +19,8 @@ UNITS = {'distance': 'tokens between fact and question',
          'texts_together': 'texts in one memory, about 72 tokens each'}
 SCORE = {'sentiment': ('compound', 'VADER compound'), 'recall': ('right', 'share of right texts'),
          'facts': ('right', 'share of right answers'),
-         'library': ('right', 'share of answers with the right one')}
+         'library': ('right', 'share of answers with the right one'),
+         'talk': ('right', 'share of questions answered right')}
 
 
 def color_of(row):
@@ -303,4 +305,5 @@ FIGURES = {'sentiment': {'boxes': boxes, 'lines': lines, 'cases': cases},
            'recall': {'bars': bars, 'lines': lines, 'first_tokens': first_tokens, 'cases': cases},
            'facts': {'bars': bars, 'lines': lines},
            'library': {'library': library, 'haystack': haystack, 'lines': lines},
+           'talk': {'talk': talk},
            'look_ups': {'look_ups': look_ups, 'scatter': scatter, 'shares': shares}}

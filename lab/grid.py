@@ -13,7 +13,8 @@ from core.sampling import check_seeds
 from core.texts import read_text
 from core.tokenizers import encode_tensor
 from lab.cases import check_cases, each_case
-from lab.conditions import CONDITIONS, OF_MANY_TEXTS, OTHER_TEXTS, READING
+from lab.conditions import CONDITIONS, OF_A_TALK, OF_MANY_TEXTS, OTHER_TEXTS, READING
+from lab.everyday import FACTS
 from lab.many_texts import library_of_settings
 from lab.measures import MEASURES, held_out_of, point_seeds, reading_of, substituted
 from load import load_memory
@@ -24,11 +25,12 @@ WHOLE = ('init_from', 'out_dir', 'device', 'dtype', 'compile', 'threads', 'batch
 APART = ('grid', 'controls', 'figure', 'show_texts', 'publish_dir', 'redraw', 'json', 'engine', 'find',
          'max_damage', 'wandb_log', 'wandb_project', 'wandb_run_name')  # settings that no run depends on
 OF_A_MEMORY = (*SETTINGS.values(), 'bookkeeping_tokens')
-OWN_TEXTS = 'facts', 'library'  # measures that bring theirs
+OWN_TEXTS = 'facts', 'library', 'talk'  # measures that bring theirs
 COUNTS = 'num_seeds', 'num_held_out', 'batch_size', 'max_new_tokens', 'num_facts', 'texts_together'
 SHORT = {'memory_method': 'method', 'memory_layers': 'layers', 'memory_heads': 'heads', 'memory_k': 'k',
          'memory_fraction': 'MF', 'bookkeeping_fraction': 'BF', 'softmax_scale': 'TS',
          'residual_fraction': 'RF', 'memory_select': 'select'}
+FEWEST_FACTS = 10  # of a talk, which else has no room for the turns between them
 LOWEST_TEMPERATURE = 1e-6  # GPT.generate's
 LARGEST_STEERING_SCALE = 1e6  # far beyond any that still lets the model write
 
@@ -85,6 +87,8 @@ def control_conditions(config):
         return ['plain', 'prompt', 'unrelated', 'opposite']
     if config['measure'] == 'library':
         return ['plain', 'prompt', 'right']
+    if config['measure'] == 'talk':
+        return ['plain', 'prompt', 'alone', 'whole']
     config = each_case(config)[0]  # all cases bring the same texts, check_point sees to it
     found = ['plain', 'prompt'] + [how for how in OTHER_TEXTS if config[f'{how}_text']]
     steers = config['measure'] == 'sentiment' and config['opposite_text'] and config['steering_scale']
@@ -93,7 +97,7 @@ def control_conditions(config):
 
 def conditions_of(s):
     """What a measure can be taken under: {condition: what tables call it}."""
-    return OF_MANY_TEXTS if s['measure'] == 'library' else CONDITIONS
+    return {'library': OF_MANY_TEXTS, 'talk': OF_A_TALK}.get(s['measure'], CONDITIONS)
 
 
 def base_of(config):
@@ -168,6 +172,8 @@ def check_point(s):
                          "leave chat out")
     if s['measure'] == 'library':
         check_library(s)
+    if s['measure'] == 'talk':
+        check_talk(s)
     if s['measure'] == 'look_ups' and s['condition'] not in READING:
         raise ValueError(f"condition {s['condition']!r} looks nothing up: take 'memory'")
 
@@ -177,6 +183,14 @@ def check_library(s):
         raise ValueError(f"memory_method is {s['memory_method']}, but under condition 'right' one text of "
                          "many is read, as method 5 does: give memory_method 5 and index_heads")
     library_of_settings(s)
+
+
+def check_talk(s):
+    if s['memory_method'] != 5 or not s['chat']:
+        raise ValueError(f"memory_method is {s['memory_method']}, chat is {s['chat']}: a talk is a chat, "
+                         "read by method 5: give both, and index_heads")
+    if not FEWEST_FACTS <= s['num_facts'] <= len(FACTS):
+        raise ValueError(f"num_facts is {s['num_facts']}, expected {FEWEST_FACTS} to {len(FACTS)} in a talk")
 
 
 def check_choices(s):

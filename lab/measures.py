@@ -16,7 +16,7 @@ from core.cache import Cache
 from core.generation import before_end
 from core.sampling import seed_list
 from core.texts import read_text
-from lab import facts, many_texts
+from lab import facts, many_texts, talk
 from lab.cases import over_cases
 from lab.conditions import OTHER_TEXTS, READING, Condition, prompt_of, start_of, text_before, under
 from lab.damage import HeldOut, damage
@@ -24,6 +24,7 @@ from lab.scores import answer_probability, is_right, mentions, sentiment_scores,
 from lab.writing import Drawing, texts_of, write
 from load import load_memory
 from reader import Reading
+from talk.talk import Style
 
 # ---- from settings to what is needed ----
 
@@ -160,6 +161,16 @@ def recall_of_a_library(model, tokenizer, s):
         s['memory_file'] if s['pass_keys'] else ''))
 
 
+# ---- facts told in a long talk ----
+
+def recall_in_a_talk(model, tokenizer, s):
+    """See talk.py."""
+    style = Style(read_text(s['system']), s['context_turns'], s['max_new_tokens'], s['temperature'],
+                  s['top_k'], s['seed'])
+    return talk.measure(model, tokenizer, talk.Task(s['condition'], s['num_facts'], s['seed'], s['out_dir'],
+                                                    style, Reading.of(s)))
+
+
 # ---- look-ups of one step ----
 
 def look_ups(model, tokenizer, s):
@@ -197,7 +208,7 @@ def traced(model, idx):
 
 
 MEASURES = {'sentiment': sentiment, 'recall': recall, 'facts': recall_of_facts,
-            'library': recall_of_a_library, 'look_ups': look_ups}
+            'library': recall_of_a_library, 'talk': recall_in_a_talk, 'look_ups': look_ups}
 
 
 def measured(model, tokenizer, s):

@@ -32,6 +32,10 @@ HOW_TO_READ = {
                "their own text left out of the vote. Each with its 95 % Wilson interval. effect: "
                "difference of right from the question alone, paired by question (95 % interval). p: the "
                "exact McNemar test of these pairs.",
+    'talk': "right: likeliest answers that name what was told. found: questions for which the text of their "
+            "fact was recalled. Each with its 95 % Wilson interval. effect: difference of right from the "
+            "last exchanges alone, paired by question (95 % interval). p: the exact McNemar test of these "
+            "pairs. seconds: of processor time to the first token, median [quartiles].",
     'look_ups': "S: attention that the token got (Eq. 1); distances: squared; ranks: Eq. 5. Rows: from 0."}
 OF_TEXTS = ("text: median perplexity of what was written, under the plain model. repetition: median share "
             "of 4-grams that stood in the text before. ")
@@ -123,7 +127,8 @@ def told(row):
 
 SCORES = {'sentiment': {'compound': compound}, 'recall': {'right': lambda row: share(row, 'right')},
           'facts': {'right': lambda row: with_interval(row['right'])},
-          'library': {'right': lambda row: share(row, 'right'), 'found': lambda row: share_if(row, 'found')}}
+          'library': {'right': lambda row: share(row, 'right'), 'found': lambda row: share_if(row, 'found')},
+          'talk': {'right': lambda row: share(row, 'right'), 'found': lambda row: share_if(row, 'found')}}
 EFFECT = {'effect': lambda row: effect(row, 'effect'), 'p': p_value}
 HELD_OUT = {'held-out': lambda row: percent(row.get('held_out'))}
 OF_WRITTEN = {'text': lambda row: median(row, 'perplexity', 1),
@@ -146,7 +151,10 @@ OF_MEASURE = {
     'library': {'in five': lambda row: share_if(row, 'found_in_five'),
                 'recalled': lambda row: share_if(row, 'recalled'),
                 'falsely': lambda row: share_if(row, 'recalled_without'),
-                'stored tokens': lambda row: number(row['stored_tokens'], 0)}}
+                'stored tokens': lambda row: number(row['stored_tokens'], 0)},
+    'talk': {'seconds': lambda row: f"{median(row, 'seconds')} [{number(row['seconds']['q1'])}, "
+                                    f"{number(row['seconds']['q3'])}]",
+             'prompt tokens': lambda row: median(row, 'prompt_tokens', 0)}}
 SEARCHES = {'searches': lambda row: number(row['searches'], 1) if 'searches' in row else ''}
 FIVE = {measure: {**score, **EFFECT, **HELD_OUT} for measure, score in SCORES.items()}  # beside the label
 COLUMNS = {measure: {**score, **EFFECT, **OF_MEASURE[measure], **HELD_OUT, **SEARCHES}
@@ -284,7 +292,7 @@ def summary(points, rows, config, heading):
     parts = look_ups_parts(points) if measure == 'look_ups' else rows_parts(rows, measure)
     if config['cases']:
         parts[1:1] = [OF_CASES.format(len(points[0]['record']['seeds']), len(config['cases']))]
-    if config['show_texts'] and measure in ('sentiment', 'recall', 'library'):
+    if config['show_texts'] and measure in ('sentiment', 'recall', 'library', 'talk'):
         parts += ['## Texts', texts_of(points, config['show_texts'])]
     return '\n\n'.join([heading, *parts]) + '\n'
 
@@ -302,7 +310,7 @@ def look_ups_parts(points):
 
 
 def rows_parts(rows, measure):
-    of_texts = '' if measure in ('facts', 'library') else OF_TEXTS
+    of_texts = '' if measure in ('facts', 'library', 'talk') else OF_TEXTS
     parts = [main_table(rows, measure), HOW_TO_READ[measure], of_texts + OF_ALL]
     if any(row.get('chosen') for row in rows):
         parts += [CHOSEN]

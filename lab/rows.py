@@ -11,7 +11,7 @@ RATES = ('right', 'mentioned', 'greedy', 'substitute_right', 'substitute_mention
 TASK = ('start', 'chat', 'system', 'max_new_tokens', 'temperature', 'top_k', 'distance', 'num_facts', 'seed',
         'answer', 'squad_file', 'pass_keys')
 SCORE_OF = {'sentiment': ('compound', np.median), 'recall': ('right', np.mean), 'facts': ('right', np.mean),
-            'library': ('right', np.mean)}
+            'library': ('right', np.mean), 'talk': ('right', np.mean)}
 MEANS = (*RATES, 'probability', 'substitute_probability', 'substitute_plain_probability')  # of facts, cases
 EFFECTS = 'effect', 'polarity_effect', 'substitute_effect'
 OF_RECORD = 'first_tokens', 'shares', 'look_ups'  # what a row has as the record has it
@@ -57,6 +57,8 @@ def row_of(point, plain):
         ours, theirs = samples['substitute_right'], samples['substitute_plain']
         row['substitute_effect'] = effect(ours, theirs, np.mean, is_plain)
     row |= {name: record[name] for name in OF_RECORD if name in record}
+    if settings['measure'] == 'talk' or settings['pass_keys']:
+        row['samples'] = samples  # their figures draw each
     return row | work_of(record)
 
 

@@ -19,7 +19,7 @@ import transformers
 from tqdm import tqdm
 
 from core.texts import read_text
-from lab.conditions import CONDITIONS, OF_MANY_TEXTS, OTHER_TEXTS, READING
+from lab.conditions import CONDITIONS, OF_A_TALK, OF_MANY_TEXTS, OTHER_TEXTS, READING
 from lab.grid import APART, OF_A_MEMORY
 from lab.measures import measured, point_seeds
 from load import loaded
@@ -38,9 +38,10 @@ USED_BY = {**dict.fromkeys(OF_A_MEMORY, (*READING, 'right')),
 
 def run_id(settings, weights):
     """A hash of what the run's numbers depend on: settings, what is in texts and a memory file, weights."""
-    known = {*CONDITIONS, *OF_MANY_TEXTS}
+    known = {*CONDITIONS, *OF_MANY_TEXTS, *OF_A_TALK}
     counted = {name: value for name, value in settings.items()
-               if name not in UNCOUNTED and settings['condition'] in USED_BY.get(name, known)}
+               if name not in UNCOUNTED and (settings['condition'] in USED_BY.get(name, known)
+                                             or settings['measure'] == 'talk')}  # played with the memory
     # runs of the measures that were there before these settings are called what they were
     counted = {name: value for name, value in counted.items() if name not in unused(settings)}
     if not counted['chat']:  # runs of bare text are called what they were before there were chats
@@ -57,6 +58,7 @@ def unused(settings):
     """Settings that play no part in this run."""
     of_recall = ('index_heads', 'memory_index', *(name for name in settings if name.startswith('recall_')))
     return {*(of_recall if settings['memory_method'] != 5 else ()), *([] if settings['cases'] else ['cases']),
+            *(('context_turns',) if settings['measure'] != 'talk' else ()),
             *(() if settings['recall_neighbours'] else ('recall_neighbours',)),
             *(() if settings['pass_keys'] else ('pass_keys',)),
             *(('squad_file', 'tinyworld') if settings['measure'] != 'library' else ())}

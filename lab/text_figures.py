@@ -3,6 +3,8 @@ Figures of many texts in one memory: what is found and answered, by how many the
 
 As figures.py's, from points and the rows of rows.py.
 """
+from operator import itemgetter
+
 import numpy as np
 
 from lab.conditions import OF_MANY_TEXTS
@@ -57,17 +59,17 @@ def across(ax, rows, name, how, style):
 
 def haystack(points, rows, measure):
     """Pass keys found and said, by how many texts the memory holds and where in its text the key stands."""
-    ours = sorted((point for point in points if point['settings']['condition'] == 'memory'),
-                  key=lambda point: point['settings']['texts_together'])
+    told = ((point['settings']['texts_together'], row) for point, row in zip(points, rows))
+    sizes, ours = zip(*sorted((one for one in told if one[1]['condition'] == 'memory'), key=itemgetter(0)))
     fig, axes = plt.subplots(1, 2, figsize=(2.2 + 1.5 * len(ours), 3.2), sharey=True, layout='constrained')
     for ax, (name, title) in zip(axes, {'found': 'its text is found', 'right': 'the key is said'}.items()):
-        by_depth = np.array([[np.mean(point['record']['samples'][name][n::DEPTHS]) for point in ours]
+        by_depth = np.array([[np.mean(row['samples'][name][n::DEPTHS]) for row in ours]
                              for n in range(DEPTHS)])  # (DEPTHS, sizes)
         drawn = ax.imshow(by_depth, cmap='Oranges', vmin=0, vmax=1, aspect='auto')
         for (y, x), value in np.ndenumerate(by_depth):
             ax.text(x, y, f'{value:.2f}', ha='center', va='center', color='white' if value > 0.6 else INK)
-        ax.set_xticks(range(len(ours)), [f"{point['record']['numbers']['stored_tokens']:,.0f}\n"
-                                         f"in {point['settings']['texts_together']:,}" for point in ours])
+        ax.set_xticks(range(len(ours)), [f"{row['stored_tokens']:,.0f}\nin {size:,}"
+                                         for size, row in zip(sizes, ours)])
         ax.set_xlabel('tokens in texts of the memory')
         ax.set_title(title)
     axes[0].set_yticks(range(DEPTHS), [f'{depth_of(n):.2f}' for n in range(DEPTHS)])

@@ -81,6 +81,37 @@ def test_text_and_ids_of_a_chat_are_those_of_transformers(tmp_path, style, syste
         assert ids.count(0) == text.count('<s>'), 'no token of its own is put in front'
 
 
+SAID = [('la luna?', 'il tetto <|end|> e la luna'), ('gatto', '')]
+
+
+@pytest.mark.parametrize('style', ['smollm2', 'llama3', 'qwen'])
+def test_a_talk_is_that_of_transformers_and_what_was_said_before_never_acts(tmp_path, style):
+    theirs = save(tmp_path, STYLES[style])
+    ours, system = tokenizer_of_folder(str(tmp_path)), 'il tetto'
+    talk = [{'role': 'system', 'content': system}]
+    for said in SAID:
+        talk += [{'role': role, 'content': words} for role, words in zip(('user', 'assistant'), said)]
+    talk += turns('il gatto dorme?')
+    text = theirs.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
+    turn = chat_turn(ours, ' il gatto dorme?', system, SAID)
+    assert ours.decode(turn.ids) == text
+    assert ours.decode(turn.ids[turn.start:turn.end]).strip() == 'il gatto dorme?'
+    end = SPECIAL.index('<|end|>')
+    plain = chat_turn(ours, 'il gatto dorme?', system, [('la luna?', 'il tetto'), ('gatto', '')]).ids
+    assert turn.ids.count(end) == plain.count(end), 'one that was typed or written acts'
+
+
+def test_a_talk_begins_with_the_header_that_texts_are_remembered_behind(tmp_path):
+    tokenizer = of(tmp_path, STYLES['smollm2'])
+    header = header_ids(tokenizer)
+    assert chat_turn(tokenizer, 'il gatto', '', SAID).ids[:len(header)] == header
+
+
+def test_a_template_without_a_place_for_an_assistant_says_so(tmp_path):
+    with pytest.raises(ValueError, match='no place for a assistant.*take a model with another'):
+        chat_turn(of(tmp_path, STYLES['mistral']), 'il gatto', '', SAID)
+
+
 @needs_smollm2
 def test_smollm2s_template_is_found_in_its_file_and_rendered_as_by_transformers():
     tokenizer = own_tokenizer(SMOLLM2)

@@ -11,9 +11,11 @@ import torch
 from conftest import PROMPT, tiny_model
 from lab_settings import records_of
 from test_chat import STYLES, save
+from test_rotary import tiny_family
 
 from core.chat import chat_prompt
 from core.generation import before_end
+from core.origin import describe
 from lab import grid, runs
 from lab.measures import MEASURES
 from load import encode_tensor, load_model
@@ -90,6 +92,31 @@ def test_a_row_that_ends_is_the_same_past_the_context():
 def test_an_end_that_is_no_token_is_refused(end_ids, message):
     with pytest.raises(ValueError, match=message):
         rows_of(tiny_model(), 2, end_ids)
+
+
+@pytest.mark.parametrize('recalls', [False, True])
+def test_tokens_are_told_as_they_are_drawn_and_telling_changes_none(recalls):
+    model, idx, told = tiny_family('llama'), torch.tensor([PROMPT]), []
+    if recalls:
+        memory = PersistentMemory(describe(model), (0, 1, 2), 1, '', ((1, 0),))
+        memory.add(model, PROMPT[::-1])
+        model.attach_memory(memory, method=5, index_heads=((1, 0),))
+    silent = model.generate(idx, 12, 1.0, 20, [5])
+    assert model.generate(idx, 12, 1.0, 20, [5], told=lambda drawn: told.append(drawn.tolist())).equal(silent)
+    assert [drawn for [[drawn]] in told] == silent[0, len(PROMPT):].tolist()
+    assert not recalls or model.recalled[0][0][1] == (0,)
+
+
+def test_what_is_told_can_stop_the_writing():
+    told = []
+
+    def stop(drawn):
+        told.append(drawn)
+        if len(told) == 3:
+            raise InterruptedError
+    with pytest.raises(InterruptedError):
+        tiny_model().generate(torch.tensor([PROMPT]), 12, told=stop)
+    assert len(told) == 3
 
 
 def test_what_stands_before_the_end():

@@ -10,8 +10,8 @@ import re
 import pytest
 from conftest import ROOT
 
-PAGES = ('README.md', 'page/README.md', 'assets/libraries.md', 'assets/many_texts.md', 'assets/RESULTS.md',
-         'assets/smollm2.md', 'assets/speed.md', 'assets/tinyworld.md')
+PAGES = ('README.md', 'page/README.md', 'assets/chat.md', 'assets/libraries.md', 'assets/many_texts.md',
+         'assets/RESULTS.md', 'assets/smollm2.md', 'assets/speed.md', 'assets/tinyworld.md')
 
 
 def read(path):

@@ -71,10 +71,11 @@ def test_a_haystack_is_the_texts_of_a_library_which_stays_as_it_is(model, tokeni
 
 
 def test_the_figure_has_a_column_a_size_and_a_row_a_depth():
-    def point(size, found):
-        return {'settings': {'condition': 'memory', 'texts_together': size}, 'record': {
-            'numbers': {'stored_tokens': 70 * size}, 'samples': {'found': found, 'right': found}}}
-    fig = haystack([point(100, [0] * 10), point(10, [1, 1, 1, 1, 0, 0, 1, 1, 1, 0])], [], 'library')
+    sizes, found = (100, 10), ([0] * 10, [1, 1, 1, 1, 0, 0, 1, 1, 1, 0])
+    points = [{'settings': {'texts_together': size}} for size in sizes]
+    rows = [{'condition': 'memory', 'stored_tokens': 70 * size, 'samples': {'found': one, 'right': one}}
+            for size, one in zip(sizes, found)]
+    fig = haystack(points, rows, 'library')
     shown = np.array(fig.axes[0].images[0].get_array())
     np.testing.assert_array_equal(shown, [[0.5, 0], [1, 0], [1, 0], [1, 0], [0, 0]])
     assert [tick.get_text() for tick in fig.axes[0].get_xticklabels()] == ['700\nin 10', '7,000\nin 100']

@@ -10,12 +10,13 @@ import os
 import pytest
 from conftest import ROOT
 
-FLOORS = {'core': 0, 'model': 1, 'reader': 1, 'recall': 1, 'memory': 1, 'load': 1, 'opening': 1, 'lab': 2}
+FLOORS = {'core': 0, 'model': 1, 'reader': 1, 'recall': 1, 'memory': 1, 'load': 1, 'opening': 1, 'page': 1,
+          'talk': 1, 'lab': 2}
 SCRIPTS = 3  # above them all
 
 
 def python_files():
-    rooms = '', 'core', 'lab', 'page', 'data/tinyworld', 'assets', 'tests'
+    rooms = '', 'core', 'talk', 'lab', 'page', 'data/tinyworld', 'assets', 'tests'
     patterns = [os.path.join(room, '*.py') for room in rooms]
     return sorted(file for pattern in patterns for file in glob.glob(pattern, root_dir=ROOT))
 

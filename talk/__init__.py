@@ -1,0 +1,1 @@
+"""A chat that remembers: the talk itself, its commands, the terminal, the server."""

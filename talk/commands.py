@@ -1,0 +1,86 @@
+"""
+What a user can ask of a talk beside talking: lines that begin with a slash.
+"""
+import os
+import textwrap
+
+from core import library, stored
+from core.texts import read_texts
+from page.files import page_of, write_whole
+
+
+class Commands:
+    """Of one talk. `last`: the Reply that /why and /plain are about, None before the first."""
+
+    def __init__(self, talk):
+        self.talk, self.last = talk, None
+        self.known = {'/remember': (self.remember, 'FILE:path or a text: adds it to the memory'),
+                      '/forget': (self.forget, 'NUMBER ... or a source: as if it had never been said'),
+                      '/list': (self.list, 'what the memory holds, with numbers and sources'),
+                      '/why': (self.why, 'the texts that the last reply drew on, and their votes'),
+                      '/page': (self.page, 'FILE.html: a page that shows it, token by token'),
+                      '/plain': (self.plain, 'the last words again, answered without the memory'),
+                      '/save': (self.save, 'PATH: the memory once more, a .safetensors or a folder'),
+                      '/help': (self.help, 'this list'),
+                      '/quit': (None, 'ends the chat, as Ctrl-D does; nothing is lost')}
+
+    def run(self, line):
+        """A line that begins with a slash -> what it says. Raises ValueError, OSError."""
+        name, _, rest = line.strip().partition(' ')
+        if name not in self.known:
+            raise ValueError(f"no command {name}: /help lists them; a line that is to begin with a slash "
+                             "begins with a space")
+        return self.known[name][0](rest.strip())
+
+    def remember(self, text):
+        if not text:
+            raise ValueError("/remember what? give a text, or FILE:path")
+        text = f'FILE:{text}' if os.path.isfile(text) else text
+        count = sum(self.talk.remember(one, source or 'remembered') for source, one in read_texts(text))
+        return f"remembered {count} text{'s' * (count > 1)}"
+
+    def forget(self, which):
+        if not which:
+            raise ValueError("/forget what? give a text's number, or its source, see /list")
+        numbers = which.replace(',', ' ').split()
+        is_numbers = all(number.isdecimal() for number in numbers)
+        count = self.talk.forget(list(map(int, numbers)) if is_numbers else which)
+        return f"forgotten {count} text{'s' * (count > 1)}"
+
+    def list(self, _=''):
+        held = self.talk.memory.held
+        lines = [line_of(number, held.texts[number]) for number in held.live.tolist()]
+        return '\n'.join(lines) or "the memory is empty"
+
+    def why(self, _=''):
+        recalled = self.last.drew_on() if self.last else ()
+        lines = [f"{line_of(number, entry)}\n     votes {votes:.1f}" for number, entry, votes in recalled]
+        return '\n'.join(lines) or "the last reply drew on no remembered text"
+
+    def page(self, path):
+        if not self.last or not path:
+            raise ValueError("/page FILE.html shows what the last reply drew on: give a file, after a reply")
+        write_whole(path, page_of(self.talk.trace(self.last)))
+        return f"written {path}"
+
+    def plain(self, _=''):
+        if not self.last:
+            raise ValueError("/plain asks the last words again, and nothing has been said yet")
+        return self.talk.reply(self.last.words, self.last.before, plain=True).text
+
+    def save(self, path):
+        if not path:
+            raise ValueError("all that was said is on the disk already: /save PATH writes it once more")
+        if library.is_library(path):
+            raise FileExistsError(f"{path} holds a memory already: name another folder, or a .safetensors")
+        memory = self.talk.memory
+        memory.append(path) if stored.is_folder(path) else memory.save(path, replace=False)
+        return f"saved {path}"
+
+    def help(self, _=''):
+        return '\n'.join(f'{name:<10} {what}' for name, (_, what) in self.known.items())
+
+
+def line_of(number, entry):
+    text = textwrap.shorten(entry['text'], 90, placeholder=' ...')
+    return f"{number:4} {entry['source']}: {text}"

@@ -1,0 +1,400 @@
+"""
+A talk with a tiny random model: what it sees, what it remembers, what comes back.
+
+$ python -m pytest tests/test_talk.py
+"""
+import dataclasses
+import datetime
+import io
+import multiprocessing
+import os
+import runpy
+import shutil
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import ROOT
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+from test_chat import STYLES, save
+from test_rotary import tiny_family
+
+from core.chat import chat_turn
+from load import load_model
+from reader import Reading
+from talk.commands import Commands
+from talk.talk import Pieces, Stopped, Style, Talk, only_asks, open_memory
+from talk.terminal import prompt_of, talk_in_terminal
+
+HEADS = (0, 1), (1, 3)
+STYLE = Style('', 1, 8, 1.0, 1, 1337)
+
+
+def save_instruct(folder):
+    """A random rotary model, and a chat template."""
+    tokenizer = save(folder, STYLES['smollm2'])
+    tiny_family('llama', vocab_size=len(tokenizer), block_size=256).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope='module')
+def instruct(tmp_path_factory):
+    return save_instruct(tmp_path_factory.mktemp('instruct'))
+
+
+@pytest.fixture(scope='module')
+def model(instruct):
+    return load_model(instruct)
+
+
+def begin(model, folder='', style=STYLE, **reading):
+    memory = open_memory(str(folder), *model, HEADS)
+    reading = Reading(**{'layers': (), 'method': 5, 'index_heads': memory.index_heads, 'distance': 20,
+                         'recall_votes': 2, **reading})
+    return Talk(*model, memory, style, reading)
+
+
+def plain(model, words, before=(), n=8):
+    """What the plain model answers, greedily."""
+    gpt, tokenizer = model
+    idx = torch.tensor([chat_turn(tokenizer, words, '', before).ids])
+    row = gpt.generate(idx, n, top_k=1, end_ids=tokenizer.chat.end_ids)[0, idx.size(1):].tolist()
+    return tokenizer.decode([i for i in row if i not in tokenizer.chat.end_ids])
+
+
+# ---- what the model sees ----
+
+def test_with_nothing_remembered_a_reply_is_the_plain_models(model):
+    reply = begin(model).exchange('il gatto dorme')
+    assert reply.text == plain(model, 'il gatto dorme') and reply.drew_on() == []
+
+
+def test_a_reply_that_recalls_nothing_is_the_plain_models_behind_the_last_exchanges(model):
+    talk = begin(model, recall_threshold=1e5)
+    for words in ('la luna', 'il tetto', 'il gatto dorme'):
+        shown = talk.exchanges()[-1:]
+        assert talk.exchange(words).text == plain(model, words, shown)
+
+
+def test_a_recalled_text_is_read_as_if_it_stood_in_front_of_what_is_shown(model):
+    talk = begin(model, style=dataclasses.replace(STYLE, context_turns=0))
+    talk.remember('il gatto guarda il tetto', 'notes')
+    reply = talk.reply('la luna')
+    [(number, entry, votes)] = reply.drew_on()
+    assert (number, entry['source']) == (0, 'notes') and votes >= 0
+    tokenizer, ids = talk.tokenizer, list(reply.turn.ids)
+    start = chat_turn(tokenizer, 'la luna').start
+    ids[start:start] = talk.memory.tokens.tolist()
+    row = model[0].generate(torch.tensor([ids]), 8, top_k=1, end_ids=tokenizer.chat.end_ids)[0, len(ids):]
+    assert row.tolist()[:len(reply.written)] == list(reply.written)
+
+
+def test_the_words_of_this_turn_alone_vote(model):
+    talk = begin(model)
+    for text in ('la luna guarda', 'il tetto', 'il gatto dorme'):
+        talk.remember(text, 'notes')
+    talk.exchange('la luna e il gatto')
+    reply = talk.reply('il tetto dorme')
+    turn, recaller = chat_turn(talk.tokenizer, reply.words, '', reply.before), talk.model.recaller
+    votes, _ = recaller.votes(talk.model, torch.tensor([turn.ids]), recaller.memory.held,
+                              (turn.start, turn.end))
+    assert len(reply.before) == 1 and reply.drew_on()[0][2] == pytest.approx(votes.max().item())
+
+
+def test_what_stands_in_the_context_and_what_only_asks_is_not_recalled(model):
+    talk = begin(model, recall_texts=9)
+    for words in ('la luna', 'dove dorme il gatto?', 'il tetto', 'il gatto'):
+        reply = talk.exchange(words)
+    assert [entry['text'] for _, entry, _ in reply.drew_on()] == ['la luna']
+    assert [words for words, _ in reply.before] == ['il tetto']
+
+
+@pytest.mark.parametrize(('words', 'asks'), [
+    ('Where does Lena live?', True), ('Where?!', False), ('猫は?', True), ('猫はどこ？', True),
+    ('Lena lives in Oporto, do you know it?', False), ('Lena moved. Where to?', False), ('Oporto', False)])
+def test_words_only_ask_where_they_are_one_clause_and_a_question_mark(words, asks):
+    assert only_asks({'text': words, 'reply': ''}) == asks
+    assert not only_asks({'text': words})  # remembered on purpose
+
+
+def test_as_many_exchanges_are_shown_as_fit_beside_the_longest_text_and_the_reply(model):
+    talk = begin(model, style=dataclasses.replace(STYLE, context_turns=100))
+    before = [(f'la luna {n}', 'il tetto') for n in range(40)]
+    turn, shown = talk.fitting('il gatto', before, talk.style)
+    size = model[0].config.block_size
+    assert 0 < len(shown) < 40 and shown == before[-len(shown):]
+    more = chat_turn(talk.tokenizer, 'il gatto', '', before[-len(shown) - 1:])
+    assert len(turn.ids) + 8 <= size < len(more.ids) + 8
+    with pytest.raises(ValueError, match="make a prompt of .* tokens, and 8 are for .* context is 256, say"):
+        talk.reply('il gatto ' * 200)
+
+
+# ---- how it is written ----
+
+def test_pieces_join_to_the_reply_and_break_no_character(model):
+    _, tokenizer = model
+    ids, told = tokenizer.encode('猫é gatto'), []
+    pieces = Pieces(tokenizer, told.append)
+    for i in [*ids, tokenizer.chat.end_ids[0]]:
+        pieces.add(torch.tensor([[i]]))
+    assert ''.join(told) == pieces.text() == '猫é gatto' and len(told) > 2
+    assert not any('\N{REPLACEMENT CHARACTER}' in piece for piece in told)
+
+
+@pytest.mark.parametrize('stop', [Stopped, KeyboardInterrupt])
+def test_a_reply_that_is_stopped_is_remembered_as_far_as_it_came(model, stop):
+    talk, told = begin(model), []
+
+    def tell(piece):
+        told.append(piece)
+        if len(told) == 2:
+            raise stop
+    reply = talk.exchange('il gatto dorme', tell)
+    assert reply.ended == 'stopped' and reply.text == ''.join(told) and 2 <= len(reply.written) < 8
+    assert talk.exchanges() == [('il gatto dorme', reply.text)]
+    assert talk.exchange('la luna').ended in ('stop', 'length')
+
+
+def test_two_talks_on_one_model_have_each_its_own_memory(model):
+    first, second = begin(model), begin(model)
+    first.remember('il tetto', 'a')
+    second.remember('la luna', 'b')
+    assert [entry['text'] for _, entry, _ in first.reply('gatto').drew_on()] == ['il tetto']
+    assert [entry['text'] for _, entry, _ in second.reply('gatto').drew_on()] == ['la luna']
+    assert model[0].recaller is None
+
+
+# ---- what lasts ----
+
+def test_a_talk_goes_on_where_it_was(model, tmp_path):
+    folder, said = tmp_path / 'mine', ('la luna', 'il tetto', 'il gatto')
+    whole = begin(model, tmp_path / 'whole')
+    replies = [whole.exchange(words) for words in said]
+    for words, reply in zip(said, replies):
+        again = begin(model, folder).exchange(words)
+        assert (again.text, again.turn) == (reply.text, reply.turn)
+    assert begin(model, folder).exchanges() == whole.exchanges()
+
+
+def test_long_words_become_windows_and_come_back_whole(model, tmp_path):
+    words = '. '.join(f'Il gatto {n} guarda la luna' for n in range(30))
+    talk = begin(model, tmp_path / 'mine', dataclasses.replace(STYLE, context_turns=0))
+    assert talk.remember(words, 'long') > 1
+    talk.remember_exchange(words, 'il tetto')
+    assert begin(model, tmp_path / 'mine').exchanges() == [(words, 'il tetto')]
+
+
+def test_what_is_forgotten_is_neither_recalled_nor_shown_again(model, tmp_path):
+    talk = begin(model, tmp_path / 'mine')
+    talk.exchange('la luna')
+    talk.remember('il tetto', 'notes')
+    assert talk.forget([0]) == 1 and talk.forget('notes') == 1
+    for one in (talk, begin(model, tmp_path / 'mine')):
+        assert one.exchanges() == [] and one.reply('gatto').drew_on() == []
+
+
+def test_a_memory_keeps_its_own_heads_and_a_model_without_known_ones_says_how_to_find_them(model, tmp_path):
+    begin(model, tmp_path / 'mine').exchange('la luna')
+    assert open_memory(str(tmp_path / 'mine'), *model, ()).index_heads == HEADS
+    with pytest.raises(ValueError, match='no heads of .* are known.*find them with'):
+        open_memory(str(tmp_path / 'new'), *model, ())
+    (tmp_path / 'file').write_text('x')
+    with pytest.raises(FileExistsError, match='is no memory of a talk'):
+        open_memory(str(tmp_path / 'file'), *model, HEADS)
+
+
+def test_a_talk_goes_on_behind_its_header_on_another_day_and_not_behind_another(tmp_path, monkeypatch):
+    tokenizer = save(tmp_path / 'model', STYLES['llama3'])
+    gpt = tiny_family('llama', vocab_size=len(tokenizer), block_size=256)
+    gpt.save_pretrained(tmp_path / 'model')
+    model = load_model(str(tmp_path / 'model'))
+    first = begin(model, tmp_path / 'mine')
+    first.exchange('la luna')
+
+    class Clock(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2031, 2, 3)
+    monkeypatch.setattr('datetime.datetime', Clock)
+    later = begin(model, tmp_path / 'mine')
+    later.exchange('il tetto')
+    assert later.memory.header == first.memory.header
+    assert '2031' not in later.tokenizer.decode(later.reply('x').turn.ids)
+    assert '2031' in later.tokenizer.decode(begin(model).reply('x').turn.ids)
+    with pytest.raises(ValueError, match='written behind another header, that of another system turn'):
+        begin(model, tmp_path / 'mine', dataclasses.replace(STYLE, system='il gatto'))
+
+
+# ---- commands ----
+
+def test_commands_do_what_their_help_says(model, tmp_path):
+    talk = begin(model, tmp_path / 'mine')
+    commands = Commands(talk)
+    assert set(commands.known) == {line.split()[0] for line in commands.run('/help').splitlines()}
+    assert commands.run('/list') == 'the memory is empty' and 'no remembered' in commands.run('/why')
+    assert commands.run('/remember la luna guarda') == 'remembered 1 text'
+    (tmp_path / 'cats.txt').write_text('il tetto')
+    assert commands.run(f"/remember {tmp_path / 'cats.txt'}") == 'remembered 1 text'
+    assert commands.run(f"/remember FILE:{tmp_path / 'cats.txt'}") == 'remembered 1 text'
+    commands.last = talk.exchange('gatto')
+    assert len(commands.run('/list').splitlines()) == 4
+    number = commands.last.drew_on()[0][0]
+    assert commands.run('/why').split()[0] == str(number) and 'votes' in commands.run('/why')
+    assert commands.run('/plain') == plain(model, 'gatto')
+    assert commands.run('/forget 0') == 'forgotten 1 text'
+    assert commands.run(f"/forget {tmp_path / 'cats.txt'}") == 'forgotten 2 texts'
+    assert len(commands.run('/list').splitlines()) == 1
+
+
+def test_the_page_of_a_reply_shows_what_it_drew_on_then_whatever_was_said_since(model, tmp_path):
+    commands, path = Commands(begin(model)), tmp_path / 'page.html'
+    with pytest.raises(ValueError, match='after a reply'):
+        commands.run(f'/page {path}')
+    commands.last = commands.talk.exchange('la luna guarda')
+    with pytest.raises(ValueError, match='drew on no remembered text'):
+        commands.run(f'/page {path}')
+    commands.talk.exchange('il tetto')
+    commands.last = commands.talk.exchange('il gatto')
+    told = commands.talk.trace(commands.last)
+    commands.run('/remember la luna')
+    commands.run('/plain')
+    assert commands.talk.trace(commands.last) == told and path.exists() is False
+    assert commands.run(f'/page {path}') == f'written {path}'
+    assert told['texts'][0]['source'] in path.read_text() and told['texts'][0]['source'].startswith('said ')
+
+
+def test_a_memory_is_saved_once_more_and_never_over_another(model, tmp_path):
+    commands = Commands(begin(model, tmp_path / 'mine'))
+    commands.run('/remember la luna')
+    for name in ('copy', 'copy.safetensors'):
+        assert commands.run(f'/save {tmp_path / name}').startswith('saved')
+        with pytest.raises(FileExistsError):
+            commands.run(f'/save {tmp_path / name}')
+    commands.run('/remember il tetto')
+    assert len(open_memory(str(tmp_path / 'copy'), *model, ()).held.live_texts) == 1
+    assert len(open_memory(str(tmp_path / 'mine'), *model, ()).held.live_texts) == 2
+
+
+@pytest.mark.parametrize('line', ['/sing', '/forget 7', '/forget nobody', '/forget', '/remember', '/save',
+                                  '/plain', '/remember FILE:not_there.txt'])
+def test_a_command_that_cannot_be_done_says_why_in_one_line(model, line):
+    with pytest.raises((ValueError, OSError)) as error:
+        Commands(begin(model)).run(line)
+    assert '\n' not in str(error.value) and len(str(error.value)) > 20
+
+
+# ---- processes: what is killed, and two at once ----
+
+def say(model, folder, said):
+    """In a process of its own: exchanges, one after the other, each as a talk that has just begun."""
+    talk = begin(model, folder)
+    for words in said:
+        talk.exchange(words)
+
+
+def process(*arguments):
+    one = multiprocessing.get_context('fork').Process(target=say, args=arguments)
+    one.start()
+    return one
+
+
+def test_who_is_killed_in_the_middle_loses_at_most_the_exchange_that_was_being_written(model, tmp_path):
+    folder, said = tmp_path / 'mine', [f'il gatto {n}' for n in range(1000)]
+    for kill_after in (1, 4):
+        killed = process(model, folder, said)
+        deadline = time.monotonic() + 60
+        while segments(folder) < kill_after and time.monotonic() < deadline:
+            time.sleep(0.001)
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.join()
+        found = [words for words, _ in begin(model, folder).exchanges()]
+        assert len(found) >= kill_after and found == said[:len(found)]
+        begin(model, folder).exchange('la luna')
+        assert len(begin(model, folder).exchanges()) == len(found) + 1
+        shutil.rmtree(folder)
+
+
+def segments(folder):
+    """How many exchanges the manifest names, as a reader of its whole lines sees them."""
+    path = folder / 'manifest.txt'
+    return max(0, path.read_bytes().count(b'\n') - 1) if path.exists() else 0
+
+
+def test_two_talks_that_begin_one_memory_at_once_lose_nothing(model, tmp_path):
+    folder, said = tmp_path / 'mine', [[f'{who} {n}' for n in range(6)] for who in ('il gatto', 'la luna')]
+    both = [process(model, folder, some) for some in said]
+    for one in both:
+        one.join()
+        assert one.exitcode == 0
+    found = [words for words, _ in begin(model, folder).exchanges()]
+    assert sorted(found) == sorted(said[0] + said[1])
+    assert [words for words in found if words in said[0]] == said[0]
+
+
+# ---- the script ----
+
+@pytest.fixture
+def pipe(run, monkeypatch, instruct, tmp_path):
+    """pipe('line', ...) -> (exit code, lines of stdout, stderr) of chat.py with a script through a pipe."""
+    def pipe(*lines, arguments=()):
+        monkeypatch.setattr('sys.stdin', io.StringIO('\n'.join(lines)))
+        code, out, err = run('chat.py', '--index_heads=((0,1),(1,3))', f'--memory_file={tmp_path / "mine"}',
+                             '--top_k=1', '--max_new_tokens=8', '--context_turns=1', '--recall_votes=2',
+                             '--memory_distance=20', '--recall_threshold=0', *arguments, init_from=instruct)
+        return code, out.splitlines(), err
+    return pipe
+
+
+def test_a_script_through_a_pipe_gets_a_line_for_each_turn(pipe, model):
+    code, lines, err = pipe('il gatto', '', '/remember la luna', '/quit', 'never said')
+    assert (code, err) == (0, '')
+    assert lines == [' '.join(plain(model, 'il gatto').split()), 'remembered 1 text']
+    code, lines, _ = pipe('/list', 'il tetto')
+    assert code == 0 and [line.split()[0] for line in lines[:2]] == ['0', '1'] and len(lines) == 3
+
+
+def test_what_cannot_be_is_one_line_and_exit_1(pipe, run, folder, tmp_path):
+    code, lines, err = pipe('/forget 3')
+    assert (code, lines, err.count('\n')) == (1, [], 1) and 'text 3 does not exist' in err
+    assert pipe('x', arguments=['--max_new_tokens=0'])[0] == 1
+    code, _, err = run('chat.py', '--index_heads=((0,1),)', '--memory_file=')
+    assert (code, err.count('\n')) == (1, 1) and 'brings no chat template: take an instruct model' in err
+
+
+def test_index_heads_of_a_known_model_are_those_of_its_config(monkeypatch):
+    monkeypatch.setattr('sys.argv', ['chat.py'])
+    script = runpy.run_path(os.path.join(ROOT, 'chat.py'))
+    assert script['heads_of_model']() == script['runpy'].run_path(
+        os.path.join(ROOT, 'config', 'index_heads_smollm2.py'))['index_heads']
+
+
+# ---- the terminal ----
+
+def test_a_terminal_shows_a_reply_as_it_is_written_and_goes_on_after_ctrl_c_and_mistakes(model, capsys,
+                                                                                        monkeypatch):
+    talk = begin(model)
+    keys = iter(['la luna', KeyboardInterrupt, '/sing', '', 'il gatto', '/why', EOFError])
+
+    def prompt(*_):
+        key = next(keys)
+        if isinstance(key, type):
+            raise key
+        return key
+    monkeypatch.setattr('talk.terminal.prompt_of', lambda talk: SimpleNamespace(prompt=prompt))
+    talk_in_terminal(talk)
+    out, err = capsys.readouterr()
+    assert err.startswith('error: no command /sing') and err.count('\n') == 1
+    assert all(reply in out for _, reply in talk.exchanges())
+    assert [words for words, _ in talk.exchanges()] == ['la luna', 'il gatto']
+
+
+def test_arrow_keys_bring_back_what_was_said_in_earlier_talks_and_alt_enter_begins_a_line(model, tmp_path):
+    begin(model, tmp_path / 'mine').exchange('la luna')
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        session = prompt_of(begin(model, tmp_path / 'mine'))
+        keys.send_text('\x1b[A\x1b\rgatto\r')
+        assert session.prompt('') == 'la luna\ngatto'
