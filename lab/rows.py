@@ -45,7 +45,7 @@ def row_of(point, plain):
     samples, is_plain = record['samples'], settings['condition'] == 'plain'
     row = {'label': point['label'], 'panel': point['panel'], 'varied': point['varied'],
            'condition': settings['condition'], 'id': record['id'], **record['numbers']}
-    row |= {'chosen': True} if point.get('chosen') else {}
+    row |= {name: point[name] for name in ('chosen', 'name') if point.get(name)}
     row |= {name: statistics_of(name, values, settings) for name, values in samples.items()}
     if plain is not None and samples:
         row |= effects(samples, plain['samples'], settings, is_plain)

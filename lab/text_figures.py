@@ -38,7 +38,7 @@ def series_of(points, rows):
     """-> {(condition, its style): [(texts, row)]}: a dictionary of the grid that has a name is one series."""
     series, named = {}, {}
     for row, point in zip(rows, points):
-        name, how = point.get('name', ''), row['condition']
+        name, how = row.get('name', ''), row['condition']
         color = OF_LIBRARY[how] if not name else named.setdefault(name, NAMED[len(named) % len(NAMED)])
         style = ('color', color), ('label', name or OF_MANY_TEXTS[how])
         series.setdefault((how, style), []).append((point['settings']['texts_together'], row))
