@@ -3,6 +3,7 @@ Every command of the README runs, in a copy of the repository; long ones are mad
 
 $ python -m pytest tests/test_readme.py
 """
+import io
 import os
 import re
 import runpy
@@ -23,6 +24,7 @@ SHORT = {  # appended to the commands of a script
                  '--repeats=1', '--parts=search,curves', '--floor_size=64',  # test_bench.py runs every part
                  "--workloads=[{'rows': 1, 'prompt': 16, 'new': 2}]"],
     'sample.py': ['--max_new_tokens=4', '--num_samples=2'],
+    'chat.py': ['--max_new_tokens=4'],
 }
 
 # what a template's comment says that only the model with memory answers
@@ -106,9 +108,10 @@ def test_the_command_runs(command, copy, request, monkeypatch, capsys):
     if '--init_from=gpt2' in arguments or any('sample_gpt2' in argument for argument in arguments):
         arguments = [a for a in arguments if a != '--init_from=gpt2']
         arguments.append(f'--init_from={request.getfixturevalue("gpt2")}')
-    if 'smollm2' in command:
+    if 'smollm2' in command or script == 'chat.py':
         request.getfixturevalue('smollm2_loaded')
     monkeypatch.chdir(copy)
+    monkeypatch.setattr(sys, 'stdin', io.StringIO('My sister lives in Oporto.\n'))  # what chat.py is told
     for earlier in needed_first(command, copy):
         monkeypatch.setattr(sys, 'argv', [*earlier, *SHORT[earlier[0]]])
         runpy.run_path(earlier[0], run_name='__main__')
