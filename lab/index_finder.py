@@ -4,6 +4,7 @@ paragraphs where a file of them is given.
 
 Letters: H heads, Q questions, N texts, T tokens of all questions, nh query heads, hs head size.
 """
+import functools
 import itertools
 import math
 from dataclasses import dataclass
@@ -112,14 +113,14 @@ def proofs_of(s, count):
 
 
 def evidence_of(model, tokenizer, library, votes, voters, asking):
-    """Whether a text is recalled, as recall.py weighs it: votes (Q, N), voters (Q,) -> (Q,), and the same
-    with the right texts taken out."""
-    return tuple(index_heads.lead(some, voters) + gains(model, tokenizer, library, some.argmax(1), asking)
-                 for some in (votes, index_heads.without(votes, library.right)))
+    """Whether a text is recalled, as recall.py weighs it: votes (Q, N), voters (Q,) -> (2, Q), with the right
+    texts, and with them taken out."""
+    both = np.stack((votes, index_heads.without(votes, library.right)))
+    return index_heads.lead(both, voters) + gains(model, tokenizer, library, both.argmax(-1), asking)
 
 
 def gains(model, tokenizer, library, numbers, asking):
-    """By how much the text of each number makes its question likelier, in nats a token: (Q,) -> (Q,)."""
+    """By how much texts of these numbers make each question likelier, in nats a token: (n, Q) -> (n, Q)."""
     none = ((0, 0),)  # votes are counted already
     memory = PersistentMemory.from_texts(model, library.texts, tokenizer, index_heads=none, keep='tokens',
                                          prefix=prefix_of(tokenizer, asking),
@@ -127,12 +128,12 @@ def gains(model, tokenizer, library, numbers, asking):
     recaller = Recaller(memory, Reading((), method=5, index_heads=none), model.config, model.rotary)
     found, device = [], model.transformer.wte.weight.device
     with torch.inference_mode():
-        for question, number in zip(library.questions, numbers.tolist()):
+        for question, own in zip(library.questions, numbers.T.tolist()):
             ids, first, end = turn_of(tokenizer, question, asking)
-            own, plain = (recaller.likelihood(model, torch.tensor([ids], device=device), memory.held, first,
-                                              end, some) for some in ((number,), ()))
-            found.append((own - plain) / (end - first))
-    return np.array(found)
+            log_p = functools.cache(functools.partial(
+                recaller.likelihood, model, torch.tensor([ids], device=device), memory.held, first, end))
+            found.append([(log_p((number,)) - log_p(())) / (end - first) for number in own])
+    return np.array(found).T
 
 
 def numbers_of(votes, library, evidence, threshold):

@@ -66,12 +66,13 @@ def greedy(votes, right, most):
 # ---- knowing that a text is not there ----
 
 def lead(votes, voters):
-    """By how much the best text is above the second, per token and head: votes (Q, N), voters (Q,) -> (Q,).
+    """By how much the best text is above the second, per token and head: votes (..., Q, N), voters (Q,) ->
+    (..., Q).
 
     As recall.py has it.
     """
     best = np.partition(votes, -2, axis=-1)
-    return (best[:, -1] - best[:, -2]) / voters
+    return (best[..., -1] - best[..., -2]) / voters
 
 
 def threshold_of(evidence, false_recalls):

@@ -223,8 +223,8 @@ def chosen_by_votes(model, tokenizer, task, numbers, n):
 def votes_for(model, idx, turn, right):
     """-> the numbers of what is recalled, and what this says of a question whose text is number `right`."""
     recaller, span = model.recaller, (turn.start, turn.end)
-    votes, _ = recaller.votes(model, idx, recaller.memory.held, span)
-    (numbers, _), = recaller.recalled(model, idx, recaller.memory.held, span)
+    votes, voters = recaller.votes(model, idx, recaller.memory.held, span)
+    numbers, _ = recaller.choose(model, idx, recaller.memory.held, span, votes[0], voters)
     place = int(index_heads.places(votes.numpy(), np.array([right]))[0])
     falsely = votes.numel() > 1
     if falsely and recaller.reading.recall_threshold > 0:
