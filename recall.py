@@ -208,8 +208,7 @@ class Recaller:
         if step == 0 or step % self.reading.recall_every:
             return None
         held = self.memory.held
-        idx, first = self.within_reach(idx, held, self.voters(idx, question)[0])
-        since = first, idx.size(1)  # what was written votes too
+        idx, since = self.within_reach(idx, held, question)
         recalled, cache = self.recalled(model, idx, held, since), Cache(size)
         for row, one in zip(rows, recalled):
             counts.recalled[row].append((step, *one))
@@ -219,14 +218,15 @@ class Recaller:
             self.fill(model, idx, [numbers for numbers, _ in recalled], cache, held)
         return cache
 
-    def within_reach(self, idx, held, first):
+    def within_reach(self, idx, held, question):
         """Of what is written by now, idx (B, T), the header and the newest tokens that any text can be read
-        beside; and where in it the token `first` is."""
+        beside; and the span in it that votes: what was written does so too."""
         h, longest = self.header_of(idx), max((text['rows'] for text in held.texts), default=0)
+        first, _ = self.voters(idx, question)
         gone = idx.size(1) - max(h + 1, self.config.block_size - longest)
-        if gone <= 0:
-            return idx, first
-        return torch.cat((idx[:, :h], idx[:, h + gone:]), dim=1), max(h, first - gone)
+        if gone > 0:
+            idx, first = torch.cat((idx[:, :h], idx[:, h + gone:]), dim=1), max(h, first - gone)
+        return idx, (first, idx.size(1))
 
     # ---- read ----
 

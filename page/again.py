@@ -112,7 +112,7 @@ def reading_texts(model, size, numbers, hidden):
     def make(idx):
         cache, parts = new_cache(size, {}, recaller.layers), []
         if numbers:
-            near = recaller.within_reach(idx[:1], held, 0)[0]
+            near = recaller.within_reach(idx[:1], held, None)[0]
             parts = joined_parts(held, recaller.runs(held, numbers, recaller.room_beside(near, cache)))
             recaller.fill(model, near, [numbers], cache, held)
         if numbers and hidden:

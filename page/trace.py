@@ -138,11 +138,10 @@ def source_of(entry):
 def vote_of(model, held, row, T, question, step, numbers, _):
     """-> what README.md says of a recall: who had how many votes."""
     recaller = model.recaller
-    idx, since = row[:, :T + step], question
-    if step:  # as Recaller.renew: what was written votes too
-        idx, first = recaller.within_reach(idx, held, recaller.voters(idx, question)[0])
-        since = first, idx.size(1)
-    votes, voters = recaller.votes(model, idx, held, since)
+    idx, span = row[:, :T + step], question
+    if step:
+        idx, span = recaller.within_reach(idx, held, question)
+    votes, voters = recaller.votes(model, idx, held, span)
     best = votes[0].topk(min(VOTES_SHOWN, votes.size(1)))
     told = [{'text': number, **source_of(held.texts[number]), 'votes': rounded(own)}
             for own, number in zip(best.values.tolist(), held.live[best.indices].tolist())]
