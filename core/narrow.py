@@ -29,10 +29,12 @@ def width(dtype, head_size):
 
 
 def narrowed(rows, dtype):
-    """Rows (..., hs) of floats -> as this torch dtype stores them, (..., width). int8 stays what it is."""
-    if dtype != torch.int8 or rows.dtype == torch.int8:
+    """Rows, (..., hs) or as another torch dtype stores them -> as this one does, (..., width)."""
+    if rows.dtype == dtype:
+        return rows
+    rows = widened(rows)
+    if dtype != torch.int8:
         return rows.to(dtype)
-    rows = rows.float()
     scales = (rows.abs().amax(-1, keepdim=True) / LARGEST).to(torch.bfloat16)  # rounded before it divides
     numbers = rows / scales.float().where(scales > 0, 1)
     return torch.cat((numbers.round().to(torch.int8), scales.view(torch.int8)), dim=-1)
@@ -40,8 +42,7 @@ def narrowed(rows, dtype):
 
 def of_dtype(parts, dtype):
     """{(kind, layer): rows} -> the same, those of the kind 'index' as a memory of this dtype holds them."""
-    dtype = DTYPES[dtype]
-    return {(kind, layer): narrowed(widened(rows), dtype) if kind == 'index' and rows.dtype != dtype else rows
+    return {(kind, layer): narrowed(rows, DTYPES[dtype]) if kind == 'index' else rows
             for (kind, layer), rows in parts.items()}
 
 
