@@ -42,7 +42,7 @@ config = configure(globals())
 import torch  # noqa: E402, settings are checked before the slow imports
 import transformers  # noqa: E402
 
-from core.atomic import whole_files  # noqa: E402
+from core.atomic import write_files  # noqa: E402
 from lab import (  # noqa: E402
     speed_curves,
     speed_figures,
@@ -132,13 +132,11 @@ def describe(name, folder, setup):
 
 def publish(result, part, setup):
     """A model's numbers so far, and the figure of the part that was measured last."""
-    with whole_files(publish_dir) as beside:
-        path = os.path.join(beside, os.path.basename(result['model'].rstrip('/')))
-        with open(f'{path}.json', 'w') as f:
-            json.dump(report(setup, [result]), f, indent=1)
-        if part in FIGURES:
-            with open(f'{path}_{part}.png', 'wb') as f:
-                f.write(png(FIGURES[part](result)))
+    name = os.path.basename(result['model'].rstrip('/'))
+    files = {f'{name}.json': json.dumps(report(setup, [result]), indent=1)}
+    if part in FIGURES:
+        files[f'{name}_{part}.png'] = png(FIGURES[part](result))
+    write_files(publish_dir, files)
 
 
 def report(setup, results):

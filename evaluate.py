@@ -94,7 +94,8 @@ compile = False  # torch.compile, on a GPU
 # -----------------------------------------------------------------------------
 config = configure(globals())
 
-from core.places import found  # noqa: E402, settings are checked before the slow imports
+from core.atomic import write_files  # noqa: E402, settings are checked before the slow imports
+from core.places import found  # noqa: E402
 from core.wandb_run import start_wandb  # noqa: E402
 from lab import finder, index_finder, report, rows  # noqa: E402
 from lab.figures import FIGURES  # noqa: E402
@@ -196,14 +197,14 @@ def write_report(folder, points, table, more=''):
             head = report.heading(name, command(), points, docs(), f'{stem}.png' if picture else '')
             files = {f'{text}.md': report.summary(points, table, config, head) + more,
                      f'{text}.json': numbers, f'{stem}.png': picture}
-            report.write_files(place, {file: content for file, content in files.items() if content})
+            write_files(place, {file: content for file, content in files.items() if content})
     return os.path.join(folder, 'figure.png') if picture else ''
 
 
 def search(folder, results, log):
     """-> the points that the finder tried, and its choice as Markdown, which stands in best.py too."""
     points, best = finder.search(config, results, log_run(log))
-    report.write_files(folder, {'best.py': best})
+    write_files(folder, {'best.py': best})
     return points, f"\n## The best, as a config file\n\n```python\n{best}```\n"
 
 
@@ -217,8 +218,8 @@ def find_index_heads(folder):
     for place, text, stem in ((folder, 'summary', 'figure'), (publish_dir, name, name)):
         if place:
             told = index_finder.summary(found, name, f'{stem}.png', command(), config)
-            report.write_files(place, {f'{text}.md': told, f'{text}.json': numbers, f'{stem}.png': picture})
-    report.write_files(folder, {'best.py': best})
+            write_files(place, {f'{text}.md': told, f'{text}.json': numbers, f'{stem}.png': picture})
+    write_files(folder, {'best.py': best})
     print(f"\n{best}\nAs a config file, and the map of all heads: best.py and figure.png in {folder}")
 
 

@@ -43,6 +43,14 @@ def whole_files(folder, replace=True):
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def write_files(folder, files):
+    """{name: text or bytes} -> the files, each whole, texts in UTF-8. Raises as whole_files."""
+    with whole_files(folder) as beside:
+        for name, content in files.items():
+            with open(os.path.join(beside, name), 'wb') as f:
+                f.write(content if isinstance(content, bytes) else content.encode())
+
+
 def move(part, path, replace):
     if replace:
         os.replace(part, path)

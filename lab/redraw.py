@@ -7,11 +7,11 @@ import os
 
 import numpy as np
 
+from core.atomic import write_files
 from lab import finder
 from lab.drawing import png
 from lab.figures import FIGURES
 from lab.maps import cells_read, head_map, maps
-from lab.report import write_files
 
 
 def picture_of(numbers):

@@ -2,9 +2,7 @@
 What a person reads of an experiment: five columns on the screen, everything in summary.md and summary.json.
 """
 import json
-import os
 
-from core.atomic import whole_files
 from lab.grid import APART, SHORT, label_of
 from lab.runs import rounded
 from lab.scores import JUDGED_WORDS
@@ -353,14 +351,6 @@ def controls_line(points):
                 if point['panel'] < 0 and point['settings']['condition'] in ('unrelated', 'opposite')]
     how = label_of({name: controls[0][name] for name in SHORT}) if controls else ''
     return f"The controls' memories are read with {how}." if how else ''
-
-
-def write_files(folder, files):
-    """{name: text or bytes} -> the files, each whole."""
-    with whole_files(folder) as beside:
-        for name, content in files.items():
-            with open(os.path.join(beside, name), 'wb') as f:
-                f.write(content if isinstance(content, bytes) else content.encode())
 
 
 def as_json(rows, config, command, points, maps=None):

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 
-from core.atomic import whole_files
+from core.atomic import write_files
 from core.texts import read_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -34,5 +34,4 @@ def json_of(trace):
 def write_whole(path, text):
     """Writes a file in UTF-8, whole or not at all, in place of an older one. Raises OSError."""
     folder, name = os.path.split(path)
-    with whole_files(folder or '.') as beside, open(os.path.join(beside, name), 'w', encoding='utf-8') as f:
-        f.write(text)
+    write_files(folder or '.', {name: text})
