@@ -190,7 +190,7 @@ class PersistentMemory:
 
     def _take_header(self, headers):
         """The tokens in front of every text so far and of new ones; () where they are not the same."""
-        headers |= {self.header} if self._held.texts else set()
+        headers = headers | ({self.header} if self._held.texts else set())
         if len(headers) > 1 and self.index_heads:
             raise ValueError("the texts stand behind different prefixes: a memory with index_heads has one, "
                              "give the prefix that its other texts were written behind")

@@ -42,11 +42,11 @@ def remembered(model, tokenizer, config):
     """A memory of memory_text. Raises FileNotFoundError where there is no text to build memory_file from."""
     path, text, layers = config['memory_file'], config['memory_text'], config['memory_layers']
     if not text:
-        heads = config['memory_method'] == 5 and f" --index_heads='{tuple(config['index_heads'])}'"
+        heads = f" --index_heads='{tuple(config['index_heads'])}'" if config['memory_method'] == 5 else ''
         raise FileNotFoundError(f"no memory {path!r}: build it with python build_memory.py "
                                 f"--text=FILE:your.txt --memory_file={path} "
                                 f"--memory_layers={','.join(map(str, layers)) or repr('()')} "
-                                f"--init_from={config['init_from']}{heads or ''}")
+                                f"--init_from={config['init_from']}{heads}")
     source = text if text.startswith('FILE:') else ''
     left_out, chat, system = config['bookkeeping_tokens'], config['chat'], read_text(config['system'])
     heads = config['index_heads'] if config['memory_method'] == 5 else ()

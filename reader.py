@@ -56,11 +56,11 @@ class Reading:
     head can vote for, the weakest with nothing; recall_threshold, the evidence below which nothing is
     recalled, 0 always recalls: the best text's lead in votes, in attention scores per token and head, and by
     how much it makes the question likelier, in nats per token; recall_every, tokens after which it is
-    recalled anew, 0 is never; index, '' for an exact vote, or FAISS's factory string for one by an
-    approximate index;
-    recall_candidates > 0: where none leads clearly, so many of the best are read, and those recalled that
-    make the question likeliest; recall_neighbours: a window of a longer text is read with so many windows
-    before and after it, all that fit, joined to one text that runs through the model once more.
+    recalled anew, 0 is never; index, '' for an exact vote, or FAISS's factory string for one on the texts
+    that an approximate index names; recall_candidates > 0: where none leads clearly, so many of the best
+    are read, and those recalled that make the question likeliest; recall_neighbours: a window of a longer
+    text is read with so many windows before and after it, all that fit, joined to one text that runs
+    through the model once more.
     Raises ValueError that names what does not fit.
     """
     layers: tuple = (9,)

@@ -143,7 +143,7 @@ def join_small(folder):
     """Under the lock: of segments of fewer than SMALL_ROWS each JOINED in a row become one."""
     manifest, rows = read(folder), [[]]
     for segment in manifest.segments:
-        if not len(rows[-1]) < JOINED or not all(one.rows < SMALL_ROWS for one in (segment, *rows[-1])):
+        if len(rows[-1]) == JOINED or any(one.rows >= SMALL_ROWS for one in (segment, *rows[-1])):
             rows.append([])
         rows[-1].append(segment)
     if any(len(row) == JOINED for row in rows):

@@ -68,7 +68,7 @@ def effects(samples, plain, settings, is_plain):
     of = np.mean if settings['cases'] else of
     found = {'scores': samples[name],  # the pairs of the test, for whoever wants another test
              'effect': effect(samples[name], plain[name], of, is_plain)}
-    if {'polarity'} <= samples.keys() & plain.keys():  # runs from before there was a second judge lack it
+    if 'polarity' in samples.keys() & plain.keys():  # runs from before there was a second judge lack it
         found['polarity_effect'] = effect(samples['polarity'], plain['polarity'], of, is_plain)
     return found
 

@@ -102,7 +102,7 @@ def turns_of(messages):
         refuse("messages are a system turn or none, then user and assistant in turn, the user last",
                'messages')
     said = [text for _, text in turns]
-    if not all(said[::2]) or not all(map(str.strip, said[::2])):
+    if not all(map(str.strip, said[::2])):
         refuse("a user's message is empty", 'messages')
     return system, tuple(zip(said[:-1:2], said[1::2])), said[-1]
 

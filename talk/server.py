@@ -25,6 +25,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, StreamingResponse
 from starlette.routing import Route
 
+from core.texts import read_file
 from page.files import page_of
 from talk.asked import SESSION, asked_of, refuse
 from talk.talk import Stopped
@@ -176,7 +177,6 @@ class Serving:
         return JSONResponse({'exchanges': said[max(0, len(said) - talk.style.context_turns):],
                              'texts': len(talk.memory.held.live_texts)})
 
-
     async def show(self, request):
         return HTMLResponse(await in_thread(self.page, self.session_of(request)))
 
@@ -283,8 +283,7 @@ def app_of(serving, host):
     """host: the address that it is at. At one's own no other name is answered to: a page elsewhere could let
     its name mean this machine."""
     hosts = OWN_ADDRESSES if host in OWN_ADDRESSES else ['*']
-    with open(PAGE, encoding='utf-8') as f:
-        page = f.read()
+    page = read_file(PAGE)
 
     async def show(request):
         return HTMLResponse(page, headers={'Content-Security-Policy': POLICY})
