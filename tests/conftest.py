@@ -46,24 +46,23 @@ def tiny_model(seed=0, sharp=12.0, **sizes):
     return model
 
 
-@pytest.fixture(scope='session')
-def folder(tmp_path_factory):
+def random_folder(folder, block_size):
     """A random model in Hugging Face format, with the embedded model's tokenizer."""
-    folder = tmp_path_factory.mktemp('random')
     shutil.copy(os.path.join(ROOT, 'assets', 'tinyworld', 'tokenizer.json'), folder)
     vocab_size = tokenizer_of_folder(str(folder)).n_vocab
-    tiny_model(vocab_size=vocab_size, block_size=128, sharp=8.0).save_pretrained(folder)
+    tiny_model(vocab_size=vocab_size, block_size=block_size, sharp=8.0).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope='session')
+def folder(tmp_path_factory):
+    return random_folder(tmp_path_factory.mktemp('random'), 128)
 
 
 @pytest.fixture(scope='session')
 def roomy_folder(tmp_path_factory):
     """As folder, with a context for several paragraphs."""
-    folder = tmp_path_factory.mktemp('roomy')
-    shutil.copy(os.path.join(ROOT, 'assets', 'tinyworld', 'tokenizer.json'), folder)
-    vocab_size = tokenizer_of_folder(str(folder)).n_vocab
-    tiny_model(vocab_size=vocab_size, block_size=640, sharp=8.0).save_pretrained(folder)
-    return str(folder)
+    return random_folder(tmp_path_factory.mktemp('roomy'), 640)
 
 
 @pytest.fixture(scope='session')
