@@ -1,6 +1,6 @@
 """
-Answers to questions, each with a text, in its prompt or read from memory. Those whose prompts are of one
-length are written side by side, and what was asked before of the same text is not written again.
+Answers to questions, each with a text, in its prompt or read from memory. They are written side by side, and
+what was asked before of the same text is not written again.
 """
 import functools
 from collections import Counter
@@ -10,9 +10,12 @@ import torch
 from core.cache import Cache
 from core.chat import Turn, chat_frame, turn_behind_header
 from core.generation import Writing, before_end, write
+from core.rotary import turn
+from core.rows import run_together
 from lab.conditions import reading_memory
 from lab.made_up import bare
 from memory import PersistentMemory
+from recall import padded_in_front
 
 ROWS_TOGETHER = 16  # prompts that are written at once: a step of sixteen costs little more than one of one
 
@@ -74,11 +77,37 @@ def answers(model, tokenizer, task, asked):
 
 def prompted(model, tokenizer, task, pairs):
     """pairs [(question, the text before it)] -> answers; of the attached memory where there is one."""
-    turns = [turn_of(tokenizer, question, task.asking, text) for question, text in pairs]
+    prompts = [tuple(turn_of(tokenizer, question, task.asking, text).ids) for question, text in pairs]
+    longest = max(map(len, prompts), default=0) + task.new_tokens
+    # else a token's place in its row counts
+    if model.rotary is not None and not model.readers and longest <= model.config.block_size:
+        go_on = functools.partial(beside, model, task, prompts)
+        return written(tokenizer, task, of_like_length(prompts), go_on)
 
-    def go_on(batch, idx):
-        return model.generate(idx, task.new_tokens, top_k=1, end_ids=task.end_ids)
-    return written(model, tokenizer, task, turns, go_on)
+    def go_on(batch):
+        idx = idx_of(model, [prompts[i] for i in batch])
+        return model.generate(idx, task.new_tokens, top_k=1, end_ids=task.end_ids)[:, idx.size(1):]
+    return written(tokenizer, task, of_one_length(prompts), go_on)
+
+
+def beside(model, task, prompts, batch):
+    """The prompts of these numbers, the shortest first, go on side by side -> new tokens (B, n).
+
+    What each is longer than the first stands in front of its row, as a recalled text does.
+    """
+    tail, layers = len(prompts[batch[0]]) - 1, range(model.config.n_layer)
+    fronts = [torch.tensor(prompts[i][:-tail]) for i in batch]
+    kept, rows = dict(run_together(model, fronts, [0] * len(batch), layers)), cache_of(model, task, tail)
+    for layer in layers:
+        turned = [before(model.rotary, *kept[n][layer]) for n in range(len(batch))]
+        rows.front[layer, 'kv'], rows.front_seen[layer] = padded_in_front(turned)
+    return gone_on(model, task, rows, idx_of(model, [prompts[i][-tail:] for i in batch]))
+
+
+def before(rotary, keys, values):
+    """Keys and values, each (nkv, P, hs), of the P tokens before the first -> (2 nkv, P, hs)."""
+    places = torch.arange(-keys.size(1), 0, device=keys.device)
+    return torch.cat((turn(keys, rotary.at(places)), values))
 
 
 def read(model, tokenizer, task, pairs):
@@ -87,27 +116,40 @@ def read(model, tokenizer, task, pairs):
         return []
     numbers = {text: n for n, text in enumerate(dict.fromkeys(text for _, text in pairs))}
     memory = remembered(model, tokenizer, task, list(numbers), 'values')
-    turns = [turn_of(tokenizer, question, task.asking) for question, _ in pairs]
+    prompts = [tuple(turn_of(tokenizer, question, task.asking).ids) for question, _ in pairs]
 
-    @torch.inference_mode()
-    def go_on(batch, idx):
-        cache = Cache(min(idx.size(1) + task.new_tokens, model.config.block_size))
-        cache.readers = {}
+    def go_on(batch):
+        idx = idx_of(model, [prompts[i] for i in batch])
+        cache = cache_of(model, task, idx.size(1))
         model.recaller.fill(model, idx, [(numbers[pairs[i][1]],) for i in batch], cache, memory.held)
-        return write(model.newest_logits, cache, idx, Writing(task.new_tokens, 1.0, 1, None, task.end_ids))
+        return gone_on(model, task, cache, idx)
 
     with reading_memory(model, memory, task.reading):
-        return written(model, tokenizer, task, turns, go_on)
+        return written(tokenizer, task, of_one_length(prompts), go_on)
 
 
-def written(model, tokenizer, task, turns, go_on):
-    """go_on(numbers of prompts of one length, idx (B, T)) -> (B, T + n). -> the answers to all turns."""
-    texts, device = {}, model.transformer.wte.weight.device
-    for batch in of_one_length([tuple(turn.ids) for turn in turns]):
-        idx = torch.tensor([turns[i].ids for i in batch], device=device)
-        for i, row in zip(batch, go_on(batch, idx)[:, idx.size(1):].tolist()):
-            texts[i] = tokenizer.decode(before_end(row, task.end_ids))
-    return [texts[i] for i in range(len(turns))]
+def cache_of(model, task, T):
+    """An empty one for T tokens and an answer, of a call that looks nothing up."""
+    cache = Cache(min(T + task.new_tokens, model.config.block_size))
+    cache.readers = {}
+    return cache
+
+
+@torch.inference_mode()
+def gone_on(model, task, cache, idx):
+    """idx (B, T) behind what stands in the cache's front -> new tokens (B, n), the likeliest."""
+    writing = Writing(task.new_tokens, 1.0, 1, None, task.end_ids)
+    return write(model.newest_logits, cache, idx, writing)[:, idx.size(1):]
+
+
+def idx_of(model, rows):
+    return torch.tensor(rows, device=model.transformer.wte.weight.device)
+
+
+def written(tokenizer, task, batches, go_on):
+    """go_on(numbers of prompts) -> their new tokens (B, n). -> the answers to all prompts."""
+    rows = {i: row for batch in batches for i, row in zip(batch, go_on(batch).tolist())}
+    return [tokenizer.decode(before_end(row, task.end_ids)) for _, row in sorted(rows.items())]
 
 
 def of_one_length(prompts):
@@ -119,5 +161,18 @@ def of_one_length(prompts):
     for i, ids in enumerate(prompts):
         groups.setdefault((len(ids), again[ids]), []).append(i)
         again[ids] += 1
-    return [some[first:first + ROWS_TOGETHER] for some in groups.values()
-            for first in range(0, len(some), ROWS_TOGETHER)]
+    return [part for some in groups.values() for part in parts_of(some)]
+
+
+def of_like_length(prompts):
+    """As of_one_length, of any lengths, the shortest first; alone where their ends would be the same."""
+    lists = []
+    for some in parts_of(sorted(range(len(prompts)), key=lambda i: len(prompts[i]))):
+        tail = len(prompts[some[0]]) - 1
+        alike = len({prompts[i][-tail:] for i in some}) == 1
+        lists += [[i] for i in some] if alike else [some]
+    return lists
+
+
+def parts_of(numbers):
+    return [numbers[first:first + ROWS_TOGETHER] for first in range(0, len(numbers), ROWS_TOGETHER)]

@@ -10,7 +10,7 @@ from test_rotary import tiny_family
 
 from lab import answers as answering
 from lab import many_texts
-from lab.answers import answers, of_one_length, remembered, turn_of
+from lab.answers import answers, of_like_length, of_one_length, remembered, turn_of
 from lab.conditions import reading_memory
 from reader import Reading
 
@@ -53,6 +53,25 @@ def test_a_text_is_read_where_the_reading_sees_it(model, tokenizer, positions):
     assert answers(model, tokenizer, there, pairs) != before
 
 
+@pytest.mark.parametrize('most', [4, 10])  # the context of 100 holds no ten of the texts with an answer
+def test_prompts_of_any_length_are_continued_as_each_alone(model, tokenizer, most):
+    asked = task('prompt', new_tokens=6)
+    pairs = [(n, ' '.join(3 * TEXTS)[cut:27 * many]) for n in range(3) for many in (1, 2, most)
+             for cut in (0, 5, 9)]
+    prompts = [turn_of(tokenizer, asked.library.questions[n], asked.asking, text).ids for n, text in pairs]
+    assert len({len(ids) for ids in prompts}) > 6 and (max(map(len, prompts)) > 94) == (most == 10)
+    alone = [model.generate(torch.tensor([ids]), 6, top_k=1)[0, len(ids):].tolist() for ids in prompts]
+    assert answers(model, tokenizer, asked, pairs) == [tokenizer.decode(row) for row in alone]
+
+
+def test_prompts_of_like_length_whose_ends_are_the_same_are_written_alone():
+    prompts = [(1, 2, 3), (5, 1, 2, 3), (4, 1, 2, 3)]
+    assert of_like_length(prompts) == [[0], [1], [2]]  # from the end's two on all are one prompt
+    assert of_like_length([*prompts, (1, 2, 4)]) == [[0, 3, 1, 2]]
+    many = [tuple(range(n)) for n in range(40, 1, -1)]
+    assert [len(some) for some in of_like_length(many)] == [16, 16, 7]
+
+
 def test_prompts_of_one_length_are_written_together_and_none_beside_itself():
     prompts = [(1, 2), (3,), (4, 5), (1, 2), (6,), (7, 8), (1, 2)]
     assert of_one_length(prompts) == [[0, 2, 5], [1, 4], [3], [6]]
@@ -63,9 +82,9 @@ def test_what_was_asked_of_a_text_is_not_written_again_by_whatever_it_was_chosen
         model, tokenizer, monkeypatch):
     asked, seen, before = [], [], answering.written
 
-    def counted(model, tokenizer, asked, turns, go_on):
-        seen.append(len(turns))
-        return before(model, tokenizer, asked, turns, go_on)
+    def counted(tokenizer, asked, batches, go_on):
+        seen.append(sum(map(len, batches)))
+        return before(tokenizer, asked, batches, go_on)
     monkeypatch.setattr(answering, 'written', counted)
     for condition in ('prompt', 'bm25', 'right', 'memory', 'plain'):
         seen.clear()
