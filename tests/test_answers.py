@@ -10,7 +10,7 @@ from test_rotary import tiny_family
 
 from lab import answers as answering
 from lab import many_texts
-from lab.answers import answers, of_like_length, of_one_length, remembered, turn_of
+from lab.answers import answers, of_one_length, remembered, turn_of
 from lab.conditions import reading_memory
 from reader import Reading
 
@@ -64,14 +64,6 @@ def test_prompts_of_any_length_are_continued_as_each_alone(model, tokenizer, mos
     assert answers(model, tokenizer, asked, pairs) == [tokenizer.decode(row) for row in alone]
 
 
-def test_prompts_of_like_length_whose_ends_are_the_same_are_written_alone():
-    prompts = [(1, 2, 3), (5, 1, 2, 3), (4, 1, 2, 3)]
-    assert of_like_length(prompts) == [[0], [1], [2]]  # from the end's two on all are one prompt
-    assert of_like_length([*prompts, (1, 2, 4)]) == [[0, 3, 1, 2]]
-    many = [tuple(range(n)) for n in range(40, 1, -1)]
-    assert [len(some) for some in of_like_length(many)] == [16, 16, 7]
-
-
 def test_prompts_of_one_length_are_written_together_and_none_beside_itself():
     prompts = [(1, 2), (3,), (4, 5), (1, 2), (6,), (7, 8), (1, 2)]
     assert of_one_length(prompts) == [[0, 2, 5], [1, 4], [3], [6]]
@@ -82,9 +74,9 @@ def test_what_was_asked_of_a_text_is_not_written_again_by_whatever_it_was_chosen
         model, tokenizer, monkeypatch):
     asked, seen, before = [], [], answering.written
 
-    def counted(tokenizer, asked, batches, go_on):
-        seen.append(sum(map(len, batches)))
-        return before(tokenizer, asked, batches, go_on)
+    def counted(tokenizer, asked, prompts, go_on):
+        seen.append(len(prompts))
+        return before(tokenizer, asked, prompts, go_on)
     monkeypatch.setattr(answering, 'written', counted)
     for condition in ('prompt', 'bm25', 'right', 'memory', 'plain'):
         seen.clear()
