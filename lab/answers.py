@@ -40,12 +40,13 @@ def turn_of(tokenizer, question, asking, before=''):
 # ---- memories ----
 
 def remembered(model, tokenizer, task, texts, keep='tokens'):
-    """What the model chooses from: the index heads' keys and the tokens of these texts; with keep 'values'
-    all that it reads of them."""
+    """What the model chooses from: the index heads' keys, as the template of a library has them, and the
+    tokens of these texts; with keep 'values' all that it reads of them."""
     heads = task.reading.index_heads if task.reading.method == 5 else ()
     layers = task.reading.layers if keep == 'values' else ()
     return PersistentMemory.from_texts(model, texts, tokenizer, layers, heads, keep,
                                        prefix=prefix_of(tokenizer, task.asking),
+                                       dtype='int8' if keep == 'tokens' else 'float32',
                                        window_tokens=model.config.block_size)  # whole texts, as in a prompt
 
 

@@ -56,8 +56,8 @@ class Task:
     What a condition is asked: questions on texts, size of them in one memory; answers of up to new_tokens,
     ended by one of end_ids. condition: 'plain', the question alone; 'prompt', the right text before it;
     'bm25', the text that BM25 chooses; 'right', the right text read from memory; 'memory', the text that
-    the model chooses, or by methods 1 to 4 all texts at once. hay: a memory file whose texts are the
-    library's last, so that they need not run through the model again; '' for none.
+    the model chooses, or by methods 1 to 4 all texts at once. hay: a memory file that holds some of
+    the texts, which then need not run through the model again; '' for none.
     """
     condition: str
     library: Library
@@ -135,7 +135,7 @@ def measure(model, tokenizer, task):
     """-> a record: of each question 'right', and 'found' and 'recalled' where something chooses a text."""
     chosen, texts, stored, damaged = {}, {}, 0, {}
     for numbers, questions in memories_of(task.library, task.size):
-        memory = memory_of(model, tokenizer, task, numbers)
+        memory, numbers = memory_of(model, tokenizer, task, numbers)
         stored = max(stored, 0 if memory is None else len(memory))
         with reading_memory(model, memory, task.reading):
             damaged = damaged or damage_under(model, tokenizer, task, memory)
@@ -159,19 +159,25 @@ def record_of(task, chosen, texts, stored, damaged):
 
 
 def memory_of(model, tokenizer, task, numbers):
-    """What is read, or chosen from: these texts; of a condition that needs none, None."""
+    """What is read, or chosen from: these texts -> it, and their numbers in its order; of a condition that
+    needs none, None."""
     if task.condition != 'memory':
-        return None
-    keep, asked = 'tokens' if task.reading.method == 5 else 'values', set(task.library.right.tolist())
-    new = [n for n in numbers if n in asked or not task.hay]
-    memory = remembered(model, tokenizer, task, [task.library.texts[n] for n in new], keep)
+        return None, numbers
+    keep, memory, there = 'tokens' if task.reading.method == 5 else 'values', None, []
     if task.hay:
-        hay = load_memory(task.hay, '', model, tokenizer)
-        hay.forget(hay.held.live[len(numbers) - len(new):].tolist())
-        memory.merge(hay)
-        memory.compact()  # of what lies in memory: a vote costs what is there
+        memory = load_memory(task.hay, '', model, tokenizer)
+        memory.home = None  # what follows is not for the disk
+        own = {task.library.texts[n]: n for n in numbers}
+        memory.forget([n for n in memory.held.live.tolist() if memory.texts[n]['text'] not in own])
+        there = [own[memory.texts[n]['text']] for n in memory.held.live.tolist()]
+    new = [n for n in numbers if n not in set(there)]
+    if new:
+        hay, memory = memory, remembered(model, tokenizer, task, [task.library.texts[n] for n in new], keep)
+        if there:
+            memory.merge(hay)
+    memory.compact()  # of what lies in memory: a vote costs what is there
     memory.recent = Recent(BYTES_KEPT)
-    return memory
+    return memory, new + there
 
 
 def damage_under(model, tokenizer, task, memory):
