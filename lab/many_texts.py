@@ -4,6 +4,7 @@ Many texts in one memory: does a question find its own, and is it answered?
 The questions are on made-up facts, or on the paragraphs of a file in SQuAD's format. What is asked stays the
 same however many texts are remembered beside it.
 """
+import math
 import random
 import statistics
 import time
@@ -228,14 +229,19 @@ def chosen_by_votes(model, tokenizer, task, numbers, n):
 
 def votes_for(model, idx, turn, right):
     """-> the numbers of what is recalled, and what this says of a question whose text is number `right`."""
-    recaller, span = model.recaller, (turn.start, turn.end)
-    votes, voters = recaller.votes(model, idx, recaller.memory.held, span)
-    numbers, _ = recaller.choose(model, idx, recaller.memory.held, span, votes[0], voters)
+    recaller, held, span = model.recaller, model.recaller.memory.held, (turn.start, turn.end)
+    votes, voters = recaller.votes(model, idx, held, span)
+    numbers, _, evidence = recaller.best(model, idx, held, span, votes[0], voters)
     place = int(index_heads.places(votes.numpy(), np.array([right]))[0])
-    falsely = votes.numel() > 1
-    if falsely and recaller.reading.recall_threshold > 0:
-        (others, _), = recaller.recalled(model, idx, recaller.memory.held.without([right]), span)
-        falsely = bool(others)
-    found = right in numbers if numbers else place == 0
-    return numbers, {'found': int(found), 'found_in_five': int(place < 5), 'recalled': int(bool(numbers)),
-                     'recalled_without': int(falsely)}
+    least = recaller.reading.recall_threshold
+    scores, others = {'found': int(right in numbers), 'found_in_five': int(place < 5)}, votes.numel() > 1
+    if least == 0:
+        return numbers, scores | {'recalled': 1, 'recalled_without': int(others)}
+    scores['evidence'] = evidence()
+    if others:
+        held = held.without([right])
+        votes, _ = recaller.votes(model, idx, held, span)
+        scores['evidence_without'] = recaller.best(model, idx, held, span, votes[0], voters)[2]()
+    scores |= {'recalled': int(scores['evidence'] >= least),
+               'recalled_without': int(scores.get('evidence_without', -math.inf) >= least)}
+    return numbers if scores['recalled'] else (), scores
