@@ -46,7 +46,7 @@ def remembered(model, tokenizer, task, texts, keep='tokens'):
     layers = task.reading.layers if keep == 'values' else ()
     return PersistentMemory.from_texts(model, texts, tokenizer, layers, heads, keep,
                                        prefix=prefix_of(tokenizer, task.asking),
-                                       dtype='int8' if keep == 'tokens' else 'float32',
+                                       dtype='int8' if keep == 'tokens' else 'float32', ending='\n',
                                        window_tokens=model.config.block_size)  # whole texts, as in a prompt
 
 

@@ -3,15 +3,19 @@ Answers to questions with a text: those of a batch are those of each alone, and 
 
 $ python -m pytest tests/test_answers.py
 """
+import copy
+
 import pytest
 import torch
 from test_many_texts import READING, TOLD, task
 from test_rotary import tiny_family
 
+from core.chat import ChatFormat
 from lab import answers as answering
 from lab import many_texts
 from lab.answers import answers, of_one_length, remembered, turn_of
 from lab.conditions import reading_memory
+from lab.many_texts import Asking
 from reader import Reading
 
 TEXTS = [story.text for story in TOLD]
@@ -51,6 +55,19 @@ def test_a_text_is_read_where_the_reading_sees_it(model, tokenizer, positions):
     before = answers(model, tokenizer, asked, pairs)
     there = task('right', new_tokens=6, reading=Reading(**{**READING.__dict__, 'positions': positions}))
     assert answers(model, tokenizer, there, pairs) != before
+
+
+CHAT = ChatFormat("{% for m in messages %}{{ m.role }}:\n{{ m.content }}\n{% endfor %}assistant:")
+
+
+@pytest.mark.parametrize('chat', [False, True])
+def test_a_text_that_is_read_is_answered_as_in_the_prompt(model, tokenizer, chat):
+    asking, tokenizer = Asking(chat=chat), copy.copy(tokenizer)
+    tokenizer.chat = CHAT
+    pairs = [(n, text) for n in range(3) for text in TEXTS]
+    read, prompted = (answers(model, tokenizer, task(how, new_tokens=6, asking=asking), pairs)
+                      for how in ('right', 'prompt'))
+    assert read == prompted and len(set(read)) > 10
 
 
 @pytest.mark.parametrize('most', [4, 10])  # the context of 100 holds no ten of the texts with an answer
