@@ -1,6 +1,6 @@
 """
-Answers to questions, each with a text, in its prompt or read from memory. They are written side by side, and
-what was asked before of the same text is not written again.
+Answers to questions, each with texts, in its prompt or read from memory. They are written side by side, and
+what was asked before of the same texts is not written again.
 """
 import functools
 from collections import Counter
@@ -54,13 +54,13 @@ def remembered(model, tokenizer, task, texts, keep='tokens'):
 
 @functools.lru_cache(4)
 def known(fingerprint, dtype, chat, system, new_tokens, end_ids):
-    """Answers by now: {(question, text, how it is read): the answer}. How () is in the prompt."""
+    """Answers by now: {(question, texts, how they are read): the answer}. How () is in the prompt."""
     return {}
 
 
 def answers(model, tokenizer, task, asked):
-    """asked [(number of a question, the text that it is asked with, '' for none)] -> texts, the likeliest
-    answers up to the token that ends each.
+    """asked [(number of a question, the texts that it is asked with)] -> texts, the likeliest answers up to
+    the token that ends each.
 
     Texts are read from memory under the conditions that read, and stand in the prompt under the others.
     """
@@ -68,7 +68,7 @@ def answers(model, tokenizer, task, asked):
                    task.asking.system, task.new_tokens, task.end_ids)
     reading, reads = task.reading, task.condition in ('memory', 'right')
     way = (reading.layers, reading.positions, reading.distance) if reads else ()
-    wanted = [(task.library.questions[n], text, way if text else ()) for n, text in asked]
+    wanted = [(task.library.questions[n], texts, way if texts else ()) for n, texts in asked]
     for way in {key[2] for key in wanted}:
         new = list(dict.fromkeys(key for key in wanted if key[2] == way and key not in before))
         pairs = [key[:2] for key in new]
@@ -77,8 +77,8 @@ def answers(model, tokenizer, task, asked):
 
 
 def prompted(model, tokenizer, task, pairs):
-    """pairs [(question, the text before it)] -> answers; of the attached memory where there is one."""
-    prompts = [turn_of(tokenizer, question, task.asking, text).ids for question, text in pairs]
+    """pairs [(question, the texts before it)] -> answers; of the attached memory where there is one."""
+    prompts = [turn_of(tokenizer, question, task.asking, '\n'.join(texts)).ids for question, texts in pairs]
     longest = max(map(len, prompts), default=0) + task.new_tokens
     # else a token's place in its row counts
     if model.rotary is not None and not model.readers and longest <= model.config.block_size:
@@ -121,17 +121,18 @@ def before(rotary, keys, values):
 
 
 def read(model, tokenizer, task, pairs):
-    """As prompted, where method 5 reads just this text."""
+    """As prompted, where method 5 reads just these texts."""
     if not pairs:
         return []
-    numbers = {text: n for n, text in enumerate(dict.fromkeys(text for _, text in pairs))}
+    numbers = {text: n for n, text in enumerate(dict.fromkeys(text for _, texts in pairs for text in texts))}
     memory = remembered(model, tokenizer, task, list(numbers), 'values')
     prompts = [tuple(turn_of(tokenizer, question, task.asking).ids) for question, _ in pairs]
 
     def go_on(batch):
         idx = idx_of(model, [prompts[i] for i in batch])
         cache = cache_of(model, task, idx.size(1))
-        model.recaller.fill(model, idx, [(numbers[pairs[i][1]],) for i in batch], cache, memory.held)
+        recalled = [tuple(numbers[text] for text in pairs[i][1]) for i in batch]
+        model.recaller.fill(model, idx, recalled, cache, memory.held)
         return gone_on(model, task, cache, idx)
 
     with reading_memory(model, memory, task.reading):

@@ -142,10 +142,10 @@ def measure(model, tokenizer, task):
             damaged = damaged or damage_under(model, tokenizer, task, memory)
             chosen |= choices(model, tokenizer, task, np.array(numbers), questions)
             if memory is not None and task.reading.method != 5:
-                pairs = [(task.library.questions[n], '') for n in questions]
+                pairs = [(task.library.questions[n], ()) for n in questions]
                 texts |= dict(zip(questions, prompted(model, tokenizer, task, pairs)))
     asked = [n for n in sorted(chosen) if n not in texts]
-    texts |= dict(zip(asked, answers(model, tokenizer, task, [(n, chosen[n].text) for n in asked])))
+    texts |= dict(zip(asked, answers(model, tokenizer, task, [(n, chosen[n].texts) for n in asked])))
     return record_of(task, [chosen[n] for n in sorted(chosen)], [texts[n] for n in sorted(chosen)], stored,
                      damaged)
 
@@ -191,8 +191,8 @@ def damage_under(model, tokenizer, task, memory):
 # ---- which text ----
 
 class Choice(NamedTuple):
-    """What a question is asked with: a text, '' for none; how well it was found; how long that took."""
-    text: str
+    """What a question is asked with: texts, () for none; how well they were found; how long that took."""
+    texts: tuple = ()
     scores: dict = {}  # noqa: RUF012, never changed
     seconds: float = 0.0
 
@@ -204,7 +204,7 @@ def choices(model, tokenizer, task, numbers, questions):
     if task.condition == 'memory' and task.reading.method == 5:
         return {n: chosen_by_votes(model, tokenizer, task, numbers, n) for n in questions}
     right = task.condition in ('prompt', 'right')
-    return {n: Choice(task.library.texts[task.library.right[n]] if right else '') for n in questions}
+    return {n: Choice((task.library.texts[task.library.right[n]],) if right else ()) for n in questions}
 
 
 def chosen_by_bm25(task, numbers, questions):
@@ -212,7 +212,7 @@ def chosen_by_bm25(task, numbers, questions):
     scores, found = bm25_scores([task.library.texts[n] for n in numbers], words), {}
     for n, own in zip(questions, scores):
         place = int((own >= own[numbers == task.library.right[n]]).sum() - 1)
-        found[n] = Choice(task.library.texts[numbers[own.argmax()]],
+        found[n] = Choice((task.library.texts[numbers[own.argmax()]],),
                           {'found': int(place == 0), 'found_in_five': int(place < 5)})
     return found
 
@@ -223,8 +223,8 @@ def chosen_by_votes(model, tokenizer, task, numbers, n):
     idx = torch.tensor([turn.ids], device=model.transformer.wte.weight.device)
     started = time.perf_counter()
     recalled, scores = votes_for(model, idx, turn, int(np.flatnonzero(numbers == right)[0]))
-    text = task.library.texts[numbers[recalled[0]]] if recalled else ''
-    return Choice(text, scores, time.perf_counter() - started)
+    texts = tuple(task.library.texts[numbers[number]] for number in recalled)
+    return Choice(texts, scores, time.perf_counter() - started)
 
 
 def votes_for(model, idx, turn, right):

@@ -4,6 +4,7 @@ Answers to questions with a text: those of a batch are those of each alone, and 
 $ python -m pytest tests/test_answers.py
 """
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -31,10 +32,11 @@ def forgotten():
     answering.known.cache_clear()
 
 
-def alone(model, tokenizer, asked, n, text):
-    """As a user would have it: a memory of this text alone."""
+def alone(model, tokenizer, asked, n, texts):
+    """As a user would have it: a memory of these texts alone, all of which are recalled."""
     turn = turn_of(tokenizer, asked.library.questions[n], asked.asking)
-    with reading_memory(model, remembered(model, tokenizer, asked, [text]), READING):
+    reading = dataclasses.replace(READING, recall_texts=len(texts))
+    with reading_memory(model, remembered(model, tokenizer, asked, texts), reading):
         row = model.generate(torch.tensor([turn.ids]), asked.new_tokens, top_k=1,
                              question=(turn.start, turn.end))[0, len(turn.ids):]
     return tokenizer.decode(row.tolist())
@@ -42,16 +44,17 @@ def alone(model, tokenizer, asked, n, text):
 
 def test_texts_that_are_read_side_by_side_answer_as_each_alone(model, tokenizer):
     asked = task('right', new_tokens=6)
-    pairs = [(n, text) for n in range(3) for text in TEXTS]  # every question of every text
+    sets = [(text,) for text in TEXTS] + [tuple(TEXTS[:2]), tuple(TEXTS[1:])]
+    pairs = [(n, texts) for n in range(3) for texts in sets]  # every question of every text
     found = answers(model, tokenizer, asked, pairs)
-    assert found == [alone(model, tokenizer, asked, n, text) for n, text in pairs]
+    assert found == [alone(model, tokenizer, asked, n, texts) for n, texts in pairs]
     assert len(set(found)) > 10  # else any text could stand for another
 
 
 @pytest.mark.parametrize('positions', ['far', 'own'])
 def test_a_text_is_read_where_the_reading_sees_it(model, tokenizer, positions):
     asked = task('right', new_tokens=6)
-    pairs = [(n, TEXTS[0]) for n in range(3)]
+    pairs = [(n, (TEXTS[0],)) for n in range(3)]
     before = answers(model, tokenizer, asked, pairs)
     there = task('right', new_tokens=6, reading=Reading(**{**READING.__dict__, 'positions': positions}))
     assert answers(model, tokenizer, there, pairs) != before
@@ -64,7 +67,7 @@ CHAT = ChatFormat("{% for m in messages %}{{ m.role }}:\n{{ m.content }}\n{% end
 def test_a_text_that_is_read_is_answered_as_in_the_prompt(model, tokenizer, chat):
     asking, tokenizer = Asking(chat=chat), copy.copy(tokenizer)
     tokenizer.chat = CHAT
-    pairs = [(n, text) for n in range(3) for text in TEXTS]
+    pairs = [(n, (text,)) for n in range(3) for text in TEXTS]
     read, prompted = (answers(model, tokenizer, task(how, new_tokens=6, asking=asking), pairs)
                       for how in ('right', 'prompt'))
     assert read == prompted and len(set(read)) > 10
@@ -73,9 +76,10 @@ def test_a_text_that_is_read_is_answered_as_in_the_prompt(model, tokenizer, chat
 @pytest.mark.parametrize('most', [4, 10])  # the context of 100 holds no ten of the texts with an answer
 def test_prompts_of_any_length_are_continued_as_each_alone(model, tokenizer, most):
     asked = task('prompt', new_tokens=6)
-    pairs = [(n, ' '.join(3 * TEXTS)[cut:27 * many]) for n in range(3) for many in (1, 2, most)
+    pairs = [(n, (' '.join(3 * TEXTS)[cut:27 * many], 'Dry.')) for n in range(3) for many in (1, 2, most)
              for cut in (0, 5, 9)]
-    prompts = [turn_of(tokenizer, asked.library.questions[n], asked.asking, text).ids for n, text in pairs]
+    prompts = [turn_of(tokenizer, asked.library.questions[n], asked.asking, '\n'.join(texts)).ids
+               for n, texts in pairs]
     assert len({len(ids) for ids in prompts}) > 6 and (max(map(len, prompts)) > 94) == (most == 10)
     alone = [model.generate(torch.tensor([ids]), 6, top_k=1)[0, len(ids):].tolist() for ids in prompts]
     assert answers(model, tokenizer, asked, pairs) == [tokenizer.decode(row) for row in alone]
