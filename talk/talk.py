@@ -27,6 +27,7 @@ from page.trace import trace_of
 
 # words that only ask: in the memory they would be what the same question, asked again, is most like
 ONLY_ASKS = re.compile(r'[^.!;,:\n?？؟]*[?？؟]+')
+BETWEEN = '\n'  # behind what is remembered, as where a fact and a question are typed in one turn
 
 
 class Stopped(Exception):
@@ -105,7 +106,7 @@ class Talk:
         if self.memory.texts and tuple(header) != self.memory.header:
             raise ValueError("the memory was written behind another header, that of another system turn or "
                              "of no chat: give that system turn, or name another memory")
-        self.style, self.header = style, Header(chat=True, system=style.system)
+        self.style, self.header = style, Header(chat=True, system=style.system, ending=BETWEEN)
 
     # ---- say ----
 
