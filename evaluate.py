@@ -46,6 +46,7 @@ context_turns = 1  # talk: as in chat.py
 figure = 'auto'  # boxes, bars, lines, cases, scatter, shares, look_ups, first_tokens, library, haystack; ''
 show_texts = 0  # so many texts of each row in the summary
 publish_dir = ''  # a folder that gets a copy of figure, numbers and summary, named like the config
+page = ''  # an HTML file of what the text drew from memory, where the grid is one point, and num_seeds 1
 redraw = ''  # a folder: no experiment, but each of its figures drawn again from the JSON beside it
 json = False  # the last line printed is a JSON object
 engine = 'process'  # or 'ray', a task a run: of this machine, or of the cluster at RAY_ADDRESS
@@ -97,12 +98,13 @@ config = configure(globals())
 from core.atomic import write_files  # noqa: E402, settings are checked before the slow imports
 from core.places import found  # noqa: E402
 from core.wandb_run import start_wandb  # noqa: E402
-from lab import finder, index_finder, report, rows  # noqa: E402
+from lab import finder, index_finder, one_page, report, rows  # noqa: E402
 from lab.figures import FIGURES  # noqa: E402
 from lab.grid import check_model, check_point, note_on, points_of  # noqa: E402
 from lab.redraw import draw_all, picture_of  # noqa: E402
 from lab.runs import ENGINES, Results, model_of, run_all  # noqa: E402
 from lab.stats import perplexity  # noqa: E402
+from page.files import check_file, page_of, write_told  # noqa: E402
 
 
 def config_files():
@@ -184,7 +186,8 @@ def numbers_of(points, table):
 
 def command():
     """The one that makes this again, without what only says where to put a copy or what to print."""
-    kept = [argument for argument in sys.argv[1:] if not argument.startswith(('--publish_dir=', '--json='))]
+    left_out = '--publish_dir=', '--json=', '--page='
+    kept = [argument for argument in sys.argv[1:] if not argument.startswith(left_out)]
     return f'python evaluate.py {shlex.join(kept)}'
 
 
@@ -247,8 +250,16 @@ def draw_again():
               "from them; the command on its page runs it again", file=sys.stderr)
 
 
+def checked_page(points):
+    """-> the settings of the text that the page shows, None where none is wanted. Raises ValueError."""
+    check_file('page', page)
+    return one_page.point_shown(points) if page else None
+
+
 def main():
     check_choices()
+    if page and (redraw or find):
+        raise ValueError("page is of a text that is written, not of redraw or find: leave page out")
     if redraw:
         draw_again()
     elif find == 'index_heads':
@@ -259,6 +270,7 @@ def main():
 
 def run_experiment():
     points, more = checked_points(), ''
+    shown = checked_page(points)
     if note_on(config):
         print('note:', note_on(config), file=sys.stderr)
     log = start_log()  # before the model: it loads for a while, and a missing key is known at once
@@ -273,6 +285,8 @@ def run_experiment():
     picture = write_report(folder, points, table, more)
     log_report(log, table, picture)
     print_report(folder, points, table, more, picture)
+    if shown:
+        write_told(page, 'page', page_of, one_page.trace_of_point(*model_of(config), shown))
 
 
 if __name__ == '__main__':

@@ -54,8 +54,7 @@ threads = 0  # of torch, 0 is its own choice
 # -----------------------------------------------------------------------------
 config = configure(globals())
 
-import os  # noqa: E402, settings are checked before the slow imports
-import sys  # noqa: E402
+import sys  # noqa: E402, settings are checked before the slow imports
 import textwrap  # noqa: E402
 import time  # noqa: E402
 
@@ -64,7 +63,7 @@ from core.chat import chat_turn  # noqa: E402
 from core.generation import before_end  # noqa: E402
 from core.texts import in_front, read_text  # noqa: E402
 from load import encode_tensor, load_model, open_memory, prompt_ids, seed_list, use_threads  # noqa: E402
-from page.files import json_of, page_of, write_whole  # noqa: E402
+from page.files import check_file, json_of, page_of, write_told  # noqa: E402
 from page.trace import trace_of  # noqa: E402
 
 
@@ -77,8 +76,7 @@ def check_settings():
     if system and not chat:
         raise ValueError("system is given, but chat is False: add --chat=True, or leave system out")
     for name, path in (('page', page), ('trace_file', trace_file)):
-        if path and (os.path.isdir(path) or not os.path.basename(path)):
-            raise ValueError(f"{name} is {path!r}, a folder: name a file in it")
+        check_file(name, path)
         if path and not (memory_file or memory_text):
             raise ValueError(f"{name} is {path!r}, but there is no memory: give memory_file or memory_text")
 
@@ -254,12 +252,8 @@ def show_trace(records, memory, tokenizer, idx):
 def write_files(traced):
     """The page, and the trace alone."""
     for path, name, made in ((trace_file, 'trace', json_of), (page, 'page', page_of)):
-        if path and not traced:
-            print(f"no {path}: the memory holds nothing that could be drawn from", file=sys.stderr)
-        elif path:
-            again = ' (in place of an older one)' if os.path.exists(path) else ''
-            write_whole(path, made(traced))
-            print(f"{name:<7} {path}{again}")
+        if path:
+            write_told(path, name, made, traced)
 
 
 def main():

@@ -22,8 +22,8 @@ from reader import SETTINGS
 
 WHOLE = ('init_from', 'out_dir', 'device', 'dtype', 'compile', 'threads', 'batch_size', 'held_out_text',
          'num_held_out', 'measure', 'cases')  # settings that all runs of an experiment share
-APART = ('grid', 'controls', 'figure', 'show_texts', 'publish_dir', 'redraw', 'json', 'engine', 'find',
-         'max_damage', 'wandb_log', 'wandb_project', 'wandb_run_name')  # settings that no run depends on
+APART = ('grid', 'controls', 'figure', 'show_texts', 'publish_dir', 'page', 'redraw', 'json', 'engine',
+         'find', 'max_damage', 'wandb_log', 'wandb_project', 'wandb_run_name')  # no run depends on these
 OF_A_MEMORY = (*SETTINGS.values(), 'bookkeeping_tokens')
 OWN_TEXTS = 'facts', 'library', 'talk'  # measures that bring theirs
 COUNTS = 'num_seeds', 'num_held_out', 'batch_size', 'max_new_tokens', 'num_facts', 'texts_together'

@@ -37,6 +37,13 @@ def drawing_of(s, tokenizer):
     return Drawing(tuple(point_seeds(s)), s['temperature'], s['top_k'], s['batch_size'], end_ids)
 
 
+def new_tokens_of(s, tokenizer):
+    """Of a text that is scored."""
+    answers = [s['answer'], s['substitute']] if s['measure'] == 'recall' else []
+    # one more than the longest answer, which could go on with the answer's last word
+    return max([s['max_new_tokens'], *(1 + len(tokenizer.encode(answer)) for answer in answers if answer)])
+
+
 def held_out_of(s):
     """Raises ValueError for a text with nothing in it."""
     text = read_text(s['held_out_text'])
@@ -111,8 +118,7 @@ def recall(model, tokenizer, s):
     condition, drawing, held_out = condition_of(s, about), drawing_of(s, tokenizer), held_out_of(s)
     wanted = {'': s['answer']} | ({'substitute_': s['substitute']} if s['substitute'] else {})
     ids = {kind: tokenizer.encode(answer) for kind, answer in wanted.items()}
-    # one more than the longest answer, which could go on with the answer's last word
-    n = max(s['max_new_tokens'], 1 + max(map(len, ids.values())))
+    n = new_tokens_of(s, tokenizer)
     with under(model, tokenizer, condition):
         idx = prompt_of(model, tokenizer, condition)
         rows, work = write(model, idx, n, drawing)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import sys
 
 from core.atomic import write_files
 from core.texts import read_file
@@ -29,6 +30,22 @@ def page_of(trace):
 
 def json_of(trace):
     return json.dumps(trace, separators=(',', ':'), allow_nan=False)
+
+
+def check_file(name, path):
+    """Raises ValueError for a setting that names no file."""
+    if path and (os.path.isdir(path) or not os.path.basename(path)):
+        raise ValueError(f"{name} is {path!r}, a folder: name a file in it")
+
+
+def write_told(path, name, made, traced):
+    """Writes what is made of a trace, and says so; {} is of an empty memory. Raises OSError."""
+    if not traced:
+        print(f"no {path}: the memory holds nothing that could be drawn from", file=sys.stderr)
+        return
+    again = ' (in place of an older one)' if os.path.exists(path) else ''
+    write_whole(path, made(traced))
+    print(f"{name:<7} {path}{again}")
 
 
 def write_whole(path, text):
