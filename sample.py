@@ -91,13 +91,13 @@ def write(model, tokenizer, idx, seeds, question=None):
     prompts, T = idx.expand(len(seeds), -1), idx.size(1)
     rows = model.generate(prompts, max_new_tokens, temperature, top_k or None, seeds, end_ids, question)
     seconds = time.perf_counter() - started
-    shown = [before_end(row[T:], end_ids) if chat else row for row in rows.tolist()]
+    shown = [row[:T * (not chat)] + before_end(row[T:], end_ids) for row in rows.tolist()]
     return [tokenizer.decode(row) for row in shown], rows, seconds
 
 
 def ends_of(tokenizer):
-    """The ids that end an answer; a text that is no chat has no end."""
-    return tokenizer.chat.end_ids if chat else ()
+    """The ids that end an answer; the text of a model that knows no chats has no end."""
+    return tokenizer.chat.end_ids if tokenizer.chat.template else ()
 
 
 def write_behind_text(model, tokenizer, memory, prompt, seeds):
