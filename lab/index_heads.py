@@ -46,9 +46,10 @@ def score(votes, right):
     return float(np.minimum(margins(votes, right), CLEAR).mean())
 
 
-def greedy(votes, right, most):
-    """votes (H, Q, N), each head's -> [(its number, score of the set so far)]: up to `most` of those that
-    find much alone, each the one that does most for those before it.
+def greedy(votes, right, key_heads, most, most_key_heads):
+    """votes (H, Q, N), each head's, and the key head of each (H) -> [(its number, score of the set so far)]:
+    up to `most` of those that find much alone, each the one that does most for those before it, with keys of
+    up to most_key_heads.
 
     It does not end where the score no longer rises: made-up facts are soon all found, and what other texts
     need is that heads of several kinds agree.
@@ -60,6 +61,9 @@ def greedy(votes, right, most):
         left.remove(best)
         total = total + votes[best]
         chosen.append((int(best), score(total, right)))
+        used = {key_heads[i] for i, _ in chosen}
+        if len(used) == most_key_heads:
+            left = [i for i in left if key_heads[i] in used]
     return chosen
 
 

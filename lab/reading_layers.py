@@ -42,8 +42,9 @@ class Asked:
         the model writes when it takes the likeliest tokens."""
         recaller = Recaller(self.memory, dataclasses.replace(self.reading, layers=layers),
                             self.model.config, self.model.rotary)
-        scores = [one for batch in batches_of_like_length([len(row) for row in self.rows])
-                  for one in self.scores(recaller, batch, [(self.right[i],) if layers else () for i in batch])]
+        texts, scores = [(n,) if layers else () for n in self.right], []
+        for batch in batches_of_like_length([len(row) for row in self.rows]):
+            scores += self.scores(recaller, batch, [texts[i] for i in batch])
         log_p, written = zip(*scores)
         return {'layers': layers, 'log_p': math.fsum(log_p) / len(scores),
                 'right': sum(written) / len(scores)}
@@ -128,7 +129,7 @@ def told(step):
 
 # ---- what was found ----
 
-WRITTEN = ('init_from', 'chat', 'system', 'memory_positions', 'memory_distance', 'index_heads', 'recall_votes')
+WRITTEN = 'init_from', 'chat', 'system', 'memory_positions', 'memory_distance', 'index_heads', 'recall_votes'
 
 
 def config_text(found, s):
@@ -151,10 +152,10 @@ def summary(found, name, picture, command, s):
     return (f"# {name}\n\n![{name}]({picture})\n\n```\n$ {command}\n```\n\n"
             "| layers | that read | log p | right | fresh log p | fresh right |\n"
             f"| --- | --- | --- | --- | --- | --- |\n{steps}\n\n"
-            f"Of {s['num_facts']} questions on made-up facts, and as many on fresh ones: the answers' mean log p "
-            "in nats, and the share that the model writes, the likeliest token each time. Each line has one "
-            "group of layers less, that without which the answers stay likeliest. Chosen: the fewest layers "
-            f"that keep {KEPT:.0%} of what reading with all adds to log p.\n\n"
+            f"Of {s['num_facts']} questions on made-up facts, and of as many on fresh ones: the answers' "
+            "mean log p in nats, and the share that the model writes, the likeliest token each time. Each "
+            "line has a group of layers less, that without which the answers stay likeliest. Chosen: the "
+            f"fewest layers that keep {KEPT:.0%} of what reading with all adds to log p.\n\n"
             f"## The best, as a config file\n\n```python\n{config_text(found, s)}```\n")
 
 

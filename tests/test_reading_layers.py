@@ -3,15 +3,15 @@ Which layers must read a recalled text: what a set of layers is worth, and the s
 
 $ python -m pytest tests/test_reading_layers.py
 """
+import dataclasses
 import itertools
 import json
-import os
 import re
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, tiny_model
+from conftest import tiny_model
 from test_rotary import tiny_family
 
 from lab import reading_layers
@@ -54,8 +54,7 @@ def slow_log_p(model, story, layers):
     question, encode = story.questions[0], Numbers().encode
     memory = PersistentMemory.from_texts(model, [story.text], Numbers(), index_heads=READING.index_heads)
     ids, found = encode(f'\n{question.begins}'), []
-    with reading_memory(model, memory, Reading(layers=layers, method=5, index_heads=READING.index_heads)
-                        if layers else READING):
+    with reading_memory(model, memory, dataclasses.replace(READING, layers=layers)):
         for token in encode(question.answers[0]):
             recalled = (0,) if layers else ()
             row = torch.tensor([[*ids, token]])
@@ -90,23 +89,25 @@ def test_read_in_all_layers_a_text_is_worth_what_it_is_in_the_prompt():
     assert asked_of(model, TOLD).numbers((0, 1, 2))['log_p'] == pytest.approx(total / 3, abs=1e-4)
 
 
+def written(model, story, layers):
+    """What the model writes, the likeliest three tokens, after a question on the one text of a memory."""
+    question, heads = story.questions[0], READING.index_heads
+    ids = torch.tensor([Numbers().encode(f'\n{question.begins}')])
+    memory = PersistentMemory.from_texts(model, [story.text], Numbers(), index_heads=heads)
+    with reading_memory(model, memory, dataclasses.replace(READING, layers=layers)):
+        return model.generate(ids, 3, top_k=1)[0, ids.size(1):].tolist()
+
+
 @pytest.mark.parametrize('layers', [(0, 1, 2), (1,)])
 def test_an_answer_is_right_where_all_of_it_is_what_the_model_writes(model, layers):
-    told = []
-    with torch.inference_mode():
-        for story in TOLD:
-            memory = PersistentMemory.from_texts(model, [story.text], Numbers(),
-                                                 index_heads=READING.index_heads)
-            ids = Numbers().encode(f'\n{story.questions[0].begins}')
-            with reading_memory(model, memory, Reading(layers=layers, method=5,
-                                                       index_heads=READING.index_heads)):
-                row = model.generate(torch.tensor([ids]), 3, top_k=1)[0, len(ids):].tolist()
-            told.append((story, row))
-    for wrong in range(4):  # the last token of one is another, or of none
-        stories = [Story(story.text, (Question('', (' '.join(map(str, [*row[:2], (row[2] + (n == wrong)) % 48])),),
-                                               story.questions[0].begins),))
-                   for n, (story, row) in enumerate(told)]
-        assert asked_of(model, stories).numbers(layers)['right'] == pytest.approx((3 - (wrong < 3)) / 3)
+    for wrong in (0, 1, 2, None):  # of this question the last token is another
+        told = []
+        for n, story in enumerate(TOLD):
+            *first, last = written(model, story, layers)
+            answer = ' '.join(map(str, [*first, (last + (n == wrong)) % 48]))
+            told.append(Story(story.text, (Question('', (answer,), story.questions[0].begins),)))
+        right = asked_of(model, told).numbers(layers)['right']
+        assert right == pytest.approx(1 if wrong is None else 2 / 3)
 
 
 def test_layers_stop_one_group_after_another_each_time_that_without_which_log_p_stays_highest():
@@ -162,6 +163,7 @@ def test_the_search_writes_a_config_that_runs_and_a_picture_from_its_numbers(run
 
 
 def test_a_search_without_index_heads_says_that_its_config_could_not_run(run, roomy_folder, tmp_path):
-    code, _, err = run('evaluate.py', '--find=reading_layers', f'--out_dir={tmp_path}', init_from=roomy_folder)
+    arguments = ['--find=reading_layers', f'--out_dir={tmp_path}']
+    code, _, err = run('evaluate.py', *arguments, init_from=roomy_folder)
     assert code == 1 and err.count('\n') == 1 and 'index_heads is ()' in err
     assert not list(tmp_path.iterdir())
