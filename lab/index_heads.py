@@ -8,7 +8,7 @@ answers each question.
 import numpy as np
 
 CLEAR = 0.5  # a margin that is clear enough: what is found by far needs no more votes
-LEAST_ALONE = 0.5  # of what the best head finds alone, for a head to be one of a set
+LEAST_ALONE = 0.4  # of what the best head finds alone, for a head to be one of a set
 
 
 def places(votes, right):

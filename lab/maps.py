@@ -58,7 +58,7 @@ def layers_that_read(numbers):
     """
     steps, fresh = numbers['steps'], numbers['fresh']
     fig, axes = plt.subplots(3, 1, figsize=(2.5 + 0.45 * len(steps), 6), sharex=True, height_ratios=(2, 2, 3))
-    for ax, name, title in zip(axes, ('log_p', 'right'), ("answers' log p, nats", 'share written')):
+    for ax, name, title in zip(axes, ('log_p', 'right'), ("answers' log p, nats", 'answers written, share')):
         for some, color, label in ((steps, ORANGE, 'facts that chose'), (fresh, BLUE, 'fresh facts')):
             ax.plot([one[name] for one in some], 'o-', ms=4, lw=1.4, color=color, label=label)
         ax.set_ylabel(title)
@@ -67,7 +67,7 @@ def layers_that_read(numbers):
     axes[2].imshow(reads, cmap='Oranges', vmin=0, vmax=2, aspect='auto', origin='lower')
     axes[2].set_ylabel('layers that read')
     axes[2].set_xticks(range(len(steps)), [len(step['layers']) for step in steps])
-    axes[2].set_xlabel('how many read (marked: chosen)')
+    axes[2].set_xlabel(f"how many of {numbers['n_layer']} layers read (marked: chosen)")
     at = [step['layers'] for step in steps].index(numbers['layers'])
     for ax in axes:
         ax.axvspan(at - 0.5, at + 0.5, fill=False, ec=INK, lw=1.2)

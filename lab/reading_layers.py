@@ -19,7 +19,7 @@ from reader import Reading
 from recall import Recaller
 
 MOST_GROUPS = 10  # of layers: a search takes the square of their number
-KEPT = 0.97  # of what reading with all layers adds to log p
+KEPT = 0.99  # of what reading with all layers adds to log p
 
 
 # ---- what layers are worth ----
