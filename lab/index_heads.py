@@ -9,6 +9,7 @@ import numpy as np
 
 CLEAR = 0.5  # a margin that is clear enough: what is found by far needs no more votes
 LEAST_ALONE = 0.4  # of what the best head finds alone, for a head to be one of a set
+LEAST_THRESHOLD = 0.001  # 0 recalls always, what is below is refused
 
 
 def places(votes, right):
@@ -80,8 +81,9 @@ def lead(votes, voters):
 
 
 def threshold_of(evidence, false_recalls):
-    """The evidence (Q,) that so large a share of questions (0 to 1) exceeds, whose text is not there."""
-    return float(np.quantile(evidence, 1 - false_recalls))
+    """The evidence (Q,) that so large a share of questions (0 to 1) exceeds, whose text is not there; or the
+    least that a reading takes, where that is more."""
+    return max(LEAST_THRESHOLD, float(np.quantile(evidence, 1 - false_recalls)))
 
 
 def share_recalled(evidence, found, threshold):

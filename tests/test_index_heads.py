@@ -19,6 +19,7 @@ from lab.made_up import Question
 from lab.many_texts import Asking, Library
 from lab.maps import head_map
 from load import tokenizer_of_folder
+from reader import Reading
 
 RIGHT = np.array([0, 1, 2, 0])
 
@@ -87,6 +88,11 @@ def test_the_threshold_is_what_a_share_of_questions_exceeds_whose_text_is_gone()
     above = (best_two[:, 1] - best_two[:, 0]) / voters >= threshold
     assert recalled == above.mean()
     assert rightly == pytest.approx((many.argmax(1) == right)[above].mean())
+
+
+def test_a_threshold_is_one_that_a_reading_takes_and_that_abstains():
+    threshold = round(index_heads.threshold_of(np.linspace(-1, -0.1, 50), 0.1), 3)  # as best.py has it
+    assert Reading(method=5, index_heads=((0, 1),), recall_threshold=threshold).recall_threshold > 0
 
 
 # ---- a model's votes ----
