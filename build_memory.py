@@ -21,6 +21,7 @@ keep = 'values'  # or 'tokens': of index heads the keys alone, a recalled text r
 memory_dtype = 'float32'  # of the rows in the file, or 'bfloat16'; 'int8' for keep = 'tokens', a quarter
 bookkeeping_tokens = 1  # first positions of each text that are left out: GPT-2 makes them an attention sink
 memory_prefix = ''  # what each text is written behind; '' is the header that chat gives, else a line feed
+memory_ending = ''  # what stands behind each, such as the line feed before a question
 chat = False  # write texts behind the model's chat template, up to the user's words
 system = ''  # what the system says in it
 window_tokens = 0  # longer texts are cut; 0 is 256 with index_heads, else as many as the model sees
@@ -100,7 +101,7 @@ def remember():
     model, tokenizer = loaded(*arguments)
     memory = memory_to_fill(model, tokenizer)
     prefix = (memory_prefix or '\n') if memory.bookkeeping_tokens else ''
-    header = Header(prefix, chat and not memory_prefix, read_text(system))
+    header = Header(prefix, chat and not memory_prefix, read_text(system), memory_ending)
     entries = new_entries(texts, model, tokenizer, header, memory)
     tokens = [len(tokenizer.encode(entry['text'])) if entry['text'] else 0 for entry in entries]
     with tqdm(total=sum(tokens), desc='tokens', unit='', unit_scale=True, disable=sum(tokens) < 1000) as bar:

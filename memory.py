@@ -128,12 +128,12 @@ class PersistentMemory:
     @classmethod
     def from_texts(cls, model, texts, tokenizer, layers=(), index_heads=(), keep='values',
                    bookkeeping_tokens=1, prefix='\n', sources=(), chat=False, system='', window_tokens=0,
-                   window_overlap=WINDOW_OVERLAP, dtype='float32'):
+                   window_overlap=WINDOW_OVERLAP, dtype='float32', ending=''):
         """A memory of many texts, see add_texts. layers: those kept, () is all, or none of keep 'tokens'."""
         layers = layers or (range(model.config.n_layer) if keep == 'values' else ())
         memory = cls(describe(model), layers, bookkeeping_tokens, tokenizer.name, index_heads, keep, dtype)
         memory.add_texts(model, texts, tokenizer, prefix, sources, chat, system, window_tokens,
-                         window_overlap)
+                         window_overlap, ending)
         return memory
 
     def add_text(self, model, text, tokenizer, source='', prefix='\n'):
@@ -141,19 +141,19 @@ class PersistentMemory:
         self.add_texts(model, [text], tokenizer, prefix, [source])
 
     def add_texts(self, model, texts, tokenizer, prefix='\n', sources=(), chat=False, system='',
-                  window_tokens=0, window_overlap=WINDOW_OVERLAP):
+                  window_tokens=0, window_overlap=WINDOW_OVERLAP, ending=''):
         """More texts, each on its own, less blank space around it; those of like length run together.
 
         prefix: put in front of each when bookkeeping_tokens > 0, and left out again whole; with chat that is
-        the model's chat template up to a user's words, with what the system says. sources: where each is
-        from, () is unknown. window_tokens: a longer text is cut into windows, texts of their own, see
-        core/windows.py; 0 is 256 with index heads, else as many as the model sees. Raises ValueError, and
-        then adds nothing.
+        the model's chat template up to a user's words, with what the system says. ending: put behind each
+        and kept, such as a prompt's line feed. sources: where each is from, () is unknown. window_tokens: a
+        longer text is cut into windows, texts of their own, see core/windows.py; 0 is 256 with index heads,
+        else as many as the model sees. Raises ValueError, and then adds nothing.
         """
         sources = sources or [''] * len(texts)
         if len(sources) != len(texts):
             raise ValueError(f"{len(sources)} sources were given for {len(texts)} texts: give one a text")
-        header = Header(prefix if self.bookkeeping_tokens else '', chat, system)
+        header = Header(prefix if self.bookkeeping_tokens else '', chat, system, ending)
         window_tokens = window_tokens or header.longest_text(model, tokenizer, self.index_heads)
         entries = cut(texts, sources, tokenizer, window_tokens, window_overlap, header.text(tokenizer))
         self.add_entries(model, entries, tokenizer, header)
@@ -162,6 +162,8 @@ class PersistentMemory:
         """As add_texts, of [{'source', 'text'}] that are cut, behind a core.rows.Header. done: is called with
         the number of tokens of each that has run through the model."""
         encoded = [header.encode(entry, tokenizer, self.bookkeeping_tokens) for entry in entries]
+        if header.ending:
+            entries = [{**entry, 'ending': len(header.ending_ids(tokenizer))} for entry in entries]
         self._add(model, encoded, entries, done)
 
     def add(self, model, ids, source='', text=''):

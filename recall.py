@@ -113,17 +113,19 @@ class Recaller:
         return [chosen[i] for i in back.tolist()]
 
     def choose(self, model, idx, held, span, votes, voters):
+        """-> the numbers and votes of `best`, or none where the evidence is below recall_threshold."""
+        numbers, best, evidence = self.best(model, idx, held, span, votes, voters)
+        least = self.reading.recall_threshold
+        return ((), ()) if least > 0 and evidence() < least else (numbers, best)
+
+    def best(self, model, idx, held, span, votes, voters):
         """votes (texts,) of voters token-heads for the tokens span of idx (1, T) -> the best texts' numbers
-        and votes, or none where the evidence is below recall_threshold."""
+        and votes, and a function of the evidence for the first."""
         log_p = functools.cache(functools.partial(self.likelihood, model, idx, held, *span))
         numbers, best, lead = self.ahead(votes, held.live)
         if len(numbers) > self.reading.recall_texts:
             numbers, best = self.likeliest(log_p, numbers, best)
-        if self.reading.recall_threshold > 0:
-            evidence = lead / voters + (log_p(numbers[:1]) - log_p(())) / (span[1] - span[0])
-            if evidence < self.reading.recall_threshold:
-                return (), ()
-        return numbers, best
+        return numbers, best, lambda: lead / voters + (log_p(numbers[:1]) - log_p(())) / (span[1] - span[0])
 
     def ahead(self, votes, numbers):
         """votes (texts,) for texts of these numbers -> the numbers and votes of those recalled, or of more

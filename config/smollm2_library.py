@@ -17,5 +17,9 @@ temperature = 0.3
 
 memory_layers = ()  # all
 memory_method = 5
-index_heads = ((2, 4), (8, 0), (15, 6), (17, 5), (18, 6), (18, 7))  # see config/index_heads_smollm2.py
+index_heads = ((2, 4), (8, 0), (15, 6), (18, 6))  # see config/index_heads_smollm2.py
 recall_votes = 20
+recall_candidates = 5  # where no text leads clearly, the question is read after each of so many
+memory_ending = '\n'  # a line feed stands between a text and the question, as in a prompt
+keep = 'tokens'  # a text that is recalled runs through the model again; 'values' keeps 46 KB a token
+memory_dtype = 'int8'  # of the heads' keys: 277 bytes a token, text and all

@@ -25,10 +25,11 @@ def batches_of_like_length(lengths):
 
 class Header(NamedTuple):
     """What stands in front of a text while it is read: a prefix, or with `chat` the model's chat template up
-    to a user's words, with what the system says."""
+    to a user's words, with what the system says; and an ending, behind each text and kept with it."""
     prefix: str = '\n'
     chat: bool = False
     system: str = ''
+    ending: str = ''
 
     def text(self, tokenizer):
         return chat_frame(tokenizer, self.system)[0] if self.chat else self.prefix
@@ -37,15 +38,16 @@ class Header(NamedTuple):
         """The tokens of a text that is not cut, where nothing is said: with index heads those of a window,
         else as many as the model sees."""
         text = self.text(tokenizer)
-        room = model.config.block_size - (len(tokenizer.encode(text)) if text else 0)
+        around = (tokenizer.encode(text) if text else []), self.ending_ids(tokenizer)
+        room = model.config.block_size - sum(map(len, around))
         return min(WINDOW_TOKENS, room) if index_heads else room
 
     def encode(self, entry, tokenizer, left_out):
         """A text behind it -> ids, and how many of the first are left out. Raises ValueError."""
-        text, source = entry['text'], entry['source']
+        text, source, ending = entry['text'], entry['source'], self.ending_ids(tokenizer)
         if self.chat and text:
             turn = turn_behind_header(tokenizer, text, self.system)
-            return turn.ids[:turn.end], turn.start
+            return [*turn.ids[:turn.end], *ending], turn.start
         prefix = self.prefix if text else ''  # the header stands for what is left out: the text is kept whole
         ids = tokenizer.encode(prefix + text) if text else []
         before = tokenizer.encode(prefix) if prefix else []
@@ -54,7 +56,10 @@ class Header(NamedTuple):
         if len(ids) <= left_out:
             raise ValueError(f"the text to remember is empty{' (' + source + ')' if source else ''}: "
                              f"{len(ids)} tokens, of which bookkeeping_tokens={left_out} are left out")
-        return ids, left_out
+        return [*ids, *ending], left_out
+
+    def ending_ids(self, tokenizer):
+        return tokenizer.encode(self.ending) if self.ending else []
 
 
 def check_length(row, config, source):

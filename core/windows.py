@@ -170,7 +170,7 @@ def around(texts, number, neighbours, room, away):
             # behind a window that is not read none is read
             if {other - 1, other + 1}.isdisjoint(run) or other in away or not goes_on(texts, later):
                 continue
-            more = texts[other]['rows'] - texts[later]['overlap']
+            more = texts[other]['rows'] - texts[later]['overlap'] - texts[other].get('ending', 0)
             if tokens + more <= room:
                 run, tokens = [*run, other], tokens + more
     return tuple(sorted(run))
@@ -192,6 +192,13 @@ def goes_on(texts, number):
 
 def joined(held, numbers):
     """The tokens (n,) of windows that follow each other, as one text: what two share comes once."""
-    first, *later = numbers
-    return torch.cat([held.tokens_of([first]),
-                      *(held.tokens_of([n])[held.texts[n]['overlap']:] for n in later)])
+    parts = parts_of_a_run(held.texts, numbers)
+    return torch.cat([held.tokens_of([n])[first:end] for n, first, end in parts])
+
+
+def parts_of_a_run(texts, numbers):
+    """Numbers of windows that follow each other -> [(number, first, end)], the tokens that are read of each:
+    what two share in the first of them, what ends a text behind the last."""
+    endings = {n: texts[n].get('ending', 0) for n in numbers[:-1]}
+    return [(n, texts[n]['overlap'] if at else 0, texts[n]['rows'] - endings.get(n, 0))
+            for at, n in enumerate(numbers)]

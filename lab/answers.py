@@ -1,6 +1,6 @@
 """
-Answers to questions, each with a text, in its prompt or read from memory. They are written side by side, and
-what was asked before of the same text is not written again.
+Answers to questions, each with texts, in its prompt or read from memory. They are written side by side, and
+what was asked before of the same texts is not written again.
 """
 import functools
 from collections import Counter
@@ -40,12 +40,13 @@ def turn_of(tokenizer, question, asking, before=''):
 # ---- memories ----
 
 def remembered(model, tokenizer, task, texts, keep='tokens'):
-    """What the model chooses from: the index heads' keys and the tokens of these texts; with keep 'values'
-    all that it reads of them."""
+    """What the model chooses from: the index heads' keys, as the template of a library has them, and the
+    tokens of these texts; with keep 'values' all that it reads of them."""
     heads = task.reading.index_heads if task.reading.method == 5 else ()
     layers = task.reading.layers if keep == 'values' else ()
     return PersistentMemory.from_texts(model, texts, tokenizer, layers, heads, keep,
                                        prefix=prefix_of(tokenizer, task.asking),
+                                       dtype='int8' if keep == 'tokens' else 'float32', ending='\n',
                                        window_tokens=model.config.block_size)  # whole texts, as in a prompt
 
 
@@ -53,13 +54,13 @@ def remembered(model, tokenizer, task, texts, keep='tokens'):
 
 @functools.lru_cache(4)
 def known(fingerprint, dtype, chat, system, new_tokens, end_ids):
-    """Answers by now: {(question, text, how it is read): the answer}. How () is in the prompt."""
+    """Answers by now: {(question, texts, how they are read): the answer}. How () is in the prompt."""
     return {}
 
 
 def answers(model, tokenizer, task, asked):
-    """asked [(number of a question, the text that it is asked with, '' for none)] -> texts, the likeliest
-    answers up to the token that ends each.
+    """asked [(number of a question, the texts that it is asked with)] -> texts, the likeliest answers up to
+    the token that ends each.
 
     Texts are read from memory under the conditions that read, and stand in the prompt under the others.
     """
@@ -67,7 +68,7 @@ def answers(model, tokenizer, task, asked):
                    task.asking.system, task.new_tokens, task.end_ids)
     reading, reads = task.reading, task.condition in ('memory', 'right')
     way = (reading.layers, reading.positions, reading.distance) if reads else ()
-    wanted = [(task.library.questions[n], text, way if text else ()) for n, text in asked]
+    wanted = [(task.library.questions[n], texts, way if texts else ()) for n, texts in asked]
     for way in {key[2] for key in wanted}:
         new = list(dict.fromkeys(key for key in wanted if key[2] == way and key not in before))
         pairs = [key[:2] for key in new]
@@ -76,56 +77,66 @@ def answers(model, tokenizer, task, asked):
 
 
 def prompted(model, tokenizer, task, pairs):
-    """pairs [(question, the text before it)] -> answers; of the attached memory where there is one."""
-    prompts = [tuple(turn_of(tokenizer, question, task.asking, text).ids) for question, text in pairs]
+    """pairs [(question, the texts before it)] -> answers; of the attached memory where there is one."""
+    prompts = [turn_of(tokenizer, question, task.asking, '\n'.join(texts)).ids for question, texts in pairs]
     longest = max(map(len, prompts), default=0) + task.new_tokens
     # else a token's place in its row counts
     if model.rotary is not None and not model.readers and longest <= model.config.block_size:
-        go_on = functools.partial(beside, model, task, prompts)
-        return written(tokenizer, task, of_like_length(prompts), go_on)
+        alone = [turn_of(tokenizer, question, task.asking) for question, _ in pairs]
+        tails = [len(turn.ids) - max(1, turn.start) for turn in alone]
+        return beside(model, tokenizer, task, [(tuple(ids[:-tail]), tuple(ids[-tail:]))
+                                               for ids, tail in zip(prompts, tails)])
 
     def go_on(batch):
         idx = idx_of(model, [prompts[i] for i in batch])
         return model.generate(idx, task.new_tokens, top_k=1, end_ids=task.end_ids)[:, idx.size(1):]
-    return written(tokenizer, task, of_one_length(prompts), go_on)
+    return written(tokenizer, task, [tuple(ids) for ids in prompts], go_on)
 
 
-def beside(model, task, prompts, batch):
-    """The prompts of these numbers, the shortest first, go on side by side -> new tokens (B, n).
+def beside(model, tokenizer, task, prompts):
+    """prompts [(the ids before a question, its own)] -> answers. What several questions stand behind runs
+    once, and stands in front of their rows, as a recalled text does."""
+    layers, numbers = range(model.config.n_layer), {}
+    for front, _ in prompts:
+        numbers.setdefault(front, len(numbers))
+    rows = [torch.tensor(front) for front in numbers]
+    kept = {n: {layer: before(model.rotary, *both) for layer, both in heads.items()}
+            for n, heads in run_together(model, rows, [0] * len(rows), layers)}
 
-    What each is longer than the first stands in front of its row, as a recalled text does.
-    """
-    tail, layers = len(prompts[batch[0]]) - 1, range(model.config.n_layer)
-    fronts = [torch.tensor(prompts[i][:-tail]) for i in batch]
-    kept, rows = dict(run_together(model, fronts, [0] * len(batch), layers)), cache_of(model, task, tail)
-    for layer in layers:
-        turned = [before(model.rotary, *kept[n][layer]) for n in range(len(batch))]
-        rows.front[layer, 'kv'], rows.front_seen[layer] = padded_in_front(turned)
-    return gone_on(model, task, rows, idx_of(model, [prompts[i][-tail:] for i in batch]))
+    def go_on(batch):
+        idx = idx_of(model, [prompts[i][1] for i in batch])
+        cache = cache_of(model, task, idx.size(1))
+        for layer in layers:
+            cache.front[layer, 'kv'], seen = padded_in_front([kept[numbers[prompts[i][0]]][layer]
+                                                              for i in batch])
+            if seen is not None:
+                cache.front_seen[layer] = seen.to(idx.device)
+        return gone_on(model, task, cache, idx)
+    return written(tokenizer, task, [tail for _, tail in prompts], go_on)
 
 
 def before(rotary, keys, values):
     """Keys and values, each (nkv, P, hs), of the P tokens before the first -> (2 nkv, P, hs)."""
-    places = torch.arange(-keys.size(1), 0, device=keys.device)
-    return torch.cat((turn(keys, rotary.at(places)), values))
+    return torch.cat((turn(keys, rotary.at(torch.arange(-keys.size(1), 0))), values))
 
 
 def read(model, tokenizer, task, pairs):
-    """As prompted, where method 5 reads just this text."""
+    """As prompted, where method 5 reads just these texts."""
     if not pairs:
         return []
-    numbers = {text: n for n, text in enumerate(dict.fromkeys(text for _, text in pairs))}
+    numbers = {text: n for n, text in enumerate(dict.fromkeys(text for _, texts in pairs for text in texts))}
     memory = remembered(model, tokenizer, task, list(numbers), 'values')
     prompts = [tuple(turn_of(tokenizer, question, task.asking).ids) for question, _ in pairs]
 
     def go_on(batch):
         idx = idx_of(model, [prompts[i] for i in batch])
         cache = cache_of(model, task, idx.size(1))
-        model.recaller.fill(model, idx, [(numbers[pairs[i][1]],) for i in batch], cache, memory.held)
+        recalled = [tuple(numbers[text] for text in pairs[i][1]) for i in batch]
+        model.recaller.fill(model, idx, recalled, cache, memory.held)
         return gone_on(model, task, cache, idx)
 
     with reading_memory(model, memory, task.reading):
-        return written(tokenizer, task, of_one_length(prompts), go_on)
+        return written(tokenizer, task, prompts, go_on)
 
 
 def cache_of(model, task, T):
@@ -146,9 +157,10 @@ def idx_of(model, rows):
     return torch.tensor(rows, device=model.transformer.wte.weight.device)
 
 
-def written(tokenizer, task, batches, go_on):
-    """go_on(numbers of prompts) -> their new tokens (B, n). -> the answers to all prompts."""
-    rows = {i: row for batch in batches for i, row in zip(batch, go_on(batch).tolist())}
+def written(tokenizer, task, prompts, go_on):
+    """prompts, tuples of ids; go_on(numbers of such as are of one length) -> their new tokens (B, n). -> the
+    answers to all."""
+    rows = {i: row for batch in of_one_length(prompts) for i, row in zip(batch, go_on(batch).tolist())}
     return [tokenizer.decode(before_end(row, task.end_ids)) for _, row in sorted(rows.items())]
 
 
@@ -161,18 +173,5 @@ def of_one_length(prompts):
     for i, ids in enumerate(prompts):
         groups.setdefault((len(ids), again[ids]), []).append(i)
         again[ids] += 1
-    return [part for some in groups.values() for part in parts_of(some)]
-
-
-def of_like_length(prompts):
-    """As of_one_length, of any lengths, the shortest first; alone where their ends would be the same."""
-    lists = []
-    for some in parts_of(sorted(range(len(prompts)), key=lambda i: len(prompts[i]))):
-        tail = len(prompts[some[0]]) - 1
-        alike = len({prompts[i][-tail:] for i in some}) == 1
-        lists += [[i] for i in some] if alike else [some]
-    return lists
-
-
-def parts_of(numbers):
-    return [numbers[first:first + ROWS_TOGETHER] for first in range(0, len(numbers), ROWS_TOGETHER)]
+    return [some[first:first + ROWS_TOGETHER] for some in groups.values()
+            for first in range(0, len(some), ROWS_TOGETHER)]

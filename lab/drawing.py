@@ -26,9 +26,10 @@ def png(fig):
 
 
 def legend_below(fig, axes):
-    """One for all of the axes, each label once."""
+    """One for all of the axes, each label once, below whatever stands under them."""
     both = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels())]
     handles = {label: handle for handle, label in both if label}
-    fig.legend(handles.values(), handles.keys(), loc='upper center', bbox_to_anchor=(0.5, 0.02),
-               ncols=min(4, max(1, len(handles))), fontsize=8)
     fig.align_ylabels()
+    lowest = fig.transFigure.inverted().transform(fig.get_tightbbox().min * fig.dpi)[1]
+    fig.legend(handles.values(), handles.keys(), loc='upper center', bbox_to_anchor=(0.5, lowest - 0.01),
+               ncols=min(2 if fig.get_figwidth() < 6 else 4, max(1, len(handles))), fontsize=8)

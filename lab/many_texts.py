@@ -4,6 +4,7 @@ Many texts in one memory: does a question find its own, and is it answered?
 The questions are on made-up facts, or on the paragraphs of a file in SQuAD's format. What is asked stays the
 same however many texts are remembered beside it.
 """
+import math
 import random
 import statistics
 import time
@@ -56,8 +57,8 @@ class Task:
     What a condition is asked: questions on texts, size of them in one memory; answers of up to new_tokens,
     ended by one of end_ids. condition: 'plain', the question alone; 'prompt', the right text before it;
     'bm25', the text that BM25 chooses; 'right', the right text read from memory; 'memory', the text that
-    the model chooses, or by methods 1 to 4 all texts at once. hay: a memory file whose texts are the
-    library's last, so that they need not run through the model again; '' for none.
+    the model chooses, or by methods 1 to 4 all texts at once. hay: a memory file that holds some of
+    the texts, which then need not run through the model again; '' for none.
     """
     condition: str
     library: Library
@@ -135,16 +136,16 @@ def measure(model, tokenizer, task):
     """-> a record: of each question 'right', and 'found' and 'recalled' where something chooses a text."""
     chosen, texts, stored, damaged = {}, {}, 0, {}
     for numbers, questions in memories_of(task.library, task.size):
-        memory = memory_of(model, tokenizer, task, numbers)
+        memory, numbers = memory_of(model, tokenizer, task, numbers)
         stored = max(stored, 0 if memory is None else len(memory))
         with reading_memory(model, memory, task.reading):
             damaged = damaged or damage_under(model, tokenizer, task, memory)
             chosen |= choices(model, tokenizer, task, np.array(numbers), questions)
             if memory is not None and task.reading.method != 5:
-                pairs = [(task.library.questions[n], '') for n in questions]
+                pairs = [(task.library.questions[n], ()) for n in questions]
                 texts |= dict(zip(questions, prompted(model, tokenizer, task, pairs)))
     asked = [n for n in sorted(chosen) if n not in texts]
-    texts |= dict(zip(asked, answers(model, tokenizer, task, [(n, chosen[n].text) for n in asked])))
+    texts |= dict(zip(asked, answers(model, tokenizer, task, [(n, chosen[n].texts) for n in asked])))
     return record_of(task, [chosen[n] for n in sorted(chosen)], [texts[n] for n in sorted(chosen)], stored,
                      damaged)
 
@@ -159,19 +160,25 @@ def record_of(task, chosen, texts, stored, damaged):
 
 
 def memory_of(model, tokenizer, task, numbers):
-    """What is read, or chosen from: these texts; of a condition that needs none, None."""
+    """What is read, or chosen from: these texts -> it, and their numbers in its order; of a condition that
+    needs none, None."""
     if task.condition != 'memory':
-        return None
-    keep, asked = 'tokens' if task.reading.method == 5 else 'values', set(task.library.right.tolist())
-    new = [n for n in numbers if n in asked or not task.hay]
-    memory = remembered(model, tokenizer, task, [task.library.texts[n] for n in new], keep)
+        return None, numbers
+    keep, memory, there = 'tokens' if task.reading.method == 5 else 'values', None, []
     if task.hay:
-        hay = load_memory(task.hay, '', model, tokenizer)
-        hay.forget(hay.held.live[len(numbers) - len(new):].tolist())
-        memory.merge(hay)
-        memory.compact()  # of what lies in memory: a vote costs what is there
+        memory = load_memory(task.hay, '', model, tokenizer)
+        memory.home = None  # what follows is not for the disk
+        own = {task.library.texts[n]: n for n in numbers}
+        memory.forget([n for n in memory.held.live.tolist() if memory.texts[n]['text'] not in own])
+        there = [own[memory.texts[n]['text']] for n in memory.held.live.tolist()]
+    new = [n for n in numbers if n not in set(there)]
+    if new:
+        hay, memory = memory, remembered(model, tokenizer, task, [task.library.texts[n] for n in new], keep)
+        if there:
+            memory.merge(hay)
+    memory.compact()  # of what lies in memory: a vote costs what is there
     memory.recent = Recent(BYTES_KEPT)
-    return memory
+    return memory, new + there
 
 
 def damage_under(model, tokenizer, task, memory):
@@ -184,8 +191,8 @@ def damage_under(model, tokenizer, task, memory):
 # ---- which text ----
 
 class Choice(NamedTuple):
-    """What a question is asked with: a text, '' for none; how well it was found; how long that took."""
-    text: str
+    """What a question is asked with: texts, () for none; how well they were found; how long that took."""
+    texts: tuple = ()
     scores: dict = {}  # noqa: RUF012, never changed
     seconds: float = 0.0
 
@@ -197,7 +204,7 @@ def choices(model, tokenizer, task, numbers, questions):
     if task.condition == 'memory' and task.reading.method == 5:
         return {n: chosen_by_votes(model, tokenizer, task, numbers, n) for n in questions}
     right = task.condition in ('prompt', 'right')
-    return {n: Choice(task.library.texts[task.library.right[n]] if right else '') for n in questions}
+    return {n: Choice((task.library.texts[task.library.right[n]],) if right else ()) for n in questions}
 
 
 def chosen_by_bm25(task, numbers, questions):
@@ -205,7 +212,7 @@ def chosen_by_bm25(task, numbers, questions):
     scores, found = bm25_scores([task.library.texts[n] for n in numbers], words), {}
     for n, own in zip(questions, scores):
         place = int((own >= own[numbers == task.library.right[n]]).sum() - 1)
-        found[n] = Choice(task.library.texts[numbers[own.argmax()]],
+        found[n] = Choice((task.library.texts[numbers[own.argmax()]],),
                           {'found': int(place == 0), 'found_in_five': int(place < 5)})
     return found
 
@@ -216,20 +223,25 @@ def chosen_by_votes(model, tokenizer, task, numbers, n):
     idx = torch.tensor([turn.ids], device=model.transformer.wte.weight.device)
     started = time.perf_counter()
     recalled, scores = votes_for(model, idx, turn, int(np.flatnonzero(numbers == right)[0]))
-    text = task.library.texts[numbers[recalled[0]]] if recalled else ''
-    return Choice(text, scores, time.perf_counter() - started)
+    texts = tuple(task.library.texts[numbers[number]] for number in recalled)
+    return Choice(texts, scores, time.perf_counter() - started)
 
 
 def votes_for(model, idx, turn, right):
     """-> the numbers of what is recalled, and what this says of a question whose text is number `right`."""
-    recaller, span = model.recaller, (turn.start, turn.end)
-    votes, voters = recaller.votes(model, idx, recaller.memory.held, span)
-    numbers, _ = recaller.choose(model, idx, recaller.memory.held, span, votes[0], voters)
+    recaller, held, span = model.recaller, model.recaller.memory.held, (turn.start, turn.end)
+    votes, voters = recaller.votes(model, idx, held, span)
+    numbers, _, evidence = recaller.best(model, idx, held, span, votes[0], voters)
     place = int(index_heads.places(votes.numpy(), np.array([right]))[0])
-    falsely = votes.numel() > 1
-    if falsely and recaller.reading.recall_threshold > 0:
-        (others, _), = recaller.recalled(model, idx, recaller.memory.held.without([right]), span)
-        falsely = bool(others)
-    found = right in numbers if numbers else place == 0
-    return numbers, {'found': int(found), 'found_in_five': int(place < 5), 'recalled': int(bool(numbers)),
-                     'recalled_without': int(falsely)}
+    least = recaller.reading.recall_threshold
+    scores, others = {'found': int(right in numbers), 'found_in_five': int(place < 5)}, votes.numel() > 1
+    if least == 0:
+        return numbers, scores | {'recalled': 1, 'recalled_without': int(others)}
+    scores['evidence'] = evidence()
+    if others:
+        held = held.without([right])
+        votes, _ = recaller.votes(model, idx, held, span)
+        scores['evidence_without'] = recaller.best(model, idx, held, span, votes[0], voters)[2]()
+    scores |= {'recalled': int(scores['evidence'] >= least),
+               'recalled_without': int(scores.get('evidence_without', -math.inf) >= least)}
+    return numbers if scores['recalled'] else (), scores

@@ -158,7 +158,7 @@ def recall_of_a_library(model, tokenizer, s):
     return many_texts.measure(model, tokenizer, many_texts.Task(
         s['condition'], many_texts.library_of_settings(s), s['texts_together'], asking, reading_of(s),
         s['max_new_tokens'], drawing_of(s, tokenizer).end_ids, held_out_of(s),
-        s['memory_file'] if s['pass_keys'] else ''))
+        s['memory_file']))
 
 
 # ---- facts told in a long talk ----

@@ -6,7 +6,8 @@ import numpy as np
 from lab import stats
 
 RATES = ('right', 'mentioned', 'greedy', 'substitute_right', 'substitute_mentioned', 'substitute_plain',
-         'found', 'found_in_five', 'recalled', 'recalled_without')
+         'found', 'found_in_five', 'recalled', 'recalled_without', 'recalled_at_a_tenth')
+FALSE_RECALLS = 0.1  # of questions whose text is taken out: where a threshold that lets so many through lies
 # what two points must share, for the difference between them to be the memory's
 TASK = ('start', 'chat', 'system', 'max_new_tokens', 'temperature', 'top_k', 'distance', 'num_facts', 'seed',
         'answer', 'squad_file', 'pass_keys')
@@ -47,6 +48,11 @@ def row_of(point, plain):
            'condition': settings['condition'], 'id': record['id'], **record['numbers']}
     row |= {name: point[name] for name in ('chosen', 'name') if point.get(name)}
     row |= {name: statistics_of(name, values, settings) for name, values in samples.items()}
+    if 'evidence_without' in samples:
+        least = np.quantile(samples['evidence_without'], 1 - FALSE_RECALLS)
+        above = [int(evidence >= least) for evidence in samples['evidence']]
+        row |= {'threshold_at_a_tenth': float(least),
+                'recalled_at_a_tenth': statistics_of('recalled_at_a_tenth', above, settings)}
     if plain is not None and samples:
         row |= effects(samples, plain['samples'], settings, is_plain)
         if 'held_out' in record:  # texts in a prompt are measured by what they answer alone

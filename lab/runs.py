@@ -25,7 +25,7 @@ from lab.measures import measured, point_seeds
 from load import loaded
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-RECORD_VERSIONS = {'recall': 2, 'facts': 2}  # in a run's id: counted up where numbers change meaning
+RECORD_VERSIONS = {'recall': 2, 'facts': 2, 'library': 2}  # of an id: counted up where numbers change meaning
 OF_THE_MODEL = ('init_from', 'out_dir', 'device', 'dtype', 'compile')
 UNCOUNTED = {*APART, *OF_THE_MODEL, 'threads', 'batch_size'} - {'dtype'}  # weights have a fingerprint
 TEXTS = ('start', 'system', 'memory_text', 'unrelated_text', 'neutral_text', 'opposite_text', 'held_out_text')

@@ -1,12 +1,14 @@
 """
-Speed of a library's life: opening, appending, forgetting, compacting, beside one file of the same texts; of a
-chat that appends a text at a time; and of a recall's votes.
+Speed of a library's life: of building it, beside plain forward passes; opening, appending, forgetting,
+compacting, beside one file of the same texts; of a chat that appends a text at a time; of a recall's votes.
 
 Made-up keys of one key head of four layers in int8, and made-up words: what a memory that keeps tokens has on
 the disk. None of it depends on what the numbers are, but what an approximate index finds.
 """
 import os
+import statistics
 import tempfile
+from types import SimpleNamespace
 
 import torch
 
@@ -14,7 +16,9 @@ from core import library, stored
 from core.held import Held
 from core.narrow import narrowed
 from core.origin import describe
-from lab.speed_clock import seconds, spread, take_turns
+from core.rows import batches_of_like_length
+from lab.made_up import stories
+from lab.speed_clock import ratio, seconds, spread, take_turns
 from lab.speed_files import peak_resident
 from lab.speed_setup import our_model
 from memory import PersistentMemory
@@ -24,12 +28,14 @@ from recall import Recaller
 TOKENS_A_TEXT, CHARACTERS_A_TOKEN = 77, 4  # of English, about
 INDEX_LAYERS, QUESTION_TOKENS, RECALL_VOTES = 4, 10, 20  # one head of each layer
 LISTS, INDEX_FROM_ROWS = 'IVF1024,SQ8', 50_000  # below, an index that looks through everything
+BUILT_TEXTS = 256
 MOST_APPENDED = 1000  # by a chat, one at a time
 
 
 def measure_library(folder, setup):
     """MB of the file, and milliseconds to open it and of what a library does, for each of stored_tokens."""
     model, table = our_model(folder, setup), []
+    building = building_of(model, setup)
     print("\nlibrary: stored tokens, texts, MB, ms to write a file, to open it, to open a library, to append "
           "a text, to forget one, to compact, to vote exactly, by candidates; of a chat: texts, ms to append "
           "one, to open; MB at most")
@@ -41,7 +47,41 @@ def measure_library(folder, setup):
         table.append({'stored_tokens': len(held.tokens), 'texts': len(held.texts), **row})
         times = ''.join(f"{one[0] if isinstance(one, list) else one:10.1f}" for one in [*row.values()][1:])
         print(f"  {len(held.tokens):8}{len(held.texts):8}{row['mb']:9.2f}{times}", flush=True)
-    return table
+    return {'building': building, 'life': table}
+
+
+def building_of(model, setup):
+    """Tokens a second of texts of which a memory that keeps tokens is built, and of plain passes of the same
+    batches through as many layers; the one over the other. A token is a byte: all vocabularies have these."""
+    heads = heads_of(model.config, setup)
+    texts = [story.text[:TOKENS_A_TEXT] for story in stories('prove', setup.seed, BUILT_TEXTS)]
+    tokenizer = SimpleNamespace(name='', encode=lambda text: list(text.encode()))
+    rows = [torch.tensor(tokenizer.encode('\n' + text)) for text in texts]
+    batches = [torch.nn.utils.rnn.pad_sequence([rows[i] for i in batch], batch_first=True).to(setup.device)
+               for batch in batches_of_like_length([len(row) for row in rows])]
+    n_layer, tokens = 1 + max(layer for layer, _ in heads), sum(map(len, rows))
+
+    def build():
+        PersistentMemory.from_texts(model, texts, tokenizer, index_heads=heads, keep='tokens', dtype='int8')
+
+    def plain():
+        with torch.inference_mode():
+            for idx in batches:
+                model.hidden(idx, layers=n_layer)
+
+    times = take_turns({'plain': lambda: seconds(plain), 'build': lambda: seconds(build)}, 'building',
+                       setup.repeats)
+    found = {name: tokens / statistics.median(t) for name, t in times.items()}
+    found['of_plain'] = ratio(times, 'plain', 'build')
+    print(f"\nbuilding of {BUILT_TEXTS} texts of {tokens} tokens, {n_layer} layers: {found['build']:.0f} "
+          f"tokens/s; plain passes: {found['plain']:.0f} tokens/s; {found['of_plain']:.2f} of these")
+    return found
+
+
+def heads_of(c, setup):
+    """Those of the settings that a model of this config has."""
+    here = tuple((layer, head) for layer, head in setup.index_heads if layer < c.n_layer and head < c.n_head)
+    return here or ((0, 0),)
 
 
 def made_up(model, count, seed):

@@ -14,6 +14,7 @@ from core.cache import Cache
 from core.generation import chunk_of
 from core.held import Layer
 from core.index import Index, Table
+from core.windows import parts_of_a_run
 from reader import Reader
 
 TOKENS_A_PASS = 128  # written ones, whose attention to all stored rows is there at once
@@ -94,8 +95,7 @@ def whole(held, numbers):
 
 def joined_parts(held, runs):
     """The parts of windows that are read as one text: what two share stands in the first of them."""
-    return [(number, held.texts[number]['overlap'] if at else 0, held.texts[number]['rows'])
-            for run in runs for at, number in enumerate(run)]
+    return [part for run in runs for part in parts_of_a_run(held.texts, run)]
 
 
 def new_cache(size, readers, kept_layers=()):

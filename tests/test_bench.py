@@ -82,9 +82,10 @@ def test_files_floors_and_searches_are_measured(measured):
     assert model['load']['peak_mb'].keys() == {'plain'}
     assert model['load']['peak_mb']['plain'] > 100
     assert model['build']['plain forward']['of_plain'] == 1
-    for row, texts in zip(model['library'], (1, 1)):
+    for row, texts in zip(model['library']['life'], (1, 1)):
         assert (row['texts'], row['stored_tokens']) == (texts, 77 * texts)
         assert all(row[job][0] > 0 for job in ('write', 'open_file', 'open_library', 'append', 'compact'))
+    assert all(model['library']['building'][name] > 0 for name in ('build', 'plain', 'of_plain'))
     searched = [(row['stored_tokens'], row['rows']) for row in model['search']]
     assert searched == [(20, 1), (20, 3), (30, 1), (30, 3)]
     assert all(row[way][0] > 0 for row in model['search'] for way in ('faiss', 'stacked', 'chosen'))

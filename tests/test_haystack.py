@@ -12,6 +12,7 @@ import torch
 from test_many_texts import task
 from test_rotary import tiny_family
 
+from core.stored import live_texts
 from lab import many_texts
 from lab.answers import remembered
 from lab.facts import sentences
@@ -58,7 +59,7 @@ def test_a_haystack_is_the_texts_of_a_library_which_stays_as_it_is(model, tokeni
     assert told.texts[2:] == tuple(f'Hay {n} is dry.' for n in (0, 2, 3, 4, 5))
     asked = dataclasses.replace(task('memory', size=5), library=told, hay=hay)
     (numbers, questions), = many_texts.memories_of(told, 5)
-    memory = many_texts.memory_of(model, tokenizer, asked, numbers)
+    memory, numbers = many_texts.memory_of(model, tokenizer, asked, numbers)
     assert [entry['text'] for entry in memory.texts] == [told.texts[n] for n in numbers]
     whole = remembered(model, tokenizer, asked, [told.texts[n] for n in numbers])
     torch.testing.assert_close(memory.held.part('index', 1), whole.held.part('index', 1), atol=0.03, rtol=0)
@@ -68,6 +69,18 @@ def test_a_haystack_is_the_texts_of_a_library_which_stays_as_it_is(model, tokeni
     assert samples == many_texts.measure(model, tokenizer, dataclasses.replace(asked, hay=''))['samples']
     with pytest.raises(ValueError, match='texts_together is 8, but with .*hay there are 7: give no more'):
         many_texts.library_of_settings({**s, 'texts_together': 8})
+
+
+def test_of_a_library_that_holds_all_texts_none_runs_again(model, tokenizer, hay, monkeypatch):
+    texts = tuple(f'Hay {n} is dry.' for n in (5, 0, 3))
+    told = dataclasses.replace(task('memory').library, texts=texts, right=np.array([1, 0, 2, 1]))
+    asked = dataclasses.replace(task('memory', size=3), library=told, hay=hay)
+    expected = many_texts.measure(model, tokenizer, dataclasses.replace(asked, hay=''))['samples']
+    monkeypatch.setattr(many_texts, 'remembered', None)
+    memory, numbers = many_texts.memory_of(model, tokenizer, asked, [0, 1, 2])
+    assert [entry['text'] for entry in memory.texts] == [texts[n] for n in numbers]
+    assert many_texts.measure(model, tokenizer, asked)['samples'] == expected
+    assert len(live_texts(hay)) == 5
 
 
 def test_the_figure_has_a_column_a_size_and_a_row_a_depth():

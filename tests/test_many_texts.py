@@ -17,6 +17,7 @@ from lab.conditions import OF_MANY_TEXTS
 from lab.damage import HeldOut
 from lab.made_up import Question, Story
 from lab.many_texts import Asking, Task
+from lab.rows import rows_of
 from lab.runs import run_id, unused
 from reader import Reading
 
@@ -104,6 +105,34 @@ def test_it_is_counted_whether_something_is_recalled_with_a_questions_text_and_w
     assert samples['recalled'] == samples['recalled_without'] == [0] * 5
     samples = many_texts.measure(model, tokenizer, task('memory', size=5))['samples']
     assert samples['recalled'] == samples['recalled_without'] == [1] * 5
+    assert 'evidence' not in samples
+
+
+def test_the_evidence_that_is_kept_is_what_recall_decides_by(model, tokenizer):
+    def recalled(threshold):
+        reading = Reading(**{**READING.__dict__, 'recall_threshold': threshold})
+        return many_texts.measure(model, tokenizer, task('memory', size=5, reading=reading))['samples']
+    samples = recalled(1e-9)
+    assert len({*samples['evidence'], *samples['evidence_without']}) > 5
+    for name in ('', '_without'):
+        values = sorted(samples[f'evidence{name}'])
+        between = max(1e-9, (values[1] + values[2]) / 2)
+        above = [int(one >= between) for one in samples[f'evidence{name}']]
+        assert recalled(between)[f'recalled{name}'] == above
+
+
+def test_a_row_says_how_many_recall_where_a_tenth_do_so_falsely(point_of_library):
+    row, = rows_of([point_of_library])
+    assert row['recalled_at_a_tenth']['count'] == 3 and row['threshold_at_a_tenth'] == pytest.approx(0.9)
+
+
+@pytest.fixture
+def point_of_library():
+    evidence = {'evidence': [0.89, 0.91, 2.0, 3.0], 'evidence_without': [n / 10 for n in range(11)]}
+    samples = {'right': [0, 1, 1, 0], **evidence}
+    return {'label': '', 'panel': 0, 'varied': {}, 'settings': {'condition': 'memory', 'measure': 'library',
+                                                              'cases': [], 'pass_keys': False},
+            'record': {'id': 'x', 'samples': samples, 'numbers': {}}}
 
 
 def test_an_experiment_on_a_library_is_run_from_the_command_line(run, roomy_folder, tmp_path):

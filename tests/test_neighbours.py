@@ -29,10 +29,10 @@ TEXT = 'AB CDE. FGHI JK. LM NOPQ. RSTU VW. XY ZABC. DEFG HI.'
 PREFIX = '\nAB '
 
 
-def library(model, keep='values', texts=(TEXT,), sources=('one',)):
+def library(model, keep='values', texts=(TEXT,), sources=('one',), ending=''):
     layers = (0, 1, 2) if keep == 'values' else ()
     return PersistentMemory.from_texts(model, list(texts), Letters, layers, HEADS, keep, len(PREFIX), PREFIX,
-                                       list(sources), window_tokens=20, window_overlap=8)
+                                       list(sources), window_tokens=20, window_overlap=8, ending=ending)
 
 
 def passage(memory, first, last):
@@ -44,12 +44,13 @@ def llama():
     return tiny_family('llama', block_size=96)
 
 
-@pytest.mark.parametrize('keep', ('values', 'tokens'))
-@pytest.mark.parametrize('neighbours', (1, 9))
+@pytest.mark.parametrize(('keep', 'ending'), [('values', ''), ('tokens', ''), ('values', '\n'),
+                                             ('tokens', ' Z')])
+@pytest.mark.parametrize('neighbours', (0, 1, 9))
 @pytest.mark.parametrize('family', FAMILIES)
-def test_a_window_and_its_neighbours_are_the_joined_passage_in_the_prompt(family, neighbours, keep):
+def test_a_window_and_its_neighbours_are_the_joined_passage_in_the_prompt(family, neighbours, keep, ending):
     model = tiny_family(family, block_size=96)
-    memory, prompt = library(model, keep), Letters.encode(PREFIX) + QUESTION
+    memory, prompt = library(model, keep, ending=ending), Letters.encode(PREFIX) + QUESTION
     assert len(memory.texts) == 5
     attach(model, memory, recall_neighbours=neighbours)
     y = model.generate(torch.tensor([prompt]), 6, top_k=1)
@@ -57,7 +58,7 @@ def test_a_window_and_its_neighbours_are_the_joined_passage_in_the_prompt(family
     [[(_, (number,), _)]] = model.recalled
     first, last = max(0, number - neighbours), min(4, number + neighbours)
     model.detach_memory()
-    whole = torch.tensor([Letters.encode(PREFIX + passage(memory, first, last)) + QUESTION])
+    whole = torch.tensor([Letters.encode(PREFIX + passage(memory, first, last) + ending) + QUESTION])
     assert torch.allclose(model(whole)[0], logits, atol=1e-4)
     assert model.generate(whole, 6, top_k=1)[0, -6:].tolist() == y[0, -6:].tolist()
 

@@ -15,5 +15,6 @@ max_new_tokens = 10
 held_out_text = 'FILE:config/writeup/held_out.txt'
 num_held_out = 10
 grid = [{'texts_together': [1, 10, 100, 800], 'condition': ['memory', 'bm25']},
+        {'name': 'several, side by side', 'texts_together': [100], 'recall_texts': [2, 4]},
         {'name': 'right text, far', 'condition': ['right'], 'memory_positions': ['far'],
          'memory_distance': [512, 200, 64]}]

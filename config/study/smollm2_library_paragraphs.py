@@ -14,4 +14,5 @@ max_new_tokens = 40
 recall_candidates = 5
 held_out_text = 'FILE:config/writeup/held_out.txt'
 num_held_out = 10
-grid = [{'texts_together': [120], 'condition': ['memory', 'bm25']}]
+grid = [{'texts_together': [120], 'condition': ['memory', 'bm25']},
+        {'name': 'the same, abstaining', 'texts_together': [120], 'recall_threshold': [1.0]}]
