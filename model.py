@@ -151,8 +151,7 @@ class GPT(nn.Module):
         else:
             embeddings['wpe'] = nn.Embedding(config.block_size, config.n_embd)
         self.transformer = nn.ModuleDict(dict(
-            **embeddings,
-            drop=nn.Dropout(config.dropout),
+            **embeddings, drop=nn.Dropout(config.dropout),
             h=nn.ModuleList([Block(config, layer) for layer in range(config.n_layer)]),
             ln_f=Norm(config),
         ))
@@ -364,7 +363,8 @@ class GPT(nn.Module):
     @classmethod
     def of_weights(cls, sizes, state, device='cpu', dtype=torch.float32):
         """Fields of GPTConfig, state dict -> GPT, frozen. Which model it is is known before any cast."""
-        model = cls(GPTConfig(**sizes)).eval()
+        with weights.Unfilled():
+            model = cls(GPTConfig(**sizes)).eval()
         model.load_state_dict(state)
         model.state.sampled = model.state.sampled_fingerprint(model)
         return model.to(device, dtype).freeze()

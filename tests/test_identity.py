@@ -143,3 +143,13 @@ def test_attach_memory_has_the_defaults_of_a_reading():
     given = {name: parameter.default for name, parameter in parameters}
     defaults = {**dataclasses.asdict(Reading()), 'layers': None}
     assert {name: given[name] for name in list(given)[2:]} == defaults
+
+
+def test_a_model_that_is_loaded_draws_no_numbers_and_one_that_is_made_does():
+    sizes, state = dataclasses.asdict(tiny_model().config), tiny_model(seed=3).state_dict()
+    before = torch.get_rng_state()
+    model = GPT.of_weights(sizes, state)
+    assert torch.get_rng_state().equal(before)
+    assert all(model.state_dict()[name].equal(tensor) for name, tensor in state.items())
+    GPT(model.config)
+    assert not torch.get_rng_state().equal(before)
