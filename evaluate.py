@@ -51,7 +51,7 @@ redraw = ''  # a folder: no experiment, but each of its figures drawn again from
 json = False  # the last line printed is a JSON object
 engine = 'process'  # or 'ray', a task a run: of this machine, or of the cluster at RAY_ADDRESS
 threads = 0  # of torch in a run, 0 is torch's own choice; the same number gives the same numbers
-find = ''  # in place of a grid, search: 'positive', 'negative' (sentiment), 'answer' (recall), 'index_heads'
+find = ''  # a search: 'positive', 'negative' (sentiment), 'answer' (recall), 'index_heads', 'reading_layers'
 max_damage = 1.1  # find: the largest held-out perplexity, relative to the plain model's
 wandb_log = False
 wandb_project = 'memory'
@@ -98,13 +98,15 @@ config = configure(globals())
 from core.atomic import write_files  # noqa: E402, settings are checked before the slow imports
 from core.places import found  # noqa: E402
 from core.wandb_run import start_wandb  # noqa: E402
-from lab import finder, index_finder, one_page, report, rows  # noqa: E402
+from lab import finder, index_finder, one_page, reading_layers, report, rows  # noqa: E402
 from lab.figures import FIGURES  # noqa: E402
 from lab.grid import check_model, check_point, note_on, points_of  # noqa: E402
 from lab.redraw import draw_all, picture_of  # noqa: E402
 from lab.runs import ENGINES, Results, model_of, run_all  # noqa: E402
 from lab.stats import perplexity  # noqa: E402
 from page.files import check_file, page_of, write_told  # noqa: E402
+
+SEARCHES = {'index_heads': index_finder, 'reading_layers': reading_layers}  # that need no runs
 
 
 def config_files():
@@ -129,7 +131,7 @@ def check_choices():
     """Raises ValueError for a text that is none of those known."""
     figures = ['auto', '', *(name for name in FIGURES.get(measure, []) if cases or name != 'cases')]
     for name, given, known in (('engine', engine, ENGINES), ('figure', figure, figures),
-                               ('find', find, ['', *finder.GOALS, 'index_heads'])):
+                               ('find', find, ['', *finder.GOALS, *SEARCHES])):
         if given not in known:
             raise ValueError(f"{name} is {given!r}, expected one of {', '.join(map(repr, known))}"
                              + (f" for measure {measure!r}" if name == 'figure' else ''))
@@ -211,19 +213,19 @@ def search(folder, results, log):
     return points, f"\n## The best, as a config file\n\n```python\n{best}```\n"
 
 
-def find_index_heads(folder):
-    """The search of its own kind: no runs, since each head's votes are counted at once."""
+def search_at_once(folder, way):
+    """A search of its own kind, without runs: way is one of SEARCHES."""
     model, tokenizer = model_of(config)
-    found = index_finder.find(model, tokenizer, config, print)
-    name, best = experiment_name(), index_finder.config_text(found, config)
-    numbers = dumps(index_finder.as_numbers(found)) + '\n'
+    found = way.find(model, tokenizer, config, print)
+    name, best = experiment_name(), way.config_text(found, config)
+    numbers = dumps(way.as_numbers(found)) + '\n'
     picture = picture_of(loads(numbers))
     for place, text, stem in ((folder, 'summary', 'figure'), (publish_dir, name, name)):
         if place:
-            told = index_finder.summary(found, name, f'{stem}.png', command(), config)
+            told = way.summary(found, name, f'{stem}.png', command(), config)
             write_files(place, {f'{text}.md': told, f'{text}.json': numbers, f'{stem}.png': picture})
     write_files(folder, {'best.py': best})
-    print(f"\n{best}\nAs a config file, and the map of all heads: best.py and figure.png in {folder}")
+    print(f"\n{best}\nAs a config file, and as a picture: best.py and figure.png in {folder}")
 
 
 def results_file(folder):
@@ -262,8 +264,8 @@ def main():
         raise ValueError("page is of a text that is written, not of redraw or find: leave page out")
     if redraw:
         draw_again()
-    elif find == 'index_heads':
-        find_index_heads(os.path.join(out_dir, experiment_name()))
+    elif find in SEARCHES:
+        search_at_once(os.path.join(out_dir, experiment_name()), SEARCHES[find])
     else:
         run_experiment()
 

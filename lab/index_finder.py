@@ -25,6 +25,7 @@ from recall import Recaller
 
 FALSE_RECALLS = 0.1  # of questions whose text is not there: how many may recall something all the same
 MOST_HEADS = 6  # each costs a search; with more, what is found hardly rises
+MOST_KEY_HEADS = 4  # whose keys a memory keeps of each token; query heads that share one cost it nothing
 
 
 # ---- votes ----
@@ -86,7 +87,8 @@ def find(model, tokenizer, s, done=lambda line: None):
     library = library_of(told_by(s, 'choose')[:count], s['seed'], s['num_facts'])
     votes, tokens = votes_by_head(model, tokenizer, library, heads, asking)
     alone = index_heads.share_found(votes, library.right)
-    chosen = index_heads.greedy(votes, library.right, MOST_HEADS)
+    key_heads = [(layer, head // (c.n_head // c.n_kv_head)) for layer, head in heads]
+    chosen = index_heads.greedy(votes, library.right, key_heads, MOST_HEADS, MOST_KEY_HEADS)
     steps, numbers = [], [i for i, _ in chosen]
     for n, (i, score) in enumerate(chosen, 1):
         share = float(index_heads.share_found(votes[numbers[:n]].sum(0), library.right))

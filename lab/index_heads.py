@@ -8,7 +8,8 @@ answers each question.
 import numpy as np
 
 CLEAR = 0.5  # a margin that is clear enough: what is found by far needs no more votes
-LEAST_ALONE = 0.5  # of what the best head finds alone, for a head to be one of a set
+LEAST_ALONE = 0.4  # of what the best head finds alone, for a head to be one of a set
+LEAST_THRESHOLD = 0.001  # 0 recalls always, what is below is refused
 
 
 def places(votes, right):
@@ -46,9 +47,10 @@ def score(votes, right):
     return float(np.minimum(margins(votes, right), CLEAR).mean())
 
 
-def greedy(votes, right, most):
-    """votes (H, Q, N), each head's -> [(its number, score of the set so far)]: up to `most` of those that
-    find much alone, each the one that does most for those before it.
+def greedy(votes, right, key_heads, most, most_key_heads):
+    """votes (H, Q, N), each head's, and the key head of each (H) -> [(its number, score of the set so far)]:
+    up to `most` of those that find much alone, each the one that does most for those before it, with keys of
+    up to most_key_heads.
 
     It does not end where the score no longer rises: made-up facts are soon all found, and what other texts
     need is that heads of several kinds agree.
@@ -60,6 +62,9 @@ def greedy(votes, right, most):
         left.remove(best)
         total = total + votes[best]
         chosen.append((int(best), score(total, right)))
+        used = {key_heads[i] for i, _ in chosen}
+        if len(used) == most_key_heads:
+            left = [i for i in left if key_heads[i] in used]
     return chosen
 
 
@@ -76,8 +81,9 @@ def lead(votes, voters):
 
 
 def threshold_of(evidence, false_recalls):
-    """The evidence (Q,) that so large a share of questions (0 to 1) exceeds, whose text is not there."""
-    return float(np.quantile(evidence, 1 - false_recalls))
+    """The evidence (Q,) that so large a share of questions (0 to 1) exceeds, whose text is not there; or the
+    least that a reading takes, where that is more."""
+    return max(LEAST_THRESHOLD, float(np.quantile(evidence, 1 - false_recalls)))
 
 
 def share_recalled(evidence, found, threshold):

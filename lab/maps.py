@@ -1,9 +1,9 @@
 """
-Maps: what each head of each layer does alone. Of the finder, and of the search for index heads.
+Maps: what each head of each layer does alone, which layers must read. Of the searches.
 """
 import numpy as np
 
-from lab.drawing import INK, plt
+from lab.drawing import BLUE, INK, ORANGE, plt
 
 SCORES = {'sentence_compound': 'the mean compound per sentence', 'probability': 'p(answer)'}
 
@@ -48,6 +48,31 @@ def head_map(alone, chosen):
     ax.set_xlabel('query head')
     ax.set_ylabel('layer')
     fig.colorbar(drawn, label='share of questions whose text\nthe head finds alone (outlined: chosen)')
+    return fig
+
+
+def layers_that_read(numbers):
+    """Reading layers: each step of the search a column; which read, and what answers are worth with these.
+
+    numbers: see reading_layers.Found.
+    """
+    steps, fresh = numbers['steps'], numbers['fresh']
+    fig, axes = plt.subplots(3, 1, figsize=(2.5 + 0.45 * len(steps), 6), sharex=True, height_ratios=(2, 2, 3))
+    for ax, name, title in zip(axes, ('log_p', 'right'), ("answers' log p, nats", 'answers written, share')):
+        for some, color, label in ((steps, ORANGE, 'facts that chose'), (fresh, BLUE, 'fresh facts')):
+            ax.plot([one[name] for one in some], 'o-', ms=4, lw=1.4, color=color, label=label)
+        ax.set_ylabel(title)
+    axes[0].legend(fontsize=8)
+    reads = [[layer in step['layers'] for step in steps] for layer in range(numbers['n_layer'])]
+    axes[2].imshow(reads, cmap='Oranges', vmin=0, vmax=2, aspect='auto', origin='lower')
+    axes[2].set_ylabel('layers that read')
+    axes[2].set_xticks(range(len(steps)), [len(step['layers']) for step in steps])
+    axes[2].set_xlabel(f"how many of {numbers['n_layer']} layers read (marked: chosen)")
+    at = [step['layers'] for step in steps].index(numbers['layers'])
+    for ax in axes:
+        ax.axvspan(at - 0.5, at + 0.5, fill=False, ec=INK, lw=1.2)
+    fig.align_ylabels()
+    fig.tight_layout()
     return fig
 
 

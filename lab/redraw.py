@@ -11,7 +11,7 @@ from core.atomic import write_files
 from lab import finder
 from lab.drawing import png
 from lab.figures import FIGURES
-from lab.maps import cells_read, head_map, maps
+from lab.maps import cells_read, head_map, layers_that_read, maps
 
 
 def picture_of(numbers):
@@ -21,6 +21,8 @@ def picture_of(numbers):
     """
     if 'alone' in numbers:
         return png(head_map(np.array(numbers['alone']), numbers['heads']))
+    if 'fresh' in numbers:
+        return png(layers_that_read(numbers))
     config = numbers['config']
     rows = [{**row, 'varied': settings_of(row['varied'])} for row in numbers['rows']]
     if config['find']:

@@ -19,6 +19,7 @@ from lab.made_up import Question
 from lab.many_texts import Asking, Library
 from lab.maps import head_map
 from load import tokenizer_of_folder
+from reader import Reading
 
 RIGHT = np.array([0, 1, 2, 0])
 
@@ -48,12 +49,28 @@ def test_a_margin_is_the_lead_over_the_best_other_text():
 def test_the_greedy_choice_takes_what_does_most_for_those_before_it_of_heads_that_find_much_alone():
     twin, half = GOOD * 0.9, OTHER + votes([5, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0])
     heads = np.stack([NOISE, twin, GOOD, half])
-    (first, one), (second, two), (third, all_three) = index_heads.greedy(heads, RIGHT, most=9)
+    (first, one), (second, two), (third, all_three) = index_heads.greedy(heads, RIGHT, range(4), 9, 9)
     assert (second, {first, third}) == (3, {1, 2})  # not the twin next, and never the noise
     assert one == pytest.approx(index_heads.score(heads[first], RIGHT))
     assert two == pytest.approx(index_heads.score(heads[first] + half, RIGHT))
     assert all_three == pytest.approx(index_heads.score(twin + half + GOOD, RIGHT))
-    assert [i for i, _ in index_heads.greedy(heads, RIGHT, most=2)] == [first, 3]
+    assert [i for i, _ in index_heads.greedy(heads, RIGHT, range(4), 2, 9)] == [first, 3]
+
+
+def test_a_chosen_set_shares_few_key_heads():
+    rng = np.random.default_rng(3)
+    heads, right = rng.random((9, 30, 4)), rng.integers(0, 4, 30)
+    heads[:, np.arange(30), right] += 0.4  # all find much
+    shares = [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    for most_key_heads in (1, 2, 3):
+        slow = []
+        for _ in range(5):
+            allowed = [i for i in range(9) if i not in slow
+                       and len({shares[j] for j in [*slow, i]}) <= most_key_heads]
+            if allowed:
+                slow.append(max(allowed, key=lambda i: index_heads.score(heads[[*slow, i]].sum(0), right)))
+        chosen = [i for i, _ in index_heads.greedy(heads, right, shares, 5, most_key_heads)]
+        assert chosen == slow and len({shares[i] for i in chosen}) <= most_key_heads
 
 
 def test_the_threshold_is_what_a_share_of_questions_exceeds_whose_text_is_gone():
@@ -71,6 +88,11 @@ def test_the_threshold_is_what_a_share_of_questions_exceeds_whose_text_is_gone()
     above = (best_two[:, 1] - best_two[:, 0]) / voters >= threshold
     assert recalled == above.mean()
     assert rightly == pytest.approx((many.argmax(1) == right)[above].mean())
+
+
+def test_a_threshold_is_one_that_a_reading_takes_and_that_abstains():
+    threshold = round(index_heads.threshold_of(np.linspace(-1, -0.1, 50), 0.1), 3)  # as best.py has it
+    assert Reading(method=5, index_heads=((0, 1),), recall_threshold=threshold).recall_threshold > 0
 
 
 # ---- a model's votes ----

@@ -116,7 +116,8 @@ def test_the_command_runs(command, copy, request, monkeypatch, capsys):
         monkeypatch.setattr(sys, 'argv', [*earlier, *SHORT[earlier[0]]])
         runpy.run_path(earlier[0], run_name='__main__')
     fewer = {'find_layers': ['--memory_layers=5', '--grid=[]', '--controls=False'], 'writeup': ['--grid=[]'],
-             'find_index_heads': ['--texts_together=6']}
+             'find_index_heads': ['--texts_together=6'],
+             'find_reading_layers': ['--init_from=assets/tinyworld', '--index_heads=((5, 5),)']}
     # a model of 135 M parameters takes seconds where the embedded one takes none
     fewer |= {'evaluate.py config/smollm2': ['--controls=False'],
               'sample.py config/smollm2': ['--num_samples=1']}

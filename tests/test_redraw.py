@@ -72,8 +72,9 @@ def test_what_the_finder_did_not_try_is_left_out_of_its_map():
     assert np.isnan(np.array(found['effect'], float)).all()
 
 
-def test_the_index_heads_map_is_drawn_from_its_numbers():
-    with open(os.path.join(ROOT, 'assets', 'smollm2', 'find_index_heads.json')) as f:
+@pytest.mark.parametrize('name', ['find_index_heads', 'find_reading_layers'])
+def test_what_a_search_without_runs_found_is_drawn_from_its_numbers(name):
+    with open(os.path.join(ROOT, 'assets', 'smollm2', f'{name}.json')) as f:
         assert picture_of(json.load(f))[:4] == b'\x89PNG'
 
 

@@ -14,4 +14,4 @@ softmax_scale = 1.0
 _texts = {'texts_together': [1, 4, 16, 64, 200]}
 grid = [{'name': 'method 4', **_texts, 'memory_k': [128]},
         {'name': 'method 5', **_texts, 'memory_method': [5], 'memory_layers': [()],
-         'index_heads': [((4, 3), (5, 1), (5, 2), (5, 3), (5, 5))], 'recall_candidates': [1, 5]}]
+         'index_heads': [((5, 1), (5, 2), (5, 3), (5, 5))], 'recall_candidates': [1, 5]}]
