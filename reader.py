@@ -52,15 +52,15 @@ class Reading:
     'insert', as if the text stood between the prompt's header, as long as the memory's, and the rest
     ('' is this one for method 5).
     Of method 5 alone, where layers () is all: index_heads, ((layer, query head), ...) that vote;
-    recall_texts > 0, how many of the best texts are read; recall_votes > 1, how many texts a token and
-    head can vote for, the weakest with nothing; recall_threshold, the evidence below which nothing is
-    recalled, 0 always recalls: the best text's lead in votes, in attention scores per token and head, and by
-    how much it makes the question likelier, in nats per token; recall_every, tokens after which it is
-    recalled anew, 0 is never; index, '' for an exact vote, or FAISS's factory string for one on the texts
-    that an approximate index names; recall_candidates > 0: where none leads clearly, so many of the best
-    are read, and those recalled that make the question likeliest; recall_neighbours: a window of a longer
-    text is read with so many windows before and after it, all that fit, joined to one text that runs
-    through the model once more.
+    recall_texts > 0, how many of the best texts are read; recall_votes > 1, how many texts a token and head
+    can vote for, the weakest with nothing, of a large memory a fiftieth of all; recall_threshold, the
+    evidence below which nothing is recalled, 0 always recalls: the best text's lead in votes, in attention
+    scores per token and head, and by how much it makes the question likelier, in nats per token;
+    recall_every, tokens after which it is recalled anew, 0 is never; index, '' for an exact vote, or
+    FAISS's factory string for one on the texts that an approximate index names; recall_candidates > 0:
+    where none leads clearly, so many of the best are read, and those recalled that make the question
+    likeliest; recall_neighbours: a window of a longer text is read with so many windows before and after
+    it, all that fit, joined to one text that runs through the model once more.
     Raises ValueError that names what does not fit.
     """
     layers: tuple = (9,)

@@ -27,6 +27,9 @@ AS_GOOD = 10_000  # votes are told apart to so many parts of the best
 CLEAR = 0.35  # of the best text's votes: ahead by so much, it needs no reading beside others
 ROWS_A_VOTE = 10  # an approximate index is asked for so many rows for each text that can get a vote
 CANDIDATES = 768  # texts that it names for all heads to vote on: more, and the floor is nearer that of all
+# of all texts, and of those that were named, at least so large a share can get votes from a token and head: a
+# right one that a head half knows is not among the best 20 of 16,200
+SHARE_VOTED_FOR, SHARE_OF_NAMED = 1 / 50, 1 / 10
 
 
 class Recaller:
@@ -74,8 +77,13 @@ class Recaller:
 
     def by_all(self, held, asked):
         """-> (B, texts): every row is looked at."""
-        return sum(votes_of(queries, self.memory.index(held, *place), held.lengths, held.live,
-                            self.reading.recall_votes) for place, queries in asked.items())
+        count = self.voted_for(len(held.live), SHARE_VOTED_FOR)
+        return sum(votes_of(queries, self.memory.index(held, *place), held.lengths, held.live, count)
+                   for place, queries in asked.items())
+
+    def voted_for(self, texts, share):
+        """How many of so many texts a token and head can vote for."""
+        return max(self.reading.recall_votes, int(share * texts))
 
     def by_candidates(self, held, asked):
         """As by_all, of those texts alone that an approximate index names; others get none.
@@ -84,13 +92,14 @@ class Recaller:
         """
         place = max(asked, key=lambda one: (asked[one].size(1), one))
         index = held.approximate(*place, self.reading.index, self.memory.index(held, *place))
-        votes = torch.zeros(len(asked[place]), len(held.live))
+        votes, texts = torch.zeros(len(asked[place]), len(held.live)), len(held.live)
+        count = min(self.voted_for(texts, SHARE_VOTED_FOR), self.voted_for(CANDIDATES, SHARE_OF_NAMED))
         for b, asking in enumerate(asked[place]):
             found = index.search(asking, min(ROWS_A_VOTE * self.reading.recall_votes, len(held.tokens)))
             named = named_texts(*found, torch.from_numpy(held.ends), held.live, CANDIDATES)
             ids, lengths = held.ids_of(held.live[named]), held.lengths[held.live[named]]
             votes[b, named] = sum(votes_of(queries[b, None], self.memory.index(held, *of)[ids], lengths,
-                                           slice(None), self.reading.recall_votes)[0]
+                                           slice(None), count)[0]
                                   for of, queries in asked.items())
         return votes
 

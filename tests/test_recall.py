@@ -75,6 +75,20 @@ def test_votes_are_those_of_loops_over_tokens_heads_and_rows(model, floor_of):
     assert voters == len(QUESTION) * len(HEADS)
 
 
+def test_of_a_large_memory_a_share_of_all_texts_can_get_votes(llama, monkeypatch):
+    memory = library(llama)
+    monkeypatch.setattr('recall.SHARE_VOTED_FOR', 0.8)  # of five texts four
+    attach(llama, memory, recall_votes=2)
+    votes, _ = llama.recaller.votes(llama, torch.tensor([PROMPT]), memory.held)
+    assert votes[0].tolist() == pytest.approx(slow_votes(llama, memory, PROMPT, 4), abs=1e-4)
+    attach(llama, memory, recall_votes=2, index='Flat')  # which names all five, so that the exact floor holds
+    assert llama.recaller.votes(llama, torch.tensor([PROMPT]), memory.held)[0].allclose(votes)
+    monkeypatch.setattr('recall.CANDIDATES', 3)
+    monkeypatch.setattr('recall.SHARE_OF_NAMED', 1.0)
+    few = llama.recaller.votes(llama, torch.tensor([PROMPT]), memory.held)[0][0]
+    assert 2 <= few.count_nonzero() <= 3
+
+
 def test_the_best_text_is_recalled_and_told_with_its_votes(llama):
     memory = library(llama)
     attach(llama, memory, recall_texts=2)

@@ -11,6 +11,7 @@ measure = 'library'
 figure = 'haystack'
 pass_keys = True
 num_facts = 50
+recall_candidates = 5
 num_seeds = 1
 max_new_tokens = 20
 held_out_text = 'FILE:config/writeup/held_out.txt'
