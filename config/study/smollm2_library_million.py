@@ -6,8 +6,10 @@
 # The texts run through the model first, 200 to 500 tokens a second of a core. A library that holds them
 # already, which an interruption does not lose, is given with --memory_file=out/million:
 #
-# $ python -c "from lab.made_up import stories; print(*(s.text for s in stories('prove', 1337, 16200)), sep=chr(10))" > out/million.txt
-# $ python build_memory.py config/smollm2_library.py --text=FILE:out/million.txt --split_lines=True --memory_file=out/million
+# $ python -c "from lab.made_up import stories
+# $ for one in stories('prove', 1337, 16200): print(one.text)" > out/million.txt
+# $ python build_memory.py config/smollm2_library.py --text=FILE:out/million.txt --split_lines=True \
+# $     --memory_file=out/million
 #
 # Questions in the model's chat template, answered greedily.
 from config.index_heads_smollm2 import *  # noqa: F403
