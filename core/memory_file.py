@@ -210,6 +210,8 @@ def has_every_field(metadata, version):
             and all(has(('rows',), text, is_count) for text in texts)
             and all(has(('source', 'text'), text, is_text) for text in texts)
             and all(has(PLACE, {'overlap': 0, **text}, is_count) for text in texts if 'window' in text)
+            and all(has(('overlap', 'ending'), {'overlap': 0, 'ending': 0, **text}, is_count)
+                    and text.get('overlap', 0) + text.get('ending', 0) <= text['rows'] for text in texts)
             and (version == 1 or isinstance(metadata.get('checksums'), dict))
             and (version < 3 or has_fields_of_version_3(metadata, origin)))
 

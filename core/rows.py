@@ -44,10 +44,10 @@ class Header(NamedTuple):
 
     def encode(self, entry, tokenizer, left_out):
         """A text behind it -> ids, and how many of the first are left out. Raises ValueError."""
-        text, source, ending = entry['text'], entry['source'], self.ending_ids(tokenizer)
+        text, source = entry['text'], entry['source']
         if self.chat and text:
-            turn = turn_behind_header(tokenizer, text, self.system)
-            return [*turn.ids[:turn.end], *ending], turn.start
+            ids, first, end = turn_behind_header(tokenizer, text, self.system)
+            return [*ids[:first], *self.ended(ids[first:end], text, tokenizer)], first
         prefix = self.prefix if text else ''  # the header stands for what is left out: the text is kept whole
         ids = tokenizer.encode(prefix + text) if text else []
         before = tokenizer.encode(prefix) if prefix else []
@@ -56,7 +56,19 @@ class Header(NamedTuple):
         if len(ids) <= left_out:
             raise ValueError(f"the text to remember is empty{' (' + source + ')' if source else ''}: "
                              f"{len(ids)} tokens, of which bookkeeping_tokens={left_out} are left out")
-        return [*ids, *ending], left_out
+        return self.ended(ids, prefix + text, tokenizer), left_out
+
+    def ended(self, ids, text, tokenizer):
+        """A text's ids and its ending's, as the tokenizer has both together: some join a full stop and a
+        line feed."""
+        if not self.ending or list(ids) != list(tokenizer.encode(text)):
+            return [*ids, *self.ending_ids(tokenizer)]
+        return list(tokenizer.encode(text + self.ending))
+
+    def length_of_ending(self, ids, tokenizer):
+        """How many of a text's last ids are its ending's alone."""
+        ending = list(self.ending_ids(tokenizer))
+        return len(ending) if ending and list(ids[-len(ending):]) == ending else 0
 
     def ending_ids(self, tokenizer):
         return tokenizer.encode(self.ending) if self.ending else []

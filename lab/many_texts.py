@@ -17,7 +17,7 @@ import torch
 from core.held import Recent
 from core.stored import live_texts
 from lab import index_heads
-from lab.answers import answers, prompted, remembered, turn_of
+from lab.answers import answers, prefix_of, prompted, remembered, turn_of
 from lab.bm25 import bm25_scores
 from lab.conditions import reading_memory
 from lab.damage import HeldOut, damage
@@ -168,6 +168,11 @@ def memory_of(model, tokenizer, task, numbers):
     if task.hay:
         memory = load_memory(task.hay, '', model, tokenizer)
         memory.home = None  # what follows is not for the disk
+        header = tuple(tokenizer.encode(prefix_of(tokenizer, task.asking)))
+        if memory.header != header or memory.keep != keep:
+            raise ValueError(f"{task.hay} keeps {memory.keep} of texts behind {len(memory.header)} tokens, "
+                             f"here {keep} are wanted behind the {len(header)} that a question begins with: "
+                             "build it so, by keep, chat, system and memory_prefix")
         own = {task.library.texts[n]: n for n in numbers}
         memory.forget([n for n in memory.held.live.tolist() if memory.texts[n]['text'] not in own])
         there = [own[memory.texts[n]['text']] for n in memory.held.live.tolist()]

@@ -19,6 +19,7 @@ from lab.facts import sentences
 from lab.haystack import DEPTHS, with_pass_keys
 from lab.made_up import stories
 from lab.text_figures import haystack
+from memory import PersistentMemory
 
 
 def test_each_key_stands_in_one_text_at_its_depth_and_is_all_that_this_is_asked_for():
@@ -81,6 +82,14 @@ def test_of_a_library_that_holds_all_texts_none_runs_again(model, tokenizer, hay
     assert [entry['text'] for entry in memory.texts] == [texts[n] for n in numbers]
     assert many_texts.measure(model, tokenizer, asked)['samples'] == expected
     assert len(live_texts(hay)) == 5
+
+
+def test_a_library_of_another_kind_is_refused(model, tokenizer, tmp_path):
+    other = PersistentMemory.from_texts(model, ['Hay 0 is dry.'], tokenizer, (), ((0, 1),), 'tokens',
+                                        prefix='Other:\n')
+    other.save(tmp_path / 'other')
+    with pytest.raises(ValueError, match='keeps tokens of texts behind .* tokens, here tokens are wanted'):
+        many_texts.memory_of(model, tokenizer, task('memory', hay=str(tmp_path / 'other')), [0])
 
 
 def test_the_figure_has_a_column_a_size_and_a_row_a_depth():

@@ -107,6 +107,9 @@ DAMAGE = {
         changed(lambda m, t: m['origin'].update(n_head=-1)), 'lacks a field or has one of another kind'),
     'rows below 0': (
         changed(lambda m, t: m['texts'].append({**m['texts'][0], 'rows': -7})), 'lacks a field'),
+    'an ending longer than its text': (
+        changed(lambda m, t: m['texts'][0].update(ending=10**6)), 'lacks a field'),
+    'an ending that is no number': (changed(lambda m, t: m['texts'][0].update(ending='1')), 'lacks a field'),
     'rows of another kind': (changed(lambda m, t: m['texts'][0].update(rows=13.0)), 'lacks a field'),
     'no name': (changed(lambda m, t: m['origin'].pop('name')), 'lacks a field'),
     'a lost text': (changed(lambda m, t: m['texts'][0].pop('text')), 'lacks a field'),

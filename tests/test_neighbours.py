@@ -63,6 +63,23 @@ def test_a_window_and_its_neighbours_are_the_joined_passage_in_the_prompt(family
     assert model.generate(whole, 6, top_k=1)[0, -6:].tolist() == y[0, -6:].tolist()
 
 
+class Joining(Letters):
+    """One that has a full stop and a line feed behind it as one token."""
+
+    @staticmethod
+    def encode(text):
+        pieces = text.replace('.\n', '|')
+        return [len(LETTERS) if letter == '|' else LETTERS.index(letter) for letter in pieces]
+
+
+def test_an_ending_is_the_tokens_that_the_tokenizer_has_for_it_behind_this_text(llama):
+    memory = PersistentMemory.from_texts(llama, ['AB.', 'AB'], Joining, (), HEADS, 'tokens', len(PREFIX),
+                                         PREFIX, ending='\n')
+    assert [memory.held.tokens_of([n]).tolist() for n in (0, 1)] == [Joining.encode('AB.\n'),
+                                                                    Letters.encode('AB\n')]
+    assert [entry['ending'] for entry in memory.texts] == [0, 1]
+
+
 def test_no_more_is_read_than_fits_beside_the_prompt_and_what_is_to_be_written(llama):
     memory, prompt = library(llama), Letters.encode(PREFIX) + QUESTION
     attach(llama, memory, recall_neighbours=9)

@@ -130,8 +130,8 @@ def test_layers_stop_one_group_after_another_each_time_that_without_which_log_p_
 def test_groups_are_neighbours_and_few(n_layer):
     groups = reading_layers.groups_of(n_layer)
     assert reading_layers.joined(groups) == tuple(range(n_layer))
-    assert len(groups) == min(n_layer, len(groups)) <= reading_layers.MOST_GROUPS
-    assert n_layer > reading_layers.MOST_GROUPS or all(len(group) == 1 for group in groups)
+    assert len(groups) <= reading_layers.MOST_GROUPS
+    assert max(map(len, groups)) == -(-n_layer // reading_layers.MOST_GROUPS)  # none larger than it must be
 
 
 def test_the_fewest_are_chosen_that_keep_nearly_all_that_reading_adds():

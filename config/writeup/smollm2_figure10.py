@@ -1,5 +1,5 @@
-# Figure 10 with SmolLM2: right answers for each layer by method 2, BF 0.9, TS 1000, k 5, over all questions:
-# with MF 5, and from the first token alone.
+# Figure 10 with SmolLM2: right answers for each layer by method 2, BF 0.9, TS 1000, k 5, over all questions,
+# with MF 5 and from the first token alone.
 #
 # $ python evaluate.py config/writeup/smollm2_figure10.py
 #
