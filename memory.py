@@ -168,8 +168,8 @@ class PersistentMemory:
         self._add(model, encoded, entries, done)
 
     def add(self, model, ids, source='', text=''):
-        """Runs one more text through the plain model, on its own, and appends its rows. Raises as from_tokens,
-        and then adds nothing."""
+        """Runs one more text through the plain model, on its own, and appends its rows. Raises as
+        from_tokens, and then adds nothing."""
         self._add(model, [(ids, self.bookkeeping_tokens)], [{'source': source, 'text': text}])
 
     def _add(self, model, encoded, entries, done=lambda tokens: None):

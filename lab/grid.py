@@ -69,7 +69,9 @@ def points_of_a_panel(config, panel, axes):
         told = {key: value for key, value in varied.items() if not name or len(axes[key]) > 1}
         settings = {**base, **varied}
         label = label_of(told, name) or conditions_of(settings).get(settings['condition'], '')
-        points.append({'label': label, 'panel': panel, 'name': name, 'varied': told, 'settings': settings})
+        fixed = {key: value for key, value in varied.items() if key not in told}
+        points.append({'label': label, 'panel': panel, 'name': name, 'varied': told, 'fixed': fixed,
+                       'settings': settings})
     return points
 
 

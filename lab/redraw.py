@@ -24,13 +24,15 @@ def picture_of(numbers):
     if 'fresh' in numbers:
         return png(layers_that_read(numbers))
     config = numbers['config']
-    rows = [{**row, 'varied': settings_of(row['varied'])} for row in numbers['rows']]
+    rows = [{**row, 'varied': settings_of(row['varied']), 'fixed': settings_of(row.get('fixed', {}))}
+            for row in numbers['rows']]
     if config['find']:
         effect, damage = (np.array(numbers['maps'][name], float) for name in ('effect', 'damage'))
         chosen = {**config, **next(row['varied'] for row in rows if row.get('chosen'))}
         reads = cells_read(chosen, effect.shape[1] - 1)
         return png(maps(effect, damage, finder.GOALS[config['find']][0], reads))
-    measure, points = config['measure'], [{'settings': {**config, **row['varied']}} for row in rows]
+    measure, points = config['measure'], [{'settings': {**config, **row['fixed'], **row['varied']}}
+                                          for row in rows]
     kind = next(iter(FIGURES[measure])) if config['figure'] == 'auto' else config['figure']
     return png(FIGURES[measure][kind](points, rows, measure)) if kind else b''
 

@@ -46,7 +46,7 @@ def row_of(point, plain):
     samples, is_plain = record['samples'], settings['condition'] == 'plain'
     row = {'label': point['label'], 'panel': point['panel'], 'varied': point['varied'],
            'condition': settings['condition'], 'id': record['id'], **record['numbers']}
-    row |= {name: point[name] for name in ('chosen', 'name') if point.get(name)}
+    row |= {name: point[name] for name in ('chosen', 'name', 'fixed') if point.get(name)}
     row |= {name: statistics_of(name, values, settings) for name, values in samples.items()}
     if 'evidence_without' in samples:
         least = np.quantile(samples['evidence_without'], 1 - FALSE_RECALLS)

@@ -87,3 +87,14 @@ def test_a_box_shows_quartiles_and_whiskers_of_the_texts():
     box = ax.patches[0].get_path().vertices[:, 0]
     assert [box.min(), box.max()] == pytest.approx(np.quantile(values, [0.25, 0.75]))
     figures.plt.close(fig)
+
+
+def test_a_setting_that_a_named_dictionary_has_one_value_of_is_in_the_numbers(run, tmp_path):
+    grid = "[{'memory_k': [1, 2]}, {'name': 'loud', 'memory_k': [2], 'softmax_scale': [0.5, 1.0]}]"
+    code, _, err = run('evaluate.py', *SENTIMENT, '--num_seeds=1', '--max_new_tokens=2', '--num_held_out=1',
+                       '--controls=False', f'--grid={grid}', f'--out_dir={tmp_path}')
+    assert code == 0, err
+    rows = json.loads((tmp_path / 'evaluate' / 'summary.json').read_text())['rows']
+    assert [(row['varied'], row.get('fixed', {})) for row in rows] == [
+        ({'memory_k': 1}, {}), ({'memory_k': 2}, {}), ({'softmax_scale': 0.5}, {'memory_k': 2}),
+        ({'softmax_scale': 1.0}, {'memory_k': 2})]

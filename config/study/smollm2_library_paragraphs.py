@@ -2,8 +2,8 @@
 #
 # $ python evaluate.py config/study/smollm2_library_paragraphs.py --squad_file=dev.json
 #
-# The heads were picked on XQuAD's questions, of six that made-up facts had found: for that file the share found
-# by votes is one of the choice itself. The six find 0.90 of it by votes alone, the four 0.92.
+# The heads were picked on XQuAD's questions, of six that made-up facts had found: of that file the share
+# found is one of the choice itself. The six find 0.90 of it by votes alone, the four 0.92.
 # In the model's chat template. The numbers are XQuAD's, 120 paragraphs and 612 questions: give another file's
 # number of paragraphs as texts_together, and as many num_facts as questions are to be asked.
 from config.index_heads_smollm2 import *  # noqa: F403
@@ -16,5 +16,4 @@ max_new_tokens = 40
 recall_candidates = 5
 held_out_text = 'FILE:config/writeup/held_out.txt'
 num_held_out = 10
-grid = [{'texts_together': [120], 'condition': ['memory', 'bm25']},
-        {'name': 'the same, abstaining', 'texts_together': [120], 'recall_threshold': [1.0]}]
+grid = [{'texts_together': [120], 'condition': ['memory', 'bm25']}]
