@@ -169,7 +169,8 @@ def ticks_of_settings(ax, rows):
     """The values of the first setting that the rows vary."""
     name = next(iter(rows[0]['varied']))
     values = [brief(row['varied'][name]) for row in rows]
-    ax.set_xticks(range(len(rows)), values, rotation=45 if max(map(len, values)) > 4 else 0)
+    slant = 0 if max(map(len, values)) <= 4 else 45 if len(rows) <= 13 else 90
+    ax.set_xticks(range(len(rows)), values, rotation=slant)
     ax.set_xlabel(UNITS.get(name, name))
 
 
