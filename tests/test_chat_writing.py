@@ -212,14 +212,6 @@ def all_end(instruct, folder):
     return str(folder)
 
 
-def test_bare_text_is_not_ended_by_an_end_token(run, instruct, tmp_path):
-    folder = all_end(instruct, tmp_path)
-    _, out, _ = run('sample.py', '--start=il gatto', '--max_new_tokens=5', '--seeds=1337', init_from=folder)
-    model, tokenizer = load_model(folder)
-    row = model.generate(encode_tensor(tokenizer, 'il gatto', model), 5, 0.8, 200, [1337])[0].tolist()
-    assert tokenizer.decode(row).split() == columns_of(out, 'plain')[0]
-
-
 @pytest.mark.parametrize('script', ['sample.py', 'evaluate.py'])
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['--chat=True', '--start=Cats'], 'brings no chat template: take an instruct model, or leave out chat'),
