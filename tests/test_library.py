@@ -363,8 +363,7 @@ def test_readers_and_a_compactor_beside_a_writer_see_whole_libraries_only(tmp_pa
         turns += 1
     os.kill(writer, signal.SIGKILL)
     status_of(writer)
-    os.close(told)
-    os.close(done)
+    [os.close(end) for end in (told, done)]
     assert turns > 1 and len(words_of(folder)) > 1
 
 
