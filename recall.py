@@ -273,9 +273,7 @@ class Recaller:
         for layer in range(self.config.n_layer):
             read = texts if layer in self.layers else [[]] * len(texts)
             rows = [self.front(header[layer], [text[layer] for text in row]) for row in read]
-            cache.front[layer, 'kv'], seen = padded_in_front(rows)
-            if seen is not None:
-                cache.front_seen[layer] = seen.to(idx.device)
+            stand_in_front(cache, layer, rows, idx.device)
         longest = max((rows[self.layers[0]][0].size(1) for row in texts for rows in row), default=0)
         self.make_room(cache, idx.size(1), h, longest)
         return x
@@ -361,6 +359,13 @@ class FarTexts:
             scores = scores.masked_fill(~self.seen.to(scores.device)[:, None, None], -math.inf)
         both = F.softmax(torch.cat((scores, attention_scores(heads.q, heads.k)), dim=-1), dim=-1)
         return both.to(heads.v.dtype).split((scores.size(-1), heads.k.size(-2)), dim=-1)
+
+
+def stand_in_front(cache, layer, rows, device):
+    """Rows of a layer, (heads, P, hs) of each row of the batch, in front of the tokens of an empty cache."""
+    cache.front[layer, 'kv'], seen = padded_in_front(rows)
+    if seen is not None:
+        cache.front_seen[layer] = seen.to(device)
 
 
 def padded_in_front(rows):

@@ -15,7 +15,7 @@ from core.rows import run_together
 from lab.conditions import reading_memory
 from lab.made_up import bare
 from memory import PersistentMemory
-from recall import padded_in_front
+from recall import stand_in_front
 
 ROWS_TOGETHER = 16  # prompts that are written at once: a step of sixteen costs little more than one of one
 
@@ -107,10 +107,7 @@ def beside(model, tokenizer, task, prompts):
         idx = idx_of(model, [prompts[i][1] for i in batch])
         cache = cache_of(model, task, idx.size(1))
         for layer in layers:
-            cache.front[layer, 'kv'], seen = padded_in_front([kept[numbers[prompts[i][0]]][layer]
-                                                              for i in batch])
-            if seen is not None:
-                cache.front_seen[layer] = seen.to(idx.device)
+            stand_in_front(cache, layer, [kept[numbers[prompts[i][0]]][layer] for i in batch], idx.device)
         return gone_on(model, task, cache, idx)
     return written(tokenizer, task, [tail for _, tail in prompts], go_on)
 

@@ -23,7 +23,6 @@ from memory import PersistentMemory
 from reader import Reading
 from recall import Recaller
 
-FALSE_RECALLS = 0.1  # of questions whose text is not there: how many may recall something all the same
 MOST_HEADS = 6  # each costs a search; with more, what is found hardly rises
 MOST_KEY_HEADS = 4  # whose keys a memory keeps of each token; query heads that share one cost it nothing
 
@@ -96,7 +95,7 @@ def find(model, tokenizer, s, done=lambda line: None):
         done(f'{heads[i]}: {share:.3f} found, score {score:.3f}')
     picked, total = tuple(heads[i] for i in numbers), votes[numbers].sum(0)
     evidence = evidence_of(model, tokenizer, library, total, tokens * len(picked), asking)
-    threshold = index_heads.threshold_of(evidence[1], FALSE_RECALLS)
+    threshold = index_heads.threshold_of(evidence[1], index_heads.FALSE_RECALLS)
     proofs = {'the facts that chose': numbers_of(total, library, evidence, threshold)}
     for name, proof in proofs_of(s, count):
         total, tokens = votes_by_head(model, tokenizer, proof, picked, asking)

@@ -9,6 +9,7 @@ import numpy as np
 
 CLEAR = 0.5  # a margin that is clear enough: what is found by far needs no more votes
 LEAST_ALONE = 0.4  # of what the best head finds alone, for a head to be one of a set
+FALSE_RECALLS = 0.1  # of questions whose text is not there: how many may recall something all the same
 LEAST_THRESHOLD = 0.001  # 0 recalls always, what is below is refused
 
 

@@ -4,10 +4,10 @@ From the runs of an experiment to rows of numbers, one a point: with intervals, 
 import numpy as np
 
 from lab import stats
+from lab.index_heads import FALSE_RECALLS, threshold_of
 
 RATES = ('right', 'mentioned', 'greedy', 'substitute_right', 'substitute_mentioned', 'substitute_plain',
          'found', 'found_in_five', 'recalled', 'recalled_without', 'recalled_at_a_tenth')
-FALSE_RECALLS = 0.1  # of questions whose text is taken out: where a threshold that lets so many through lies
 # what two points must share, for the difference between them to be the memory's
 TASK = ('start', 'chat', 'system', 'max_new_tokens', 'temperature', 'top_k', 'distance', 'num_facts', 'seed',
         'answer', 'squad_file', 'pass_keys')
@@ -49,9 +49,9 @@ def row_of(point, plain):
     row |= {name: point[name] for name in ('chosen', 'name', 'fixed') if point.get(name)}
     row |= {name: statistics_of(name, values, settings) for name, values in samples.items()}
     if 'evidence_without' in samples:
-        least = np.quantile(samples['evidence_without'], 1 - FALSE_RECALLS)
+        least = threshold_of(samples['evidence_without'], FALSE_RECALLS)
         above = [int(evidence >= least) for evidence in samples['evidence']]
-        row |= {'threshold_at_a_tenth': float(least),
+        row |= {'threshold_at_a_tenth': least,
                 'recalled_at_a_tenth': statistics_of('recalled_at_a_tenth', above, settings)}
     if plain is not None and samples:
         row |= effects(samples, plain['samples'], settings, is_plain)
