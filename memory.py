@@ -15,7 +15,7 @@ from core.checks import all_finite, check_choice, check_indices, pairs_of_heads,
 from core.held import Held, Recent
 from core.narrow import check_dtype, of_dtype
 from core.origin import check_held, check_origin, describe, index_key_heads, key_heads, origin_read
-from core.rows import Header, as_row, check_length, run_together
+from core.rows import Header, as_row, check_length, run_again, run_together
 from core.windows import WINDOW_OVERLAP, cut, joined
 
 KEEPS = 'values', 'tokens'
@@ -260,20 +260,19 @@ class PersistentMemory:
         """One key head's keys, of those that serve an index head: a core.narrow.IndexRows of M."""
         return held.index(layer, self.index_key_heads[layer], layer in self.layers)[head]
 
-    def rows_of(self, model, held, numbers, layers):
-        """A text's keys and values, or joined windows': {layer: two of (nh, n, hs) float32}.
-
-        Joined, or where tokens alone are kept, it runs through the model again, unless it did a while ago.
-        """
-        if self.keep == 'values' and len(numbers) == 1:
-            return {layer: tuple(held.rows(kind, layer, *numbers).float() for kind in ('keys', 'values'))
-                    for layer in layers}
-        ids = (*self.header, *joined(held, numbers).tolist())  # a number is another text's when compacted
-        return self.recent.get((ids, tuple(layers)), lambda: self._again(model, ids, layers))
-
-    def _again(self, model, ids, layers):
-        ((_, heads),) = run_together(model, [torch.tensor(ids)], [len(self.header)], layers)
-        return heads
+    def rows_of(self, model, held, runs, layers):
+        """Keys and values of texts: {run: {layer: two of (nh, n, hs) float32}}. A run is a text's number
+        (n,), or those of windows to be joined. Such, and texts whose tokens alone are kept, run through the
+        model again, together, unless they did a while ago."""
+        stored = [run for run in runs if self.keep == 'values' and len(run) == 1]
+        # a number is another text's when compacted
+        keys = {run: ((*self.header, *joined(held, run).tolist()), tuple(layers))
+                for run in runs if run not in stored}
+        made = self.recent.get(keys.values(), lambda new: run_again(model, [ids for ids, _ in new],
+                                                                    len(self.header), layers))
+        return {run: made[key] for run, key in keys.items()} | {
+            run: {layer: tuple(held.rows(kind, layer, *run).float() for kind in ('keys', 'values'))
+                  for layer in layers} for run in stored}
 
     def check(self, model):
         """Raises ValueError, naming what differs, unless `model` is the one that wrote this memory."""

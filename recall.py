@@ -130,11 +130,20 @@ class Recaller:
     def best(self, model, idx, held, span, votes, voters):
         """votes (texts,) of voters token-heads for the tokens span of idx (1, T) -> the best texts' numbers
         and votes, and a function of the evidence for the first."""
-        log_p = functools.cache(functools.partial(self.likelihood, model, idx, held, *span))
-        numbers, best, lead = self.ahead(votes, held.live)
+        (numbers, best, lead), known = self.ahead(votes, held.live), {}
+
+        def log_p(runs):
+            new = [run for run in runs if run not in known]
+            known.update(zip(new, self.likelihoods(model, idx, held, *span, new)) if new else ())
+            return [known[run] for run in runs]
+
         if len(numbers) > self.reading.recall_texts:
-            numbers, best = self.likeliest(log_p, numbers, best)
-        return numbers, best, lambda: lead / voters + (log_p(numbers[:1]) - log_p(())) / (span[1] - span[0])
+            numbers, best = self.likeliest(log_p([(number,) for number in numbers]), numbers, best)
+
+        def evidence():
+            after, alone = log_p([numbers[:1], ()])
+            return lead / voters + (after - alone) / (span[1] - span[0])
+        return numbers, best, evidence
 
     def ahead(self, votes, numbers):
         """votes (texts,) for texts of these numbers -> the numbers and votes of those recalled, or of more
@@ -148,24 +157,24 @@ class Recaller:
         return tuple(numbers[at[:count]].tolist()), tuple(best[:count].tolist()), lead
 
     def likeliest(self, log_p, numbers, votes):
-        """Of more texts than are recalled the best: those that make the question's tokens likely, in nats
-        (Sachan et al. 2022), and have votes, of a head in nats too since it is a logit."""
+        """Of more texts than are recalled the best: those that make the question's tokens likely, log_p of
+        each in nats (Sachan et al. 2022), and have votes, of a head in nats too since it is a logit."""
         heads = len(self.reading.index_heads)
-        found = [(log_p((number,)) + own / heads, -place, number, own)
-                 for place, (number, own) in enumerate(zip(numbers, votes))]
+        found = [(likely + own / heads, -place, number, own)
+                 for place, (likely, number, own) in enumerate(zip(log_p, numbers, votes))]
         best = sorted(found, reverse=True)[:self.reading.recall_texts]
         return tuple(number for *_, number, _ in best), tuple(own for *_, own in best)
 
-    def likelihood(self, model, idx, held, first, end, numbers):
-        """log p of the tokens first to end of idx (1, T) after the texts of these numbers, or after the
-        header alone for (), in nats."""
-        cache, idx = Cache(end), idx[:, :end]
+    def likelihoods(self, model, idx, held, first, end, recalled):
+        """log p of the tokens first to end of idx (1, T) after each of `recalled`, the numbers of texts, or
+        () for the header alone, side by side: [nats]."""
+        cache, idx = Cache(end), idx[:, :end].expand(len(recalled), -1)
         cache.readers = {}
-        before = self.fill(model, idx, [numbers], cache, held, alone=True)
+        before = self.fill(model, idx, recalled, cache, held, alone=True).expand(len(idx), -1, -1)
         x = torch.cat((before, model.hidden(idx[:, before.size(1):], cache)), dim=1)
         first = max(1, first)  # the first token of all follows none
         log_p = model.lm_head(x[:, first - 1:-1]).float().log_softmax(-1)
-        return log_p.gather(-1, idx[:, first:, None]).sum().item()
+        return log_p.gather(-1, idx[:, first:, None]).sum((1, 2)).tolist()
 
     def recall(self, model, idx, cache):
         """The prompt idx (B, T) is complete: recalls into an empty cache -> as `fill`; None where nothing is
@@ -260,11 +269,12 @@ class Recaller:
         It then goes on at cache.offset, behind the header. alone: without neighbours. -> what the model made
         of the header (1, h, C).
         """
-        if (idx == idx[0]).all():
-            idx, recalled = idx[:1], recalled[:1]  # stands for all
+        if all(row == recalled[0] for row in recalled):
+            recalled = recalled[:1]  # stands for all
         room = 0 if alone else self.room_beside(idx, cache)
-        texts = [[self.memory.rows_of(model, held, run, self.layers) for run in self.runs(held, row, room)]
-                 for row in recalled]
+        runs = [self.runs(held, row, room) for row in recalled]
+        rows = self.memory.rows_of(model, held, list(itertools.chain.from_iterable(runs)), self.layers)
+        texts = [[rows[run] for run in row] for row in runs]
         if self.where == 'far':
             cache.readers = {layer: self.far_texts(layer, texts, idx.device) for layer in self.layers}
             return self.read_header(model, idx[:1, :0])[0]

@@ -213,18 +213,20 @@ class Recent:
     def __reduce__(self):  # a copy begins anew
         return Recent, (self.bytes_kept,)
 
-    def get(self, key, make):
-        """-> {layer: tensors}, by `make()` where it is not kept."""
+    def get(self, keys, make):
+        """-> {key: {layer: tensors}}, those that are not kept by make([key, ...]), in their order."""
         with self._lock:
-            if key in self._made:
+            found = {key: self._made[key] for key in keys if key in self._made}
+            for key in found:
                 self._made.move_to_end(key)
-                return self._made[key]
-        made = make()  # outside: two threads that ask at once both make it, and neither waits
+        missing = [key for key in dict.fromkeys(keys) if key not in found]
+        # outside: two threads that ask at once both make it, and neither waits
+        made = dict(zip(missing, make(missing))) if missing else {}
         with self._lock:
-            self._made[key] = made
+            self._made.update(made)
             while len(self._made) > 1 and sum(map(bytes_of, self._made.values())) > self.bytes_kept:
                 self._made.popitem(last=False)
-        return made
+        return found | made
 
 
 def bytes_of(rows):

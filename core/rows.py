@@ -95,7 +95,10 @@ def as_row(ids):
     return idx.reshape(1, -1).to(torch.int64)
 
 
-def run_together(model, rows, left_out, layers):
+KEYS_AND_VALUES, QUERIES = slice(1, 3), slice(0, 1)  # of what a layer's heads make of tokens
+
+
+def run_together(model, rows, left_out, layers, parts=KEYS_AND_VALUES):
     """Texts, each (T,) ids, through the plain model, those of like length side by side -> of each, as it is
     done, its number and {layer: (keys, values)}, (nh, n, hs) float32, without the first rows left_out."""
     device = next(model.parameters()).device
@@ -108,8 +111,14 @@ def run_together(model, rows, left_out, layers):
         heads = model.heads_of(idx[:, h:], layers, cache)
         for at, i in enumerate(batch):
             own = slice(left_out[i] - h, len(rows[i]) - h)
-            yield i, {layer: tuple(part[at, :, own].float().cpu() for part in both)
-                      for layer, (_, *both) in heads.items()}
+            yield i, {layer: tuple(part[at, :, own].float().cpu() for part in made[parts])
+                      for layer, made in heads.items()}
+
+
+def run_again(model, rows, left_out, layers):
+    """As run_together, texts that are lists of ids -> [{layer: (keys, values)}], in their order."""
+    done = dict(run_together(model, [torch.tensor(ids) for ids in rows], [left_out] * len(rows), layers))
+    return [done[i] for i in range(len(rows))]
 
 
 def shared_header(idx, left_out):

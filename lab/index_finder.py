@@ -4,7 +4,6 @@ paragraphs where a file of them is given.
 
 Letters: H heads, Q questions, N texts, T tokens of all questions, nh query heads, hs head size.
 """
-import functools
 import itertools
 import math
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from core.rotary import turn
-from core.rows import batches_of_like_length
+from core.rows import QUERIES, run_together
 from core.votes import above_the_floor, best_of_texts
 from lab import index_heads
 from lab.answers import prefix_of, turn_of
@@ -25,21 +24,17 @@ from recall import Recaller
 
 MOST_HEADS = 6  # each costs a search; with more, what is found hardly rises
 MOST_KEY_HEADS = 4  # whose keys a memory keeps of each token; query heads that share one cost it nothing
+WEIGHED = 100  # questions that tell the evidence from that without the right text: each reads two texts
+QUESTIONS_TOGETHER = 16  # whose best texts run beside each other
 
 
 # ---- votes ----
 
 def queries_of(model, turns, layers, distance):
     """-> {layer: (nh, T, hs) float32}: of the turns' own words, as they are `distance` tokens further on."""
-    rows, found = [torch.tensor(one.ids) for one in turns], [None] * len(turns)
-    device = model.transformer.wte.weight.device
-    for batch in batches_of_like_length([len(row) for row in rows]):
-        idx = torch.nn.utils.rnn.pad_sequence([rows[i] for i in batch], batch_first=True).to(device)
-        heads = model.heads_of(idx, layers)
-        for at, i in enumerate(batch):
-            own = slice(turns[i].start, turns[i].end)
-            found[i] = {layer: heads[layer][0][at, :, own].float().cpu() for layer in layers}
-    joined = {layer: torch.cat([one[layer] for one in found], dim=1) for layer in layers}
+    rows, starts = [torch.tensor(turn.ids[:turn.end]) for turn in turns], [turn.start for turn in turns]
+    found = dict(run_together(model, rows, starts, layers, QUERIES))
+    joined = {layer: torch.cat([found[i][layer][0] for i in range(len(turns))], dim=1) for layer in layers}
     if model.rotary is None:
         return joined
     far = model.rotary.at(torch.tensor([distance]))
@@ -114,9 +109,10 @@ def proofs_of(s, count):
 
 
 def evidence_of(model, tokenizer, library, votes, voters, asking):
-    """Whether a text is recalled, as recall.py weighs it: votes (Q, N), voters (Q,) -> (2, Q), with the right
-    texts, and with them taken out."""
-    both = np.stack((votes, index_heads.without(votes, library.right)))
+    """Whether a text is recalled, as recall.py weighs it: votes (Q, N), voters (Q,) -> (2, n), with the right
+    texts, and with them taken out, of the first n questions: WEIGHED, where there are so many."""
+    votes, voters = votes[:WEIGHED], voters[:WEIGHED]
+    both = np.stack((votes, index_heads.without(votes, library.right[:WEIGHED])))
     return index_heads.lead(both, voters) + gains(model, tokenizer, library, both.argmax(-1), asking)
 
 
@@ -129,31 +125,35 @@ def gains(model, tokenizer, library, numbers, asking):
     recaller = Recaller(memory, Reading((), method=5, index_heads=none), model.config, model.rotary)
     found, device = [], model.transformer.wte.weight.device
     with torch.inference_mode():
-        for question, own in zip(library.questions, numbers.T.tolist()):
+        for at, (question, own) in enumerate(zip(library.questions, numbers.T.tolist())):
+            if at % QUESTIONS_TOGETHER == 0:  # the texts of some questions run together
+                texts = numbers[:, at:at + QUESTIONS_TOGETHER].flatten().tolist()
+                memory.rows_of(model, memory.held, [(n,) for n in texts], recaller.layers)
             ids, first, end = turn_of(tokenizer, question, asking)
-            log_p = functools.cache(functools.partial(
-                recaller.likelihood, model, torch.tensor([ids], device=device), memory.held, first, end))
-            found.append([(log_p((number,)) - log_p(())) / (end - first) for number in own])
+            idx, runs = torch.tensor([ids], device=device), [*((number,) for number in own), ()]
+            *after, alone = recaller.likelihoods(model, idx, memory.held, first, end, runs)
+            found.append((np.array(after) - alone) / (end - first))
     return np.array(found).T
 
 
 def numbers_of(votes, library, evidence, threshold):
     """What one library says of a set's votes (Q, N). evidence: with the right texts, and without."""
     right = library.right
-    found = index_heads.places(votes, right) == 0
+    found = (index_heads.places(votes, right) == 0)[:WEIGHED]
     false, _ = index_heads.share_recalled(evidence[1], found, threshold)
     recalled, of_these = index_heads.share_recalled(evidence[0], found, threshold)
     return {'texts': len(library.texts), 'questions': len(right),
             'found': float(index_heads.share_found(votes, right)),
-            'found_in_five': float(index_heads.share_found(votes, right, 5)),
+            'found_in_five': float(index_heads.share_found(votes, right, 5)), 'weighed': len(found),
             'recalled': recalled, 'recalled_right': of_these, 'false_recalls': false}
 
 
 def told(numbers):
     n = numbers
     return (f"{n['found']:.3f} of {n['questions']} questions find their text among {n['texts']}, "
-            f"{n['found_in_five']:.3f} in the best five; above the threshold {n['recalled']:.2f} recall, "
-            f"{n['recalled_right']:.3f} of them rightly, {n['false_recalls']:.2f} with their text taken out")
+            f"{n['found_in_five']:.3f} in the best five; of {n['weighed']} above the threshold "
+            f"{n['recalled']:.2f} recall, {n['recalled_right']:.3f} of them rightly, "
+            f"{n['false_recalls']:.2f} with their text taken out")
 
 
 # ---- what was found ----

@@ -29,7 +29,7 @@ TOKENS_A_TEXT, CHARACTERS_A_TOKEN = 77, 4  # of English, about
 INDEX_LAYERS, QUESTION_TOKENS, RECALL_VOTES = 4, 10, 20  # one head of each layer
 LISTS, INDEX_FROM_ROWS = 'IVF1024,SQ8', 50_000  # below, an index that looks through everything
 BUILT_TEXTS = 256
-MOST_APPENDED = 1000  # by a chat, one at a time
+MOST_APPENDED = 10_000  # by a chat, one at a time
 
 
 def measure_library(folder, setup):

@@ -55,7 +55,8 @@ def check_same(memory, other, model, tolerance=0.0):
     assert torch.equal(memory.tokens, other.tokens)
     for n, m in zip(numbers, others):
         layers = (1,) if memory.layers == (1,) else (0, 1, 2)
-        ours, theirs = (one.rows_of(model, one.held, (i,), layers) for one, i in ((memory, n), (other, m)))
+        ours, theirs = (one.rows_of(model, one.held, [(i,)], layers)[i,]
+                        for one, i in ((memory, n), (other, m)))
         for a, b in ((a, b) for layer in layers for a, b in zip(ours[layer], theirs[layer])):
             torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance)
     for layer in memory.index_key_heads:
@@ -105,10 +106,10 @@ def test_rows_beside_an_index_stay_on_the_disk_until_a_text_is_recalled(llama, t
     monkeypatch.setattr(OnDisk, '__getitem__', lambda on, at: asked.append((on.name, at)) or read(on, at))
     loaded = PersistentMemory.load(tmp_path / 'notes', llama)
     assert asked == []
-    rows = loaded.rows_of(llama, loaded.held, (2,), (0, 2))
+    rows = loaded.rows_of(llama, loaded.held, [(2,)], (0, 2))[2,]
     first, end = 9 + 4, 9 + 4 + 7
     assert [at[1] for _, at in asked] == [slice(first, end)] * 4
-    assert torch.equal(rows[2][1], memory.rows_of(llama, memory.held, (2,), (2,))[2][1])
+    assert torch.equal(rows[2][1], memory.rows_of(llama, memory.held, [(2,)], (2,))[2,][2][1])
 
 
 def test_rows_on_the_disk_that_are_no_numbers_are_named(llama, tmp_path):
@@ -120,9 +121,9 @@ def test_rows_on_the_disk_that_are_no_numbers_are_named(llama, tmp_path):
     tensors['layers.1.values'][:, 9 + 2] = torch.nan
     save_file(tensors, path, metadata)
     loaded = PersistentMemory.load(path, llama)
-    loaded.rows_of(llama, loaded.held, (0,), (0, 1, 2))
+    loaded.rows_of(llama, loaded.held, [(0,)], (0, 1, 2))
     with pytest.raises(ValueError, match='damaged, layers.1.values holds numbers that are not finite'):
-        loaded.rows_of(llama, loaded.held, (1,), (0, 1, 2))
+        loaded.rows_of(llama, loaded.held, [(1,)], (0, 1, 2))
 
 
 def test_a_copy_of_a_loaded_memory_is_independent_of_its_files(llama, tmp_path):

@@ -84,8 +84,8 @@ def test_no_more_is_read_than_fits_beside_the_prompt_and_what_is_to_be_written(l
     memory, prompt = library(llama), Letters.encode(PREFIX) + QUESTION
     attach(llama, memory, recall_neighbours=9)
     read, rows_of = [], memory.rows_of
-    memory.rows_of = lambda model, held, numbers, layers: (read.append(numbers)
-                                                           or rows_of(model, held, numbers, layers))
+    memory.rows_of = lambda model, held, runs, layers: (read.extend(runs)
+                                                        or rows_of(model, held, runs, layers))
     lengths = []
     for new_tokens in range(1, 99, 4):
         llama.generate(torch.tensor([prompt]), new_tokens, top_k=1, end_ids=range(48))  # ends with its first

@@ -57,8 +57,8 @@ def slow_log_p(model, story, layers):
     with reading_memory(model, memory, dataclasses.replace(READING, layers=layers)):
         for token in encode(question.answers[0]):
             recalled = (0,) if layers else ()
-            row = torch.tensor([[*ids, token]])
-            found.append(model.recaller.likelihood(model, row, memory.held, len(ids), len(ids) + 1, recalled))
+            row, n = torch.tensor([[*ids, token]]), len(ids)
+            found += model.recaller.likelihoods(model, row, memory.held, n, n + 1, [recalled])
             ids.append(token)
     return found
 

@@ -310,7 +310,7 @@ def test_a_text_that_was_recalled_lately_does_not_run_again(llama, monkeypatch):
     attach(llama, memory)
     first = llama.generate(torch.tensor([PROMPT]), 3, top_k=1)
     calls = []
-    monkeypatch.setattr(memory, '_again', lambda *given: calls.append(given))
+    monkeypatch.setattr('memory.run_again', lambda *given: calls.append(given))
     assert torch.equal(llama.generate(torch.tensor([PROMPT]), 3, top_k=1), first)
     assert not calls
 
@@ -390,13 +390,17 @@ def test_of_the_best_few_the_one_that_makes_the_question_likeliest_is_recalled(m
         at = len(HEADER) + len(TEXTS[n])
         later = [log_p[at + i, QUESTION[i + 1]] for i in range(len(QUESTION) - 1)]
         values[n] = (first + sum(later)).item()
-        found = model.recaller.likelihood(model, idx, memory.held, *span, (n,))
-        assert found == pytest.approx(values[n], abs=1e-3)
+    runs = [(), *((n,) for n in best)]
+    read = model.recaller.likelihoods(model, idx, memory.held, *span, runs)
+    assert read[1:] == pytest.approx([values[n] for n in best], abs=1e-3)
+    for run, found in zip(runs, read):  # side by side as alone, the header alone too
+        alone = model.recaller.likelihoods(model, idx, memory.held, *span, [run])
+        assert alone == pytest.approx([found], abs=1e-4)
     close = torch.full((1, len(TEXTS)), 1.0).index_fill(1, votes.argmax()[None], 1.1)
     monkeypatch.setattr(model.recaller, 'votes', lambda *given: (close, 4))
     first = [int(close.argmax()), *(n for n in range(len(TEXTS)) if n != close.argmax())][:3]
-    worth = {n: model.recaller.likelihood(model, idx, memory.held, *span, (n,))
-             + close[0, n].item() / len(HEADS) for n in first}
+    likely = model.recaller.likelihoods(model, idx, memory.held, *span, [(n,) for n in first])
+    worth = {n: own + close[0, n].item() / len(HEADS) for n, own in zip(first, likely)}
     (numbers, own), = model.recaller.recalled(model, idx, memory.held, span)
     expected = max(first, key=worth.get)
     assert (numbers, own) == ((expected,), (close[0, expected].item(),))
