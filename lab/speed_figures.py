@@ -92,6 +92,8 @@ def peers(model):
             ax.plot([row['texts'] for row in rows], values, 'o-', ms=3, color=color, label=name)
         ax.set_xscale('log')
         ax.set_yscale('symlog' if key == 'bytes_a_token' else 'log')
+        if key == 'bytes_a_token':
+            ax.set_ylim(0)
         ax.set_xlabel('texts')
         ax.set_title(title, loc='left')
     fig.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=3, fontsize=7)
