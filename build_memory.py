@@ -152,8 +152,10 @@ def new_entries(texts, model, tokenizer, header, memory):
     entries = cut(texts, sources, tokenizer, longest, window_overlap, header.text(tokenizer))
     if not (append and os.path.exists(memory_file)) or is_empty(memory_file):
         return entries
+    there = stored.live_texts(memory_file)
     check_header(memory, tokenizer, header, entries)
-    held = {key_of(entry) for entry in stored.live_texts(memory_file)}
+    check_ending(there, header)
+    held = {key_of(entry) for entry in there}
     new = [entry for entry in entries if key_of(entry) not in held]
     if len(new) < len(entries):
         print(f"{len(entries) - len(new)} of {len(entries)} texts are in {memory_file} already: passed over")
@@ -170,6 +172,13 @@ def check_header(memory, tokenizer, header, entries):
         theirs, ours = (tokenizer.decode(part) for part in (memory.header, ids[:left_out]))
         raise ValueError(f"the texts of {memory_file} stand behind {theirs!r}, these would behind {ours!r}: "
                          "give the same memory_prefix, chat and system")
+
+
+def check_ending(there, header):
+    if there and ('ending' in there[-1]) != bool(header.ending):
+        theirs = 'an ending' if 'ending' in there[-1] else 'none'
+        raise ValueError(f"the texts of {memory_file} have {theirs} behind them, these would have "
+                         f"{header.ending!r}: give the memory_ending that they were built with")
 
 
 def save(memory):

@@ -109,6 +109,19 @@ def test_texts_behind_another_header_are_refused_before_any_work(run, notes):
     assert "the texts of all stand behind '\\n', these would behind 'The" in message
 
 
+@pytest.mark.parametrize('first, then, theirs', (
+    ('', '\n', "have none behind them, these would have '\\n'"),
+    ('\n', '', "have an ending behind them, these would have ''")))
+def test_texts_with_another_ending_are_refused_before_any_work(run, notes, folder, first, then, theirs):
+    build(run, '--text=FILE:notes/a.txt', *OF_A_LIBRARY, f'--memory_ending={first}')
+    arguments = '--text=FILE:notes/d.txt', *OF_A_LIBRARY, '--append=True'
+    message = error_of(run, *arguments, f'--memory_ending={then}')
+    assert f'the texts of all {theirs}: give the memory_ending' in message
+    assert len(loaded(folder, 'all').texts) == 1
+    build(run, *arguments, f'--memory_ending={first}')
+    assert len(loaded(folder, 'all').texts) == 2
+
+
 @pytest.mark.parametrize('path', ['all', 'all.safetensors'])
 def test_a_memory_is_listed_forgotten_from_and_compacted_without_its_model(
         run, notes, folder, path, monkeypatch):
