@@ -43,7 +43,8 @@ tinyworld = False  # library: made up by data/tinyworld's grammar, for models th
 sentence_only = False  # facts: only the sentence with the answer is remembered
 distance = 0  # facts: tokens of other text between the fact and its question
 context_turns = 1  # talk: as in chat.py
-figure = 'auto'  # boxes, bars, lines, cases, scatter, shares, look_ups, first_tokens, library, haystack; ''
+# boxes, bars, lines, cases, scatter, shares, look_ups, first_tokens, library, haystack, abstaining; '': none
+figure = 'auto'
 show_texts = 0  # so many texts of each row in the summary
 publish_dir = ''  # a folder that gets a copy of figure, numbers and summary, named like the config
 page = ''  # an HTML file of what the text drew from memory, where the grid is one point, and num_seeds 1

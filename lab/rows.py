@@ -63,7 +63,7 @@ def row_of(point, plain):
         ours, theirs = samples['substitute_right'], samples['substitute_plain']
         row['substitute_effect'] = effect(ours, theirs, np.mean, is_plain)
     row |= {name: record[name] for name in OF_RECORD if name in record}
-    if settings['measure'] == 'talk' or settings['pass_keys']:
+    if settings['measure'] == 'talk' or settings['pass_keys'] or 'evidence_without' in samples:
         row['samples'] = samples  # their figures draw each
     return row | work_of(record)
 

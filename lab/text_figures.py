@@ -57,6 +57,24 @@ def across(ax, rows, name, how, style):
                     **style)
 
 
+def abstaining(points, rows, measure):
+    """Questions that recall something with their text there, against those without it, by the threshold."""
+    fig, ax = plt.subplots(figsize=(5.2, 4.2), layout='constrained')
+    for color, row in zip(SERIES, (row for row in rows if 'threshold_at_a_tenth' in row)):
+        there, gone = (np.array(row['samples'][name]) for name in ('evidence', 'evidence_without'))
+        thresholds = np.unique(np.concatenate((there, gone, [np.inf])))
+        ax.plot(*((some >= thresholds[:, None]).mean(1) for some in (gone, there)), color=color)
+        least = row['threshold_at_a_tenth']
+        ax.plot((gone >= least).mean(), (there >= least).mean(), 'o', color=color,
+                label=f"{row['recalled_at_a_tenth']['value']:.2f} at recall_threshold {least:.2f}")
+    ax.plot((0, 1), (0, 1), ls=':', color=INK, lw=1, label='chance')
+    ax.set_xlabel('share of questions that recall some text,\nwith the right one taken out')
+    ax.set_ylabel('with the right one there')
+    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.05))
+    ax.legend(loc='lower right', fontsize=8)
+    return fig
+
+
 def haystack(points, rows, measure):
     """Pass keys found and said, by how many texts the memory holds and where in its text the key stands."""
     told = ((point['settings']['texts_together'], row) for point, row in zip(points, rows))

@@ -19,6 +19,7 @@ from lab.made_up import Question, Story
 from lab.many_texts import Asking, Task
 from lab.rows import rows_of
 from lab.runs import run_id, unused
+from lab.text_figures import abstaining
 from reader import Reading
 
 HEADS = (0, 1), (1, 1)
@@ -214,3 +215,13 @@ def test_a_long_text_is_remembered_whole_as_it_stands_in_a_prompt(tokenizer):
     assert len(tokenizer.encode(text)) > 256
     memory = remembered(large, tokenizer, task('memory'), [text, 'Ida bakes.'])
     assert [entry['text'] for entry in memory.texts] == [text.strip(), 'Ida bakes.']
+
+
+def test_the_figure_of_abstaining_has_what_each_threshold_recalls(point_of_library):
+    fig = abstaining([point_of_library], rows_of([point_of_library]), 'library')
+    falsely, rightly = fig.axes[0].lines[0].get_data()
+    curve = dict(zip(falsely, rightly))  # of as many falsely the thresholds rise, and the last is kept
+    assert (curve[1.0], curve[0.0]) == (1.0, 0.0) and curve[2 / 11] == 0.75 and curve[1 / 11] == 0.5
+    mark, = (line for line in fig.axes[0].lines if line.get_marker() == 'o')
+    assert mark.get_xydata().tolist() == [[2 / 11, 0.75]]
+    assert mark.get_label() == '0.75 at recall_threshold 0.90'

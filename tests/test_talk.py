@@ -89,7 +89,7 @@ def test_a_recalled_text_is_read_as_if_it_stood_in_front_of_what_is_shown(model)
     tokenizer, ids = talk.tokenizer, list(reply.turn.ids)
     start = chat_turn(tokenizer, 'la luna').start
     ids[start:start] = talk.memory.tokens.tolist()
-    assert ids == list(chat_turn(tokenizer, 'il gatto guarda il tetto\nla luna').ids)  # one turn, on two lines
+    assert ids == list(chat_turn(tokenizer, 'il gatto guarda il tetto\nla luna').ids)  # on two lines
     row = model[0].generate(torch.tensor([ids]), 8, top_k=1, end_ids=tokenizer.chat.end_ids)[0, len(ids):]
     assert row.tolist()[:len(reply.written)] == list(reply.written)
 
