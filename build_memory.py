@@ -152,7 +152,7 @@ def new_entries(texts, model, tokenizer, header, memory):
     entries = cut(texts, sources, tokenizer, longest, window_overlap, header.text(tokenizer))
     if not (append and os.path.exists(memory_file)) or is_empty(memory_file):
         return entries
-    there = stored.live_texts(memory_file)
+    there = [*stored.live_texts(memory_file).values()]
     check_header(memory, tokenizer, header, entries)
     check_ending(there, header)
     held = {key_of(entry) for entry in there}
@@ -227,8 +227,8 @@ def describe_file():
     if os.path.isdir(memory_file):
         paths = [os.path.join(memory_file, segment.file) for segment in library.read(memory_file).segments]
     size = sum(map(os.path.getsize, paths)) / 1e6
-    rows = sum(entry['rows'] for entry in held)
-    print(f"{memory_file}: {size:.2f} MB, {len(held)} texts, {rows} tokens")
+    rows = sum(entry['rows'] for entry in held.values())
+    print(f"{memory_file}: {size:.2f} MB, {len(held)} text{'s' * (len(held) != 1)}, {rows} tokens")
     return held
 
 
@@ -242,10 +242,12 @@ def main():
         describe_file()
         return
     remember()
-    held = describe_file()
-    for number, entry in enumerate(held[:10]):
+    held = [*describe_file().items()]
+    if append and len(held) > 10:
+        print(f"  {len(held) - 10} texts, and the newest:")
+    for number, entry in held[-10:] if append else held[:10]:
         print(line_of(number, entry))
-    if len(held) > 10:
+    if not append and len(held) > 10:
         print(f"  and {len(held) - 10} more texts")
 
 

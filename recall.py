@@ -173,8 +173,9 @@ class Recaller:
         before = self.fill(model, idx, recalled, cache, held, alone=True).expand(len(idx), -1, -1)
         x = torch.cat((before, model.hidden(idx[:, before.size(1):], cache)), dim=1)
         first = max(1, first)  # the first token of all follows none
-        log_p = model.lm_head(x[:, first - 1:-1]).float().log_softmax(-1)
-        return log_p.gather(-1, idx[:, first:, None]).sum((1, 2)).tolist()
+        # row by row: those of a long question are as many numbers as the vocabulary for each of its tokens
+        log_p = (model.lm_head(row).float().log_softmax(-1) for row in x[:, first - 1:-1])
+        return [one.gather(-1, idx[0, first:, None]).sum().item() for one in log_p]
 
     def recall(self, model, idx, cache):
         """The prompt idx (B, T) is complete: recalls into an empty cache -> as `fill`; None where nothing is

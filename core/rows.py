@@ -117,7 +117,10 @@ def run_together(model, rows, left_out, layers, parts=KEYS_AND_VALUES):
 
 def run_again(model, rows, left_out, layers):
     """As run_together, texts that are lists of ids -> [{layer: (keys, values)}], in their order."""
-    done = dict(run_together(model, [torch.tensor(ids) for ids in rows], [left_out] * len(rows), layers))
+    done = {}
+    for i, heads in run_together(model, [torch.tensor(ids) for ids in rows], [left_out] * len(rows), layers):
+        # copied: a view of one text would keep the rows of all that ran beside it
+        done[i] = {layer: tuple(part.clone() for part in both) for layer, both in heads.items()}
     return [done[i] for i in range(len(rows))]
 
 

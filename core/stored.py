@@ -90,11 +90,12 @@ def read(path, layers, check):
 
 
 def live_texts(path):
-    """The entries of all texts that are not forgotten."""
+    """{number: entry} of all texts that are not forgotten."""
     manifest, files = opened(path)
-    return [text for segment, (_, metadata) in zip(manifest.segments, files)
-            for number, text in enumerate(metadata['texts'])
-            if segment is None or number not in segment.forgotten]
+    texts = ((text, segment is not None and number in segment.forgotten)
+             for segment, (_, metadata) in zip(manifest.segments, files)
+             for number, text in enumerate(metadata['texts']))
+    return {number: text for number, (text, is_forgotten) in enumerate(texts) if not is_forgotten}
 
 
 def opened(path):

@@ -23,8 +23,8 @@ def read_text(text):
         raise IsADirectoryError(f"{path} is a folder: name a file in it, or, where several will do "
                                 f"(--text of build_memory.py), write FILE:{os.path.join(path, '*.txt')}")
     if glob.has_magic(path) and not os.path.exists(path):
-        raise FileNotFoundError(f"no file {path!r}: name one file (patterns are for --text of "
-                                "build_memory.py, and must meet some)")
+        raise FileNotFoundError(f"no file {path!r}: name one file, or, where several will do (--text of "
+                                "build_memory.py), a pattern that some are met by")
     return read_file(path)
 
 

@@ -99,7 +99,8 @@ def told_by(s, world):
 
 def haystack_of(s, world, count):
     """Texts with pass keys, and behind them those of memory_file or, where there is none, made-up ones."""
-    hay = [Story(entry['text'], ()) for entry in live_texts(s['memory_file'])] if s['memory_file'] else []
+    there = live_texts(s['memory_file']).values() if s['memory_file'] else ()
+    hay = [Story(entry['text'], ()) for entry in there]
     told = stories(world, f"pass keys {s['seed']}", s['num_facts'] if hay else count)
     return with_pass_keys(told, s['num_facts'], s['seed']) + hay
 

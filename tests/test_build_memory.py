@@ -109,6 +109,18 @@ def test_texts_behind_another_header_are_refused_before_any_work(run, notes):
     assert "the texts of all stand behind '\\n', these would behind 'The" in message
 
 
+def test_what_is_appended_is_shown_last_by_the_numbers_that_forget_takes(run, notes, folder):
+    for n in range(12):
+        (notes / 'notes' / 'd.txt').write_text(f'Cats {n}.')
+        out = build(run, '--text=FILE:notes/d.txt', *OF_A_LIBRARY, '--append=True')
+        build(run, '--forget=0' if n == 0 else '--list=True')
+    shown = [line for line in out.splitlines() if 'tokens  FILE:' in line]
+    assert [line.split()[0] for line in shown] == [str(n) for n in range(2, 12)]
+    assert "'Cats 11.'" in shown[-1] and '  1 texts, and the newest:' in out
+    build(run, '--forget=11')
+    assert 11 in loaded(folder, 'all').forgotten
+
+
 @pytest.mark.parametrize('first, then, theirs', (
     ('', '\n', "have none behind them, these would have '\\n'"),
     ('\n', '', "have an ending behind them, these would have ''")))

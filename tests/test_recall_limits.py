@@ -5,10 +5,11 @@ $ python -m pytest tests/test_recall_limits.py
 """
 import pytest
 import torch
-from test_recall import HEADER, PROMPT, QUESTION, TEXTS, attach, library
+from test_recall import FAMILIES, HEADER, PROMPT, QUESTION, TEXTS, attach, library
 from test_rotary import tiny_family
 
 from core.approximate import Approximate
+from core.held import Recent
 from memory import PersistentMemory
 
 
@@ -84,3 +85,30 @@ def test_a_memory_that_is_emptied_while_it_is_read_recalls_nothing_from_then_on(
 def test_votes_for_one_text_alone_would_all_be_nothing_and_are_refused(llama):
     with pytest.raises(ValueError, match='recall_votes is 1, expected a whole number from 2 on'):
         attach(llama, library(llama), recall_votes=1)
+
+
+# ---- what runs again, and is kept ----
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_texts_that_run_again_together_have_their_own_rows_and_keep_no_others(family):
+    model = tiny_family(family)
+    whole, tokens = (library(model, keep=keep) for keep in ('values', 'tokens'))
+    runs, layers = [(n,) for n in (2, 0, 1)], tuple(range(model.config.n_layer))
+    assert len({whole.texts[n]['rows'] for n, in runs}) > 1
+    again = tokens.rows_of(model, tokens.held, runs, layers)
+    for run, rows in whole.rows_of(model, whole.held, runs, layers).items():
+        for layer in layers:
+            torch.testing.assert_close(again[run][layer], rows[layer], atol=1e-5, rtol=1e-5)
+            assert all(part.untyped_storage().nbytes() == part.nbytes for part in again[run][layer])
+
+
+def test_what_was_made_lately_is_kept_up_to_so_many_bytes_the_least_recently_used_forgotten_first():
+    made, recent = [], Recent(bytes_kept=2 * 4 * 10)
+
+    def make(keys):
+        made.extend(keys)
+        return [{0: (torch.full((10,), float(key)),)} for key in keys]
+    for keys in ([1, 2], [1], [3], [2, 1]):
+        assert {key: rows[0][0][0].item() for key, rows in recent.get(keys, make).items()} == {
+            key: float(key) for key in keys}
+    assert made == [1, 2, 3, 2]  # of 1 and 2, 1 was used last when 3 came
