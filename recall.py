@@ -137,6 +137,7 @@ class Recaller:
             known.update(zip(new, self.likelihoods(model, idx, held, *span, new)) if new else ())
             return [known[run] for run in runs]
 
+        numbers, best = self.fitting(idx, held, numbers, best)
         if len(numbers) > self.reading.recall_texts:
             numbers, best = self.likeliest(log_p([(number,) for number in numbers]), numbers, best)
 
@@ -155,6 +156,14 @@ class Recaller:
         lead = (best[0] - (best[wanted] if len(best) > wanted else 0)).item()
         count = wanted if lead >= CLEAR * best[0] else max(wanted, among)
         return tuple(numbers[at[:count]].tolist()), tuple(best[:count].tolist()), lead
+
+    def fitting(self, idx, held, numbers, votes):
+        """Of more texts than are recalled those that can be read beside idx (1, T), if they are enough."""
+        room = self.config.block_size - (idx.size(1) if self.where == 'insert' else 0)
+        fits = [place for place, number in enumerate(numbers) if held.texts[number]['rows'] < room]
+        if len(fits) < self.reading.recall_texts:
+            return numbers[:self.reading.recall_texts], votes[:self.reading.recall_texts]
+        return tuple(numbers[place] for place in fits), tuple(votes[place] for place in fits)
 
     def likeliest(self, log_p, numbers, votes):
         """Of more texts than are recalled the best: those that make the question's tokens likely, log_p of

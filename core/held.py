@@ -61,7 +61,8 @@ class Held:
         if gone:
             raise ValueError(f"text {gone[0]} does not exist or is forgotten: the texts are 0 to "
                              f"{len(self.texts) - 1}")
-        return Held(self.parts, self.tokens, self.texts, self.forgotten | {*numbers}, self.places)
+        return self.same_rows(Held(self.parts, self.tokens, self.texts, self.forgotten | {*numbers},
+                                   self.places))
 
     def of_source(self, source):
         """The numbers of a source's texts that are not forgotten. Raises ValueError where there are none."""
@@ -74,7 +75,13 @@ class Held:
     def at(self, places):
         """{number: (segment, number in it)} of texts that a library holds by now -> Held."""
         now = [places.get(number, place) for number, place in enumerate(self.places)]
-        return Held(self.parts, self.tokens, self.texts, self.forgotten, now)
+        return self.same_rows(Held(self.parts, self.tokens, self.texts, self.forgotten, now))
+
+    def same_rows(self, other):
+        """-> other, of the same rows: what finds these need not be made again, whatever is forgotten."""
+        made = dict(self._layers)  # another thread may add to it meanwhile
+        other._layers = {key: some for key, some in made.items() if isinstance(key, tuple)}
+        return other
 
     def compact(self):
         """No longer with what is forgotten -> Held. The numbers of texts change."""

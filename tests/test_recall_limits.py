@@ -112,3 +112,31 @@ def test_what_was_made_lately_is_kept_up_to_so_many_bytes_the_least_recently_use
         assert {key: rows[0][0][0].item() for key, rows in recent.get(keys, make).items()} == {
             key: float(key) for key in keys}
     assert made == [1, 2, 3, 2]  # of 1 and 2, 1 was used last when 3 came
+
+
+def test_a_candidate_that_does_not_fit_is_not_read_and_stops_nothing(llama):
+    long = [1 + n % 40 for n in range(llama.config.block_size - len(PROMPT) + 1)]
+    memory = library(llama, [*TEXTS, long])
+    attach(llama, memory, recall_candidates=len(TEXTS) + 1)
+    recaller, idx = llama.recaller, torch.tensor([PROMPT])
+    close = torch.tensor([1.0] * len(TEXTS) + [1.1])
+    span = len(HEADER), len(PROMPT)
+    (number,), _, _ = recaller.best(llama, idx, memory.held, span, close, 4)
+    assert number < len(TEXTS)
+    with pytest.raises(ValueError, match='shorten the prompt, or remember in shorter texts'):
+        recaller.likelihoods(llama, idx, memory.held, *span, [(len(TEXTS),)])
+
+
+def test_an_approximate_index_is_made_once_whatever_is_forgotten(llama, monkeypatch, tmp_path):
+    memory, made = library(llama), []
+    monkeypatch.setattr('core.held.Approximate', lambda *given: made.append(1) or Approximate(*given))
+    attach(llama, memory, index='Flat')
+    for _ in range(2):
+        llama.generate(torch.tensor([PROMPT]), 2, top_k=1)
+        memory.save(tmp_path / 'notes')
+        memory.forget([0] if not memory.forgotten else [])
+        llama.generate(torch.tensor([PROMPT]), 2, top_k=1)
+    assert len(made) == 1
+    memory.add(llama, HEADER + TEXTS[0])
+    llama.generate(torch.tensor([PROMPT]), 2, top_k=1)
+    assert len(made) == 2
