@@ -195,6 +195,9 @@ class Recaller:
         self.count(cache, idx)
         if not any(numbers for numbers, _ in recalled):
             return None
+        if self.where != 'far' and len(self.of_like_header(idx)) > 1:
+            raise ValueError("the rows of the batch begin with different parts of what the memory's texts "
+                             "stand behind: give those that begin alike together, or call generate")
         return self.fill(model, idx, [numbers for numbers, _ in recalled], cache, held)
 
     def count(self, cache, idx, question=None):

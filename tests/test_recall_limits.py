@@ -140,3 +140,16 @@ def test_an_approximate_index_is_made_once_whatever_is_forgotten(llama, monkeypa
     memory.add(llama, HEADER + TEXTS[0])
     llama.generate(torch.tensor([PROMPT]), 2, top_k=1)
     assert len(made) == 2
+
+
+@pytest.mark.parametrize('positions', ('insert', 'own', 'far'))
+def test_rows_that_begin_differently_are_refused_or_each_as_alone_in_one_forward(llama, positions):
+    attach(llama, library(llama), positions=positions)
+    rows = torch.tensor([PROMPT, [9, 9] + QUESTION])
+    if positions != 'far':
+        with pytest.raises(ValueError, match='begin with different parts .* or call generate'):
+            llama(rows)
+        rows = rows[:1].expand(2, -1)
+    together = llama(rows)[0]
+    for b in range(2):
+        torch.testing.assert_close(together[b], llama(rows[b, None])[0][0], atol=1e-4, rtol=1e-4)
