@@ -152,8 +152,8 @@ def new_entries(texts, model, tokenizer, header, memory):
     entries = cut(texts, sources, tokenizer, longest, window_overlap, header.text(tokenizer))
     if not (append and os.path.exists(memory_file)) or is_empty(memory_file):
         return entries
-    there = [*stored.live_texts(memory_file).values()]
     check_header(memory, tokenizer, header, entries)
+    there = [*stored.live_texts(memory_file).values()]
     check_ending(there, header)
     held = {key_of(entry) for entry in there}
     new = [entry for entry in entries if key_of(entry) not in held]

@@ -264,15 +264,15 @@ class PersistentMemory:
         """Keys and values of texts: {run: {layer: two of (nh, n, hs) float32}}. A run is a text's number
         (n,), or those of windows to be joined. Such, and texts whose tokens alone are kept, run through the
         model again, together, unless they did a while ago."""
-        stored = [run for run in runs if self.keep == 'values' and len(run) == 1]
+        kept = [run for run in runs if self.keep == 'values' and len(run) == 1]
         # a number is another text's when compacted
         keys = {run: ((*self.header, *joined(held, run).tolist()), tuple(layers))
-                for run in runs if run not in stored}
+                for run in runs if run not in kept}
         made = self.recent.get(keys.values(), lambda new: run_again(model, [ids for ids, _ in new],
                                                                     len(self.header), layers))
         return {run: made[key] for run, key in keys.items()} | {
             run: {layer: tuple(held.rows(kind, layer, *run).float() for kind in ('keys', 'values'))
-                  for layer in layers} for run in stored}
+                  for layer in layers} for run in kept}
 
     def check(self, model):
         """Raises ValueError, naming what differs, unless `model` is the one that wrote this memory."""

@@ -100,7 +100,8 @@ KEYS_AND_VALUES, QUERIES = slice(1, 3), slice(0, 1)  # of what a layer's heads m
 
 def run_together(model, rows, left_out, layers, parts=KEYS_AND_VALUES):
     """Texts, each (T,) ids, through the plain model, those of like length side by side -> of each, as it is
-    done, its number and {layer: (keys, values)}, (nh, n, hs) float32, without the first rows left_out."""
+    done, its number and {layer: (keys, values)}, or such other parts, (nh, n, hs) float32, without the first
+    rows left_out."""
     device = next(model.parameters()).device
     for batch in batches_of_like_length([len(row) for row in rows]):
         idx = torch.nn.utils.rnn.pad_sequence([rows[i] for i in batch], batch_first=True).to(device)

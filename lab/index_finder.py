@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from core.held import Recent
 from core.rotary import turn
 from core.rows import QUERIES, run_together
 from core.votes import above_the_floor, best_of_texts
 from lab import index_heads
 from lab.answers import prefix_of, turn_of
-from lab.many_texts import Asking, library_of, told_by
+from lab.many_texts import BYTES_KEPT, Asking, library_of, told_by
 from lab.squad import read_squad
 from memory import PersistentMemory
 from reader import Reading
@@ -122,6 +123,7 @@ def gains(model, tokenizer, library, numbers, asking):
     memory = PersistentMemory.from_texts(model, library.texts, tokenizer, index_heads=none, keep='tokens',
                                          prefix=prefix_of(tokenizer, asking),
                                          window_tokens=model.config.block_size)
+    memory.recent = Recent(BYTES_KEPT)
     recaller = Recaller(memory, Reading((), method=5, index_heads=none), model.config, model.rotary)
     found, device = [], model.transformer.wte.weight.device
     with torch.inference_mode():
