@@ -91,11 +91,13 @@ class Recaller:
         It is one of the rows of one key head, that of most look-ups, the deepest of such.
         """
         place = max(asked, key=lambda one: (asked[one].size(1), one))
-        index = held.approximate(*place, self.reading.index, self.memory.index(held, *place))
+        rows = self.memory.index(held, *place)
+        index = held.approximate(*place, self.reading.index, rows)
         votes, texts = torch.zeros(len(asked[place]), len(held.live)), len(held.live)
         count = min(self.voted_for(texts, SHARE_VOTED_FOR), self.voted_for(CANDIDATES, SHARE_OF_NAMED))
         for b, asking in enumerate(asked[place]):
-            found = index.search(asking, min(ROWS_A_VOTE * self.reading.recall_votes, len(held.tokens)))
+            k = min(ROWS_A_VOTE * self.reading.recall_votes, len(held.tokens))
+            found = index.search(asking, k, rows)
             named = named_texts(*found, torch.from_numpy(held.ends), held.live, CANDIDATES)
             ids, lengths = held.ids_of(held.live[named]), held.lengths[held.live[named]]
             votes[b, named] = sum(votes_of(queries[b, None], self.memory.index(held, *of)[ids], lengths,

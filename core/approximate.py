@@ -14,6 +14,7 @@ from core.index import one_thread
 
 TRAIN_ROWS = 50_000  # of which lists are made: more is slower and hardly better
 PROBED = 1 / 16  # of an inverted file's lists are looked through
+NEWER = 1 / 16  # of its rows may come later, which are looked at one by one: then it is worth making again
 ASKED, NEAREST = 200, 10  # stored rows whose nearest are looked for, both ways, to say how many are found
 
 
@@ -26,7 +27,7 @@ class Approximate:
     """
 
     def __init__(self, keys, factory):
-        rows = np.ascontiguousarray(keys.numpy())
+        rows, self.size = np.ascontiguousarray(keys.numpy()), len(keys)
         try:
             self.index = faiss.index_factory(rows.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
             if not self.index.is_trained:
@@ -43,11 +44,24 @@ class Approximate:
                              f"({str(error).splitlines()[-1].strip()}): leave it out for exact search, or "
                              "take one like 'IVF256,Flat'") from None
 
-    def search(self, queries, k):
-        """queries (N, hs) -> scores (N, k) float32, best first, and rows (N, k) int64, -1 for none."""
+    def misses_many_of(self, rows):
+        """Whether so many of these, an IndexRows, came after those that it was made of."""
+        return len(rows) - self.size > NEWER * self.size
+
+    def search(self, queries, k, rows=None):
+        """queries (N, hs) -> scores (N, k) float32, best first, and rows (N, k) int64, -1 for none.
+
+        rows: an IndexRows, those that it was made of and perhaps some behind them, which it looks at exactly.
+        """
         with one_thread():
-            scores, ids = self.index.search(np.ascontiguousarray(queries.numpy()), k)
-        return torch.from_numpy(scores), torch.from_numpy(ids)
+            found = self.index.search(np.ascontiguousarray(queries.numpy()), k)
+        scores, ids = map(torch.from_numpy, found)
+        if rows is None or len(rows) == self.size:
+            return scores, ids
+        newer = rows.products(queries, self.size, len(rows))
+        places = torch.arange(self.size, len(rows)).expand_as(newer)
+        scores, best = torch.cat((scores, newer), dim=1).topk(k, dim=1)
+        return scores, torch.cat((ids, places), dim=1).gather(1, best)
 
     def measured(self, rows):
         asked = rows[np.linspace(0, len(rows) - 1, min(ASKED, len(rows))).astype(int)]

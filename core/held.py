@@ -42,7 +42,8 @@ class Held:
         """new {(kind, layer): (nh, n, hs)} of every kind and layer held -> Held."""
         parts = {key: filled([*some, new[key]]) for key, some in self.parts.items()}
         places = [*self.places, *(places or [None] * len(texts))]
-        return Held(parts, torch.cat((self.tokens, tokens)), [*self.texts, *texts], self.forgotten, places)
+        return self.still_found(Held(parts, torch.cat((self.tokens, tokens)), [*self.texts, *texts],
+                                     self.forgotten, places), ('approximate',))
 
     def with_held(self, other, dtype):
         """Behind this one's texts those of another of the same kinds and layers, read no sooner -> Held.
@@ -52,8 +53,9 @@ class Held:
         parts = {key: filled(some + [of_dtype({key: part}, dtype)[key] for part in other.parts[key]])
                  for key, some in self.parts.items()}
         forgotten = self.forgotten | {len(self.texts) + number for number in other.forgotten}
-        return Held(parts, torch.cat((self.tokens, other.tokens)), [*self.texts, *other.texts], forgotten,
-                    [*self.places, *[None] * len(other.texts)])
+        return self.still_found(Held(parts, torch.cat((self.tokens, other.tokens)),
+                                     [*self.texts, *other.texts], forgotten,
+                                     [*self.places, *[None] * len(other.texts)]), ('approximate',))
 
     def without(self, numbers):
         """These texts forgotten too -> Held. The numbers of the others stay. Raises ValueError."""
@@ -61,8 +63,8 @@ class Held:
         if gone:
             raise ValueError(f"text {gone[0]} does not exist or is forgotten: the texts are 0 to "
                              f"{len(self.texts) - 1}")
-        return self.same_rows(Held(self.parts, self.tokens, self.texts, self.forgotten | {*numbers},
-                                   self.places))
+        return self.still_found(Held(self.parts, self.tokens, self.texts, self.forgotten | {*numbers},
+                                     self.places))
 
     def of_source(self, source):
         """The numbers of a source's texts that are not forgotten. Raises ValueError where there are none."""
@@ -75,12 +77,13 @@ class Held:
     def at(self, places):
         """{number: (segment, number in it)} of texts that a library holds by now -> Held."""
         now = [places.get(number, place) for number, place in enumerate(self.places)]
-        return self.same_rows(Held(self.parts, self.tokens, self.texts, self.forgotten, now))
+        return self.still_found(Held(self.parts, self.tokens, self.texts, self.forgotten, now))
 
-    def same_rows(self, other):
-        """-> other, of the same rows: what finds these need not be made again, whatever is forgotten."""
+    def still_found(self, other, kinds=('index', 'approximate')):
+        """-> other, of the same rows, whatever is forgotten, and perhaps more: what finds these need not be
+        made again."""
         made = dict(self._layers)  # another thread may add to it meanwhile
-        other._layers = {key: some for key, some in made.items() if isinstance(key, tuple)}
+        other._layers = {key: one for key, one in made.items() if isinstance(key, tuple) and key[0] in kinds}
         return other
 
     def compact(self):
@@ -137,9 +140,9 @@ class Held:
 
     @torch.inference_mode(False)
     def approximate(self, layer, head, factory, rows):
-        """An approximate index of a head's rows, an IndexRows, made once."""
+        """An approximate index of a head's rows, an IndexRows: made once, and again when many were added."""
         key = 'approximate', layer, head, factory
-        if key not in self._layers:
+        if key not in self._layers or self._layers[key].misses_many_of(rows):
             self._layers[key] = found = Approximate(rows.float(), factory)
             print(f"index {factory} of layer {layer}, key head {head}: finds {found.recall:.3f} of the ten "
                   "rows nearest to stored ones", file=sys.stderr)

@@ -80,6 +80,9 @@ class IndexRows:
         # of fewer numbers than the rows have
         return found if self.scales is None else found.mul_(self.scales[first:end])
 
+    def __len__(self):
+        return len(self.numbers)
+
     def __getitem__(self, ids):
         """The rows of these numbers, copied."""
         return IndexRows(self.numbers[ids], None if self.scales is None else self.scales[ids])

@@ -10,6 +10,7 @@ from test_rotary import tiny_family
 
 from core.approximate import Approximate
 from core.held import Recent
+from core.narrow import IndexRows, narrowed
 from memory import PersistentMemory
 
 
@@ -137,9 +138,38 @@ def test_an_approximate_index_is_made_once_whatever_is_forgotten(llama, monkeypa
         memory.forget([0] if not memory.forgotten else [])
         llama.generate(torch.tensor([PROMPT]), 2, top_k=1)
     assert len(made) == 1
+
+
+def test_an_approximate_index_stays_when_few_rows_are_added_and_finds_these_too(llama, monkeypatch):
+    memory, made = library(llama, TEXTS[1:]), []
+    monkeypatch.setattr('core.held.Approximate', lambda *given: made.append(1) or Approximate(*given))
+    monkeypatch.setattr('core.approximate.NEWER', len(TEXTS[0]) / len(memory))
+    attach(llama, memory, index='Flat', recall_votes=5)
+
+    def voted():
+        return llama.recaller.votes(llama, torch.tensor([PROMPT]), memory.held)[0]
+    before, older = memory.held, voted()
     memory.add(llama, HEADER + TEXTS[0])
-    llama.generate(torch.tensor([PROMPT]), 2, top_k=1)
-    assert len(made) == 2
+    grown = voted()
+    assert len(made) == 1 and grown.shape == (1, len(TEXTS))
+    assert torch.equal(llama.recaller.votes(llama, torch.tensor([PROMPT]), before)[0], older)
+    attach(llama, memory, recall_votes=5)
+    assert torch.allclose(voted(), grown, atol=1e-4) and grown[0, -1] > 0
+    memory.merge(library(llama, [[7, 8, 9]]))  # a row too many
+    attach(llama, memory, index='Flat', recall_votes=5)
+    assert voted().shape == (1, len(TEXTS) + 1) and len(made) == 2
+
+
+def test_rows_behind_those_of_an_approximate_index_are_found_as_if_it_were_made_of_all():
+    torch.manual_seed(0)
+    keys, queries = torch.randn(100, 16), torch.randn(6, 16)
+    index, all_rows = Approximate(keys[:95], 'Flat'), IndexRows.of(narrowed(keys, torch.int8))
+    scores, ids = index.search(queries, 10, IndexRows(keys))
+    exact = (queries @ keys.T).topk(10)
+    assert ids.tolist() == exact.indices.tolist() and ids.max() >= 95
+    torch.testing.assert_close(scores, exact.values)
+    assert index.search(queries, 10, all_rows)[1].shape == (6, 10)
+    assert not index.misses_many_of(IndexRows(keys)) and index.misses_many_of(IndexRows(keys.repeat(2, 1)))
 
 
 @pytest.mark.parametrize('positions', ('insert', 'own', 'far'))
