@@ -265,10 +265,10 @@ class PersistentMemory:
         (n,), or those of windows to be joined. Such, and texts whose tokens alone are kept, run through the
         model again, together, unless they did a while ago."""
         kept = [run for run in runs if self.keep == 'values' and len(run) == 1]
-        # a number is another text's when compacted
-        keys = {run: ((*self.header, *joined(held, run).tolist()), tuple(layers))
-                for run in runs if run not in kept}
-        made = self.recent.get(keys.values(), lambda new: run_again(model, [ids for ids, _ in new],
+        # a number is another text's when compacted, and a model in bfloat16 makes other rows
+        of, ids = (tuple(layers), next(model.parameters()).dtype), self.header
+        keys = {run: ((*ids, *joined(held, run).tolist()), *of) for run in runs if run not in kept}
+        made = self.recent.get(keys.values(), lambda new: run_again(model, [ids for ids, *_ in new],
                                                                     len(self.header), layers))
         return {run: made[key] for run, key in keys.items()} | {
             run: {layer: tuple(held.rows(kind, layer, *run).float() for kind in ('keys', 'values'))

@@ -3,6 +3,8 @@ Method 5 where things end: other beginnings in one batch, the context's end, tex
 
 $ python -m pytest tests/test_recall_limits.py
 """
+import copy
+
 import pytest
 import torch
 from test_recall import FAMILIES, HEADER, PROMPT, QUESTION, TEXTS, attach, library
@@ -113,6 +115,15 @@ def test_what_was_made_lately_is_kept_up_to_so_many_bytes_the_least_recently_use
         assert {key: rows[0][0][0].item() for key, rows in recent.get(keys, make).items()} == {
             key: float(key) for key in keys}
     assert made == [1, 2, 3, 2]  # of 1 and 2, 1 was used last when 3 came
+
+
+def test_models_in_two_dtypes_that_share_a_memory_each_read_their_own_rows(llama):
+    memory, narrow = library(llama, keep='tokens'), copy.deepcopy(llama).bfloat16()
+    runs = [(0,), (1,)]
+    first, second, alone = (memory.rows_of(model, memory.held, runs, (1,))[0,][1][0] for memory, model in (
+        (memory, llama), (memory, narrow), (library(llama, keep='tokens'), narrow)))
+    assert torch.equal(second, alone) and not torch.equal(first, second)
+    assert torch.equal(memory.rows_of(llama, memory.held, runs, (1,))[0,][1][0], first)
 
 
 def test_a_candidate_that_does_not_fit_is_not_read_and_stops_nothing(llama):
