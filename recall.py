@@ -178,7 +178,8 @@ class Recaller:
 
     def likelihoods(self, model, idx, held, first, end, recalled):
         """log p of the tokens first to end of idx (1, T) after each of `recalled`, the numbers of texts, or
-        () for the header alone, side by side: [nats]."""
+        () for the header alone, side by side: [nats]. What follows the header is told by that, without a
+        text."""
         cache, idx = Cache(end), idx[:, :end].expand(len(recalled), -1)
         cache.readers = {}
         before = self.fill(model, idx, recalled, cache, held, alone=True).expand(len(idx), -1, -1)

@@ -12,7 +12,7 @@ import torch
 from conftest import ROOT
 from test_rotary import FAMILIES, slow_turn, tiny_family
 
-from lab import index_heads
+from lab import index_finder, index_heads
 from lab.drawing import png
 from lab.index_finder import votes_by_head
 from lab.made_up import Question
@@ -132,6 +132,37 @@ def test_a_heads_votes_are_those_of_loops(family):
     assert tokens.tolist() == [end - first for _, first, end in turns]
     for head, own in zip(heads, votes):
         np.testing.assert_allclose(own, slow_votes(model, remembered, turns, head, 20, 2), atol=2e-4)
+
+
+def log_p(model, ids, first):
+    """Nats of the tokens from `first` on, by the plain model."""
+    idx = torch.tensor([ids])
+    logits = model.lm_head(model.hidden(idx))[0, first - 1:-1]
+    return logits.log_softmax(-1).gather(1, idx[0, first:, None]).sum().item()
+
+
+@torch.inference_mode()
+def test_the_evidence_is_the_best_texts_lead_and_what_it_gives_a_token_of_the_first_questions(monkeypatch):
+    tokenizer = tokenizer_of_folder(os.path.join(ROOT, 'assets', 'tinyworld'))
+    model = tiny_family('llama', vocab_size=tokenizer.n_vocab, block_size=100)
+    texts = ('The mayor of Taldun is Ida.', 'Cats are old.', 'A river runs.')
+    questions = [Question('', (), words) for words in ('Cats are', 'The mayor of', 'A river', 'Who runs')]
+    given = np.array([[3, 1, 0], [0, 9, 5], [0, 2, 8], [7, 0, 0]], dtype=np.float32)
+    right, voters = np.array([0, 1, 2, 0]), np.array([2.0, 4.0, 8.0, 2.0])
+    monkeypatch.setattr(index_finder, 'WEIGHED', 3)
+    found = index_finder.evidence_of(model, tokenizer, Library(texts, tuple(questions), right), given, voters,
+                                     Asking())
+    leads = np.array([[2 / 2, 4 / 4, 6 / 8], [1 / 2, 5 / 4, 2 / 8]])
+    gains, newline = np.zeros((2, 3)), tokenizer.encode('\n')
+    for q, best in enumerate(zip((0, 1, 2), (1, 2, 1))):  # with the right text, and with its votes taken away
+        asked = tokenizer.encode(questions[q].begins)
+        for row, text in enumerate(best):
+            before = tokenizer.encode('\n' + texts[text])
+            # the first word is told by the header, which no text stands before
+            gains[row, q] = (log_p(model, before + asked, len(before) + 1)
+                             - log_p(model, newline + asked, len(newline) + 1)) / len(asked)
+    assert abs(gains).min() > 1e-3
+    np.testing.assert_allclose(found, leads + gains, atol=1e-4)
 
 
 def test_the_map_shows_every_head():
