@@ -11,6 +11,7 @@ from collections import namedtuple
 import torch
 
 from core.held import Held, Recent
+from core.narrow import of_dtype
 from core.origin import index_key_heads, key_heads
 from lab.bm25 import bm25_of
 from lab.conditions import reading_memory
@@ -119,12 +120,14 @@ def reads(model, question, memory, reading, again=False):
 # ---- memories ----
 
 def made_up(model, ids, told, setup):
-    """What keeps the tokens of texts, each behind a header, and random keys for the index heads."""
-    memory, g = PersistentMemory(describe(model), (), 1, '', setup.index_heads, 'tokens'), torch.Generator()
-    rows = [row[1:] for row in ids]
-    parts = {('index', layer): [torch.randn(len(heads), sum(map(len, rows)), model.config.head_size,
-                                            generator=g.manual_seed(setup.seed + layer))]
-             for layer, heads in index_key_heads(memory.origin, setup.index_heads).items()}
+    """What keeps the tokens of texts, each behind a header, and random keys for the index heads, as
+    config/smollm2_library.py has it."""
+    memory = PersistentMemory(describe(model), (), 1, '', setup.index_heads, 'tokens', 'int8')
+    rows, g = [row[1:] for row in ids], torch.Generator()
+    random = {('index', layer): torch.randn(len(heads), sum(map(len, rows)), model.config.head_size,
+                                            generator=g.manual_seed(setup.seed + layer))
+              for layer, heads in index_key_heads(memory.origin, setup.index_heads).items()}
+    parts = {key: [part] for key, part in of_dtype(random, memory.dtype).items()}
     texts = [{'source': '', 'text': story.text, 'rows': len(row)} for story, row in zip(told, rows)]
     memory.header, tokens = tuple(ids[0][:1]), torch.tensor(list(itertools.chain.from_iterable(rows)))
     memory._held = Held(parts, tokens, texts)  # the one place that knows its inside: a build takes an hour
