@@ -1,6 +1,7 @@
 """
 A chat that remembers: what is said goes into a memory, and comes back when it is meant, in this talk or in a
-later one.
+later one. Through a pipe each line is a turn, and gets a line; one that cannot be done is an error on stderr,
+the talk goes on, and the exit code is 1 at its end.
 
 $ python chat.py
 $ python chat.py --memory_file=memories/mine
@@ -88,8 +89,9 @@ def main():
         serve_talks(model, tokenizer, style)
         return
     talk = begin_talk(model, tokenizer, memory_file, style)
-    if not sys.stdin.isatty():
-        talk_through_pipe(talk, sys.stdin)
+    if sys.stdin is None or not sys.stdin.isatty():  # None: the shell has closed it
+        if not talk_through_pipe(talk, sys.stdin or ()):
+            raise SystemExit(1)
         return
     count = len(talk.memory.held.live_texts)
     print(f"memory  {memory_file or 'of this run'}: {count} text{'s' * (count != 1)}")

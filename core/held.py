@@ -62,7 +62,8 @@ class Held:
         gone = sorted({*numbers} - {*self.live.tolist()})
         if gone:
             raise ValueError(f"text {gone[0]} does not exist or is forgotten: the texts are 0 to "
-                             f"{len(self.texts) - 1}")
+                             f"{len(self.texts) - 1}" if self.texts else
+                             f"text {gone[0]} does not exist: there are no texts")
         return self.still_found(Held(self.parts, self.tokens, self.texts, self.forgotten | {*numbers},
                                      self.places))
 
