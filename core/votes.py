@@ -12,14 +12,19 @@ ROWS_A_BLOCK = 2**13  # widened and looked at together, so that they are still i
 SCORES_A_BLOCK = 2**24  # of look-ups with stored rows, 64 MiB
 
 
-def votes_of(queries, rows, lengths, counted, count):
+def votes_of(queries, rows, lengths, counted, count, no_text=None):
     """What B times n look-ups (B, n, hs) in one key head give each text -> (B, texts).
 
     rows: an IndexRows of M; lengths: rows a text; counted: the numbers of the texts that count, or a slice;
-    count: of above_the_floor.
+    count: of above_the_floor. no_text: (n, hs) float32, rows of which the best is the floor instead.
     """
-    best = best_of_texts(queries.flatten(0, 1), rows, lengths)[:, counted] / math.sqrt(rows.head_size)
-    return above_the_floor(best, count).view(len(queries), -1, best.size(1)).sum(1)
+    each, scale = queries.flatten(0, 1), math.sqrt(rows.head_size)
+    best = best_of_texts(each, rows, lengths)[:, counted] / scale
+    if no_text is None:
+        above = above_the_floor(best, count)
+    else:
+        above = (best - (each @ no_text.T).amax(1, keepdim=True) / scale).clamp_(min=0)
+    return above.view(len(queries), -1, best.size(1)).sum(1)
 
 
 def best_of_texts(queries, rows, lengths):

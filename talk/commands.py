@@ -21,7 +21,7 @@ class Commands:
         self.known = {'/remember': (self.remember, 'FILE:path or a text: adds it to the memory'),
                       '/forget': (self.forget, 'NUMBER ... or a source: as if it had never been said'),
                       '/list': (self.list, 'what the memory holds, with numbers and sources'),
-                      '/why': (self.why, 'what the last reply drew on, with votes and evidence; or why on nothing'),
+                      '/why': (self.why, 'what the last reply drew on and by what evidence, or why not'),
                       '/page': (self.page, 'FILE.html: a page that shows it, token by token'),
                       '/plain': (self.plain, 'the last words again, answered without the memory'),
                       '/save': (self.save, 'PATH: the memory once more, a .safetensors or a folder'),
