@@ -105,7 +105,7 @@ class Talk:
         header = header_ids(self.tokenizer, style.system)
         if self.memory.texts and tuple(header) != self.memory.header:
             raise ValueError("the memory was written behind another header, that of another system turn or "
-                             "of no chat: give that system turn, or name another memory")
+                             "of no chat: give that system turn, or name another memory_file")
         self.style, self.header = style, Header(chat=True, system=style.system, ending=BETWEEN)
 
     # ---- say ----

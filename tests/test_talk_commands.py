@@ -8,6 +8,7 @@ import io
 import os
 import re
 import runpy
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from conftest import ROOT
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
+from test_rotary import tiny_family
 from test_talk import STYLE, begin, plain, save_instruct
 
 from load import load_model
@@ -122,7 +124,8 @@ def test_a_memory_is_saved_once_more_and_never_over_another(model, tmp_path):
     ('/forget 1.5', "no text is from '1.5'"), ('/remember', 'remember what'),
     ('/remember FILE:', "no file ''"), ('/remember FILE:no.txt', "no file 'no.txt'"),
     ('/remember FILE:*.none', "no file '*.none'"), ('/remember \udcff', 'not UTF-8'),
-    ('/save', '/save PATH'), ('/plain', 'nothing has been said yet'), ('/why', 'nothing has been said yet'), ('/page', 'give a file'),
+    ('/save', '/save PATH'), ('/plain', 'nothing has been said yet'),
+    ('/why', 'nothing has been said yet'), ('/page', 'give a file'),
     ('/list 3', "/list stands alone: leave out '3'"), ('/quit now', "/quit stands alone: leave out 'now'")])
 def test_a_command_that_cannot_be_done_says_why_in_one_line(model, line, message):
     with pytest.raises((ValueError, OSError)) as error:
@@ -183,8 +186,36 @@ def test_who_reads_no_further_ends_a_script(model, monkeypatch):
         talk_through_pipe(begin(model), ['/list', '/list'])
 
 
-def test_what_cannot_be_is_one_line_and_exit_1(pipe, run):
-    code, _, err = run('chat.py', '--index_heads=((0,1),)', '--memory_file=')
+@pytest.mark.parametrize(('setting', 'message'), [
+    ('max_new_tokens=0', 'max_new_tokens is 0, expected 1 or more'),
+    ('max_new_tokens=256', "max_new_tokens is 256, but the model's context is 256 tokens: give fewer"),
+    ('context_turns=-1', 'context_turns is -1, expected 0 or more'),
+    ('top_k=-1', 'top_k is -1, expected 0 or more'), ('temperature=0', 'temperature is 0'),
+    ('seed=-1', 'seed -1 is out of range'), ('threads=-1', 'threads is -1, expected 1 or more, or 0'),
+    ('recall_texts=0', 'recall_texts is 0, expected'), ('recall_votes=1', 'recall_votes is 1, expected'),
+    ('recall_threshold=-1', 'recall_threshold is -1.0'), ('dtype=int3', "dtype is 'int3', expected"),
+    ('memory_distance=-1', 'memory_distance is -1, expected 0 or more'), ('device=tpu', "device is 'tpu'"),
+    ('serve_port=70000', 'serve_port is 70000, expected a number from 0 to 65535')])
+def test_a_number_that_cannot_be_is_named_alone_before_anything_is_said(pipe, setting, message, tmp_path):
+    code, lines, err = pipe('il gatto', arguments=[f'--{setting}'])
+    assert (code, lines, err.count('\n')) == (1, [], 1) and message in err
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_memory_of_another_model_is_named_with_what_to_do(pipe, instruct, tmp_path):
+    other = tiny_family('llama', vocab_size=load_model(instruct)[0].config.vocab_size, block_size=256, seed=7)
+    shutil.copytree(instruct, tmp_path / 'other')
+    other.save_pretrained(tmp_path / 'other')
+    begin(load_model(str(tmp_path / 'other')), tmp_path / 'mine').exchange('la luna')
+    code, lines, err = pipe('il gatto')
+    assert (code, lines, err.count('\n')) == (1, [], 1)
+    assert f"{tmp_path / 'mine'}: memory was written by" in err
+    assert 'take that model, name another memory_file, or build' in err
+
+
+def test_a_model_without_a_template_is_told_before_its_memory_is_looked_at(run, tmp_path):
+    (tmp_path / 'manifest.txt').write_text('damaged')
+    code, _, err = run('chat.py', f'--memory_file={tmp_path}')
     assert (code, err.count('\n')) == (1, 1) and 'brings no chat template: take an instruct model' in err
 
 
