@@ -4,10 +4,10 @@ Method 5: a few heads of the model find the texts that are meant, and all readin
 Letters as in model.py; n question tokens, P rows in front of a row's tokens.
 
 Vote: each token of the question, in each index head, has a query; a text's score is that of its best row. A
-text gets by how much it is above the score that few texts reach, added up (late interaction, as in ColBERT,
-Khattab and Zaharia 2020, over keys that the model has anyway). Recall: the best texts, or none. Read: their
-rows stand in front of what the cache keeps of the prompt, so that writing is the plain model's, with a longer
-past.
+text gets by how much it is above the score that few texts reach, or, where there are few, the header, added
+up (late interaction, as in ColBERT, Khattab and Zaharia 2020, over keys that the model has anyway). Recall:
+the best texts, or none. Read: their rows stand in front of what the cache keeps of the prompt, so that
+writing is the plain model's, with a longer past.
 """
 import functools
 import itertools
