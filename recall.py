@@ -26,7 +26,7 @@ from reader import attention_scores, grouped
 AS_GOOD = 10_000  # votes are told apart to so many parts of the best
 CLEAR = 0.35  # of the best text's votes: ahead by so much, it needs no reading beside others
 ROWS_A_VOTE = 20  # an approximate index is asked for so many rows for each text that can get a vote
-CANDIDATES = 768  # texts that it names for all heads to vote on
+CANDIDATES = 512  # texts that it names for all heads to vote on
 SAMPLED = 1024  # texts, at even distances, that tell the floor of all
 # of all texts, at least so large a share can get votes from a token and head: a right one that a head half
 # knows is not among the best 20 of 16,200
