@@ -29,11 +29,12 @@ AS_GOOD = 10_000  # votes are told apart to so many parts of the best
 # another of its form, at 1.0 by 0.1
 FEW_LEAD = 1.0
 CLEAR = 0.35  # of the best text's votes: ahead by so much, it needs no reading beside others
-ROWS_A_VOTE = 10  # an approximate index is asked for so many rows for each text that can get a vote
-CANDIDATES = 768  # texts that it names for all heads to vote on: more, and the floor is nearer that of all
-# of all texts, and of those that were named, at least so large a share can get votes from a token and head: a
-# right one that a head half knows is not among the best 20 of 16,200
-SHARE_VOTED_FOR, SHARE_OF_NAMED = 1 / 50, 1 / 10
+ROWS_A_VOTE = 20  # an approximate index is asked for so many rows for each text that can get a vote
+CANDIDATES = 512  # texts that it names for all heads to vote on
+SAMPLED = 1024  # texts, at even distances, that tell the floor of all
+# of all texts, at least so large a share can get votes from a token and head: a right one that a head half
+# knows is not among the best 20 of 16,200
+SHARE_VOTED_FOR = 1 / 50
 
 
 class Recaller:
@@ -84,7 +85,7 @@ class Recaller:
 
     def by_all(self, held, asked):
         """-> (B, texts): every row is looked at."""
-        count = self.voted_for(len(held.live), SHARE_VOTED_FOR)
+        count = self.voted_for(len(held.live))
         return sum(votes_of(queries, self.memory.index(held, *place), held.lengths, held.live, count)
                    for place, queries in asked.items())
 
@@ -98,13 +99,13 @@ class Recaller:
         """As by_all, of few texts: the floor is what the header scores, but for its attention sink."""
         device = model.transformer.wte.weight.device
         header = model.heads_of(torch.tensor([self.memory.header], device=device), self.index_layers)
-        return sum(votes_of(queries, self.memory.index(held, layer, head), held.lengths, held.live, 0,
-                            header[layer][1][0, head, 1:].float().cpu())
+        return sum(votes_of(queries, self.memory.index(held, layer, head), held.lengths, held.live, 1,
+                            no_text=header[layer][1][0, head, 1:].float().cpu())
                    for (layer, head), queries in asked.items())
 
-    def voted_for(self, texts, share):
+    def voted_for(self, texts):
         """How many of so many texts a token and head can vote for."""
-        return max(self.reading.recall_votes, int(share * texts))
+        return max(self.reading.recall_votes, int(SHARE_VOTED_FOR * texts))
 
     def by_candidates(self, held, asked):
         """As by_all, of those texts alone that an approximate index names; others get none.
@@ -115,14 +116,16 @@ class Recaller:
         rows = self.memory.index(held, *place)
         index = held.approximate(*place, self.reading.index, rows)
         votes, texts = torch.zeros(len(asked[place]), len(held.live)), len(held.live)
-        count = min(self.voted_for(texts, SHARE_VOTED_FOR), self.voted_for(CANDIDATES, SHARE_OF_NAMED))
+        sample = held.live[torch.arange(min(SAMPLED, texts)) * texts // min(SAMPLED, texts)]
+        count = max(1, round(self.voted_for(texts) * len(sample) / texts))
         for b, asking in enumerate(asked[place]):
             k = min(ROWS_A_VOTE * self.reading.recall_votes, len(held.tokens))
             found = index.search(asking, k, rows)
             named = named_texts(*found, torch.from_numpy(held.ends), held.live, CANDIDATES)
-            ids, lengths = held.ids_of(held.live[named]), held.lengths[held.live[named]]
+            both = torch.cat((held.live[named], sample))
+            ids, lengths, n = held.ids_of(both), held.lengths[both], len(named)
             votes[b, named] = sum(votes_of(queries[b, None], self.memory.index(held, *of)[ids], lengths,
-                                           slice(None), count)[0]
+                                           slice(n), count, slice(n, None))[0]
                                   for of, queries in asked.items())
         return votes
 

@@ -12,19 +12,18 @@ ROWS_A_BLOCK = 2**13  # widened and looked at together, so that they are still i
 SCORES_A_BLOCK = 2**24  # of look-ups with stored rows, 64 MiB
 
 
-def votes_of(queries, rows, lengths, counted, count, no_text=None):
+def votes_of(queries, rows, lengths, counted, count, beside=None, no_text=None):
     """What B times n look-ups (B, n, hs) in one key head give each text -> (B, texts).
 
     rows: an IndexRows of M; lengths: rows a text; counted: the numbers of the texts that count, or a slice;
-    count: of above_the_floor. no_text: (n, hs) float32, rows of which the best is the floor instead.
+    count: of above_the_floor; beside: a slice of those that tell the floor, None is those that count; or
+    no_text: (m, hs) float32, rows that tell it, each as a text would.
     """
     each, scale = queries.flatten(0, 1), math.sqrt(rows.head_size)
-    best = best_of_texts(each, rows, lengths)[:, counted] / scale
-    if no_text is None:
-        above = above_the_floor(best, count)
-    else:
-        above = (best - (each @ no_text.T).amax(1, keepdim=True) / scale).clamp_(min=0)
-    return above.view(len(queries), -1, best.size(1)).sum(1)
+    best = best_of_texts(each, rows, lengths) / scale
+    others = best[:, counted if beside is None else beside] if no_text is None else each @ no_text.T / scale
+    above = above_the_floor(best[:, counted], count, others)
+    return above.view(len(queries), -1, above.size(1)).sum(1)
 
 
 def best_of_texts(queries, rows, lengths):
@@ -74,13 +73,13 @@ def blocks_of_texts(lengths, block):
         first = end
 
 
-def above_the_floor(best, count):
-    """(N, texts) -> by how much each is above the count-th best of its row, 0 below.
+def above_the_floor(best, count, others):
+    """By how much each text of best (N, texts) is above the count-th best of others (N, texts), 0 below.
 
     -inf, a text without rows, counts as the lowest of the others.
     """
-    no_rows = best == -math.inf
+    no_rows = others == -math.inf
     if no_rows.any():
-        best = best.where(~no_rows, best.masked_fill(no_rows, math.inf).amin(1, keepdim=True))
-    floor = best.topk(min(count, best.size(1)), dim=1).values[:, -1:]
+        others = others.where(~no_rows, others.masked_fill(no_rows, math.inf).amin(1, keepdim=True))
+    floor = others.topk(min(count, others.size(1)), dim=1).values[:, -1:]
     return (best - floor).clamp_(min=0)
