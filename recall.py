@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from core.cache import Cache, padded_in_front, stand_in_front
 from core.generation import write
+from core.narrow import IndexRows
 from core.rotary import turn
 from core.votes import named_texts, votes_of
 from core.windows import around
@@ -99,9 +100,12 @@ class Recaller:
         """As by_all, of few texts: the floor is what the header scores, but for its attention sink."""
         device = model.transformer.wte.weight.device
         header = model.heads_of(torch.tensor([self.memory.header], device=device), self.index_layers)
-        return sum(votes_of(queries, self.memory.index(held, layer, head), held.lengths, held.live, 1,
-                            no_text=header[layer][1][0, head, 1:].float().cpu())
-                   for (layer, head), queries in asked.items())
+        votes = 0
+        for (layer, head), queries in asked.items():
+            told = header[layer][1][0, head, 1:].float().cpu()  # each row as if it were a text
+            votes += votes_of(queries, self.memory.index(held, layer, head), held.lengths, held.live, 1,
+                              (IndexRows(told), torch.ones(len(told), dtype=torch.int64)))
+        return votes
 
     def voted_for(self, texts):
         """How many of so many texts a token and head can vote for."""
@@ -116,17 +120,16 @@ class Recaller:
         rows = self.memory.index(held, *place)
         index = held.approximate(*place, self.reading.index, rows)
         votes, texts = torch.zeros(len(asked[place]), len(held.live)), len(held.live)
-        sample = held.live[torch.arange(min(SAMPLED, texts)) * texts // min(SAMPLED, texts)]
-        count = max(1, round(self.voted_for(texts) * len(sample) / texts))
+        count = max(1, round(self.voted_for(texts) * min(1, SAMPLED / texts)))
         for b, asking in enumerate(asked[place]):
             k = min(ROWS_A_VOTE * self.reading.recall_votes, len(held.tokens))
             found = index.search(asking, k, rows)
             named = named_texts(*found, torch.from_numpy(held.ends), held.live, CANDIDATES)
-            both = torch.cat((held.live[named], sample))
-            ids, lengths, n = held.ids_of(both), held.lengths[both], len(named)
-            votes[b, named] = sum(votes_of(queries[b, None], self.memory.index(held, *of)[ids], lengths,
-                                           slice(n), count, slice(n, None))[0]
-                                  for of, queries in asked.items())
+            ids, lengths = held.ids_of(held.live[named]), held.lengths[held.live[named]]
+            for of, queries in asked.items():
+                own = self.memory.index(held, *of)
+                votes[b, named] += votes_of(queries[b, None], own[ids], lengths, slice(None), count,
+                                            held.sample(*of, own, SAMPLED))[0]
         return votes
 
     # ---- recall ----

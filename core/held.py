@@ -149,6 +149,16 @@ class Held:
                   "rows nearest to stored ones", file=sys.stderr)
         return self._layers[key]
 
+    @torch.inference_mode(False)
+    def sample(self, layer, head, rows, count):
+        """Of a head's rows, an IndexRows, those of `count` texts at even distances, in float32 -> IndexRows,
+        rows a text. Kept."""
+        key, texts = ('sample', layer, head, count), len(self.live)
+        if key not in self._layers:
+            numbers = self.live[torch.arange(min(count, texts)) * texts // min(count, texts)]
+            self._layers[key] = IndexRows(rows[self.ids_of(numbers)].float()), self.lengths[numbers]
+        return self._layers[key]
+
     def ids_of(self, numbers):
         """The rows of texts of these numbers (n,), one text's after the other's, int64."""
         lengths = self.lengths[numbers]

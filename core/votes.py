@@ -12,18 +12,16 @@ ROWS_A_BLOCK = 2**13  # widened and looked at together, so that they are still i
 SCORES_A_BLOCK = 2**24  # of look-ups with stored rows, 64 MiB
 
 
-def votes_of(queries, rows, lengths, counted, count, beside=None, no_text=None):
+def votes_of(queries, rows, lengths, counted, count, beside=None):
     """What B times n look-ups (B, n, hs) in one key head give each text -> (B, texts).
 
     rows: an IndexRows of M; lengths: rows a text; counted: the numbers of the texts that count, or a slice;
-    count: of above_the_floor; beside: a slice of those that tell the floor, None is those that count; or
-    no_text: (m, hs) float32, rows that tell it, each as a text would.
+    count: of above_the_floor; beside: rows and lengths of what tells the floor, None is what counts.
     """
     each, scale = queries.flatten(0, 1), math.sqrt(rows.head_size)
-    best = best_of_texts(each, rows, lengths) / scale
-    others = best[:, counted if beside is None else beside] if no_text is None else each @ no_text.T / scale
-    above = above_the_floor(best[:, counted], count, others)
-    return above.view(len(queries), -1, above.size(1)).sum(1)
+    best = best_of_texts(each, rows, lengths)[:, counted] / scale
+    others = best if beside is None else best_of_texts(each, *beside) / scale
+    return above_the_floor(best, count, others).view(len(queries), -1, best.size(1)).sum(1)
 
 
 def best_of_texts(queries, rows, lengths):
