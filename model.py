@@ -66,7 +66,7 @@ class CausalSelfAttention(nn.Module):
         plain_q, plain_k = q, k
         if at is not None:  # a reading layer below may have answered with fewer or more rows than came
             at = [part[..., -T:, :] for part in at]
-            q, k = turn(q, at), turn(k, at)
+            q, k = turn(torch.cat((q, k), dim=1), at).split([self.n_head, self.n_kv_head], dim=1)
         if cache is not None:
             if self.layer in cache.kept_layers:
                 cache.kept[self.layer] = plain_q, plain_k, v
