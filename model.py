@@ -362,20 +362,20 @@ class GPT(nn.Module):
 
     @classmethod
     def of_weights(cls, sizes, state, device='cpu', dtype=torch.float32):
-        """Fields of GPTConfig, state dict -> GPT, frozen. Which model it is is known before any cast."""
+        """Fields of GPTConfig, state dict -> GPT, frozen, known before any cast. int8: in products."""
         with weights.Unfilled():
             model = cls(GPTConfig(**sizes)).eval()
         model.load_state_dict(state)
         model.state.sampled = model.state.sampled_fingerprint(model)
-        return model.to(device, dtype).freeze()
+        return model.to(device, torch.bfloat16 if dtype == torch.int8 else dtype).freeze(dtype == torch.int8)
 
     def save_pretrained(self, folder, dtype=torch.float32):
         """Hugging Face's config.json and model.safetensors, each whole. Raises ValueError, OSError."""
         weights.save(self.config, self.state_dict(), folder, dtype)
 
-    def freeze(self):
+    def freeze(self, int8=False):
         """For inference from now on: keeps its name, packs -> self; see WeightState. Undo: unfreeze."""
-        return self.state.freeze(self)
+        return self.state.freeze(self, int8)
 
     def unfreeze(self):
         """Trainable again -> self. While frozen, training and other weights are refused: ValueError."""

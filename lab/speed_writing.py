@@ -78,6 +78,8 @@ def contenders(folder, work, setup):
     found[AGAIN] = again(exact, idx, work, setup.seed)
     found[AGAIN_LATE] = again(exact, idx, work, setup.seed, memories[small], ways[LATE])
     found['plain'], found['plain, bfloat16'] = ours(exact, idx, work), ours(half, idx, work)
+    if setup.device == 'cpu':
+        found['plain, int8'] = ours(our_model(folder, setup, 'int8'), idx, work)
     for name, M in readings_of(work, ways, setup):
         found[f'{name}, {M}'] = ours(exact, idx, work, memories[M], ways[name])
     found[f'{EACH}, {small}, bfloat16'] = ours(half, idx, work, memories[small], ways[EACH])

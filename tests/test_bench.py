@@ -58,7 +58,7 @@ def test_writing_has_all_contenders_and_their_ratios_are_to_the_right_ones(measu
     assert [work['prompt'] for work in model['write']] == [16, 20], 'longer ones are left out'
     names = {row['name']: row for row in model['write'][0]['table']}
     assert {'Hugging Face', 'Hugging Face, bfloat16', 'everything again', 'plain', 'plain, bfloat16',
-            'each, method 1, 20', 'each, method 3, 30', 'last, method 3, 20',
+            'plain, int8', 'each, method 1, 20', 'each, method 3, 30', 'last, method 3, 20',
             'last, method 2, one layer, 30', 'method 4, 20', 'each, method 3, 20, bfloat16'} < names.keys()
     assert all(0 < row['ms'][1] <= row['ms'][0] <= row['ms'][2] for row in names.values())
     assert names['plain']['of_plain'] == names['Hugging Face']['of_hugging_face'] == 1
