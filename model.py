@@ -362,10 +362,10 @@ class GPT(nn.Module):
 
     @classmethod
     def of_weights(cls, sizes, state, device='cpu', dtype=torch.float32):
-        """Fields of GPTConfig, state dict -> GPT, frozen, known before any cast. int8: in products."""
+        """Fields of GPTConfig, state dict, emptied -> GPT, frozen, known before casts. int8: in products."""
         with weights.Unfilled():
             model = cls(GPTConfig(**sizes)).eval()
-        model.load_state_dict(state)
+        weights.move(state, model)
         model.state.sampled = model.state.sampled_fingerprint(model)
         return model.to(device, torch.bfloat16 if dtype == torch.int8 else dtype).freeze(dtype == torch.int8)
 

@@ -12,6 +12,7 @@ from core.narrow import SCALE_BYTES, narrowed, scales_of
 ROWS_PACKED_FOR = 64  # of the other factor: as fast for one row and for many as an order made for just these
 # what a CPU reads fast but multiplies slowly is made float32 first, from so many rows of the other factor on
 WIDENED_FROM_ROWS = {torch.bfloat16: 4, torch.int8: 16}
+ROWS_A_BLOCK = 1024  # made int8 at once: a vocabulary's would take several times their memory meanwhile
 INT8_BLOCK = 32  # torch's product reads whole blocks of inputs, also past the end of what has none
 
 
@@ -26,7 +27,7 @@ class Linear(nn.Linear):
     def pack(self, int8=False):
         weight = self.weight.detach()
         if int8:
-            rows = narrowed(weight, torch.int8)
+            rows = torch.cat([narrowed(some, torch.int8) for some in weight.split(ROWS_A_BLOCK)])
             self.scales, weight = scales_of(rows).bfloat16(), rows[:, :-SCALE_BYTES].contiguous()
         elif can_be_packed(weight):
             weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS_PACKED_FOR)
