@@ -1,6 +1,7 @@
 """
 A chat that remembers: what is said goes into a memory, and comes back when it is meant, in this talk or in a
-later one.
+later one. Through a pipe each line is a turn, and gets a line; one that cannot be done is an error on stderr,
+the talk goes on, and the exit code is 1 at its end.
 
 $ python chat.py
 $ python chat.py --memory_file=memories/mine
@@ -38,7 +39,11 @@ import os  # noqa: E402, settings are checked before the slow imports
 import runpy  # noqa: E402
 import sys  # noqa: E402
 
+from core.chat import header_ids  # noqa: E402
+from core.checks import check_least, check_range  # noqa: E402
+from core.generation import check_writing  # noqa: E402
 from core.places import found  # noqa: E402
+from core.sampling import check_seeds  # noqa: E402
 from core.texts import read_text  # noqa: E402
 from load import load_model, use_threads  # noqa: E402
 from reader import Reading  # noqa: E402
@@ -47,9 +52,17 @@ from talk.terminal import talk_in_terminal, talk_through_pipe  # noqa: E402
 
 
 def check_settings():
-    if max_new_tokens < 1 or context_turns < 0 or top_k < 0:
-        raise ValueError(f"max_new_tokens is {max_new_tokens}, context_turns {context_turns}, top_k {top_k}: "
-                         "expected at least 1, 0 and 0")
+    for name, lowest in (('max_new_tokens', 1), ('context_turns', 0), ('top_k', 0), ('memory_distance', 0)):
+        check_least(name, config[name], lowest)
+    check_writing(max_new_tokens, temperature, top_k or None)
+    check_seeds([seed])
+    check_range('serve_port', serve_port, 65535)
+    reading_by(((0, 0),))  # whose numbers are checked; the heads are the memory's
+
+
+def reading_by(index_heads):
+    return Reading(layers=(), method=5, index_heads=index_heads, recall_texts=recall_texts,
+                   recall_votes=recall_votes, recall_threshold=recall_threshold, distance=memory_distance)
 
 
 def heads_of_model():
@@ -61,9 +74,7 @@ def heads_of_model():
 def begin_talk(model, tokenizer, folder, style):
     """The talk whose memory is in a folder, '' is nowhere."""
     memory = open_memory(folder, model, tokenizer, heads_of_model())
-    reading = Reading(layers=(), method=5, index_heads=memory.index_heads, recall_texts=recall_texts,
-                      recall_votes=recall_votes, recall_threshold=recall_threshold, distance=memory_distance)
-    return Talk(model, tokenizer, memory, style, reading)
+    return Talk(model, tokenizer, memory, style, reading_by(memory.index_heads))
 
 
 def serve_talks(model, tokenizer, style):
@@ -84,12 +95,17 @@ def main():
     use_threads(threads)
     model, tokenizer = load_model(init_from, out_dir, device, dtype)
     style = Style(read_text(system), context_turns, max_new_tokens, temperature, top_k, seed)
+    header_ids(tokenizer, style.system)  # a model without a template has no use for another memory_file
+    if max_new_tokens >= model.config.block_size:
+        raise ValueError(f"max_new_tokens is {max_new_tokens}, but the model's context is "
+                         f"{model.config.block_size} tokens: give fewer")
     if serve:
         serve_talks(model, tokenizer, style)
         return
     talk = begin_talk(model, tokenizer, memory_file, style)
-    if not sys.stdin.isatty():
-        talk_through_pipe(talk, sys.stdin)
+    if sys.stdin is None or not sys.stdin.isatty():  # None: the shell has closed it
+        if not talk_through_pipe(talk, sys.stdin or ()):
+            raise SystemExit(1)
         return
     count = len(talk.memory.held.live_texts)
     print(f"memory  {memory_file or 'of this run'}: {count} text{'s' * (count != 1)}")

@@ -65,7 +65,8 @@ def load_memory(path, text, model, tokenizer, layers=()):
               else PersistentMemory.load(path, model, layers))
     if memory.tokenizer and not tokenizer.answers_to(memory.tokenizer):
         raise ValueError(f"{path} was written with the tokenizer {memory.tokenizer!r}, "
-                         f"the model has {tokenizer.name!r}: build it again with build_memory.py")
+                         f"the model has {tokenizer.name!r}: name another memory_file, or build it again "
+                         "with build_memory.py")
     can_tell = not is_old or any(entry['text'].strip() for entry in memory.texts)
     if text and can_tell and not holds(memory, read_text(text)):
         raise ValueError(f"{path} holds another text than memory_text: --memory_text= reads it as it is, "

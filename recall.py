@@ -4,10 +4,10 @@ Method 5: a few heads of the model find the texts that are meant, and all readin
 Letters as in model.py; n question tokens, P rows in front of a row's tokens.
 
 Vote: each token of the question, in each index head, has a query; a text's score is that of its best row. A
-text gets by how much it is above the score that few texts reach, added up (late interaction, as in ColBERT,
-Khattab and Zaharia 2020, over keys that the model has anyway). Recall: the best texts, or none. Read: their
-rows stand in front of what the cache keeps of the prompt, so that writing is the plain model's, with a longer
-past.
+text gets by how much it is above the score that few texts reach, or, where there are few, the header, added
+up (late interaction, as in ColBERT, Khattab and Zaharia 2020, over keys that the model has anyway). Recall:
+the best texts, or none. Read: their rows stand in front of what the cache keeps of the prompt, so that
+writing is the plain model's, with a longer past.
 """
 import functools
 import itertools
@@ -16,20 +16,26 @@ import math
 import torch
 from torch.nn import functional as F
 
-from core.cache import Cache
+from core.cache import Cache, padded_in_front, stand_in_front
 from core.generation import write
+from core.narrow import IndexRows
 from core.rotary import turn
 from core.votes import named_texts, votes_of
 from core.windows import around
 from reader import attention_scores, grouped
 
 AS_GOOD = 10_000  # votes are told apart to so many parts of the best
+# nats a token, the most that a lead counts among few texts, where the best leads by much for want of others:
+# its gain must speak too. At 1.5 a text of 60 tokens, alone, is recalled by 0.3 of questions that are on
+# another of its form, at 1.0 by 0.1
+FEW_LEAD = 1.0
 CLEAR = 0.35  # of the best text's votes: ahead by so much, it needs no reading beside others
-ROWS_A_VOTE = 10  # an approximate index is asked for so many rows for each text that can get a vote
-CANDIDATES = 768  # texts that it names for all heads to vote on: more, and the floor is nearer that of all
-# of all texts, and of those that were named, at least so large a share can get votes from a token and head: a
-# right one that a head half knows is not among the best 20 of 16,200
-SHARE_VOTED_FOR, SHARE_OF_NAMED = 1 / 50, 1 / 10
+ROWS_A_VOTE = 20  # an approximate index is asked for so many rows for each text that can get a vote
+CANDIDATES = 512  # texts that it names for all heads to vote on
+SAMPLED = 1024  # texts, at even distances, that tell the floor of all
+# of all texts, at least so large a share can get votes from a token and head: a right one that a head half
+# knows is not among the best 20 of 16,200
+SHARE_VOTED_FOR = 1 / 50
 
 
 class Recaller:
@@ -51,7 +57,10 @@ class Recaller:
         """
         first, end = self.voters(idx, question)
         asked = self.asked(model, idx[:, :end], first)
-        votes = self.by_candidates(held, asked) if self.reading.index else self.by_all(held, asked)
+        if self.are_few(held):
+            votes = self.by_header(model, held, asked)
+        else:
+            votes = self.by_candidates(held, asked) if self.reading.index else self.by_all(held, asked)
         return votes, (end - first) * len(self.reading.index_heads)
 
     def voters(self, idx, question):
@@ -77,13 +86,30 @@ class Recaller:
 
     def by_all(self, held, asked):
         """-> (B, texts): every row is looked at."""
-        count = self.voted_for(len(held.live), SHARE_VOTED_FOR)
+        count = self.voted_for(len(held.live))
         return sum(votes_of(queries, self.memory.index(held, *place), held.lengths, held.live, count)
                    for place, queries in asked.items())
 
-    def voted_for(self, texts, share):
+    def are_few(self, held):
+        """Whether each text can get votes, so that the weakest says nothing of what one that is not meant
+        scores, and there is a header, which does: it tells nothing. An index is for many."""
+        few = len(held.live) < self.reading.recall_votes
+        return few and len(self.memory.header) > 1 and not self.reading.index
+
+    def by_header(self, model, held, asked):
+        """As by_all, of few texts: the floor is what the header scores, but for its attention sink."""
+        device = model.transformer.wte.weight.device
+        header = model.heads_of(torch.tensor([self.memory.header], device=device), self.index_layers)
+        votes = 0
+        for (layer, head), queries in asked.items():
+            told = header[layer][1][0, head, 1:].float().cpu()  # each row as if it were a text
+            votes += votes_of(queries, self.memory.index(held, layer, head), held.lengths, held.live, 1,
+                              (IndexRows(told), torch.ones(len(told), dtype=torch.int64)))
+        return votes
+
+    def voted_for(self, texts):
         """How many of so many texts a token and head can vote for."""
-        return max(self.reading.recall_votes, int(share * texts))
+        return max(self.reading.recall_votes, int(SHARE_VOTED_FOR * texts))
 
     def by_candidates(self, held, asked):
         """As by_all, of those texts alone that an approximate index names; others get none.
@@ -94,15 +120,16 @@ class Recaller:
         rows = self.memory.index(held, *place)
         index = held.approximate(*place, self.reading.index, rows)
         votes, texts = torch.zeros(len(asked[place]), len(held.live)), len(held.live)
-        count = min(self.voted_for(texts, SHARE_VOTED_FOR), self.voted_for(CANDIDATES, SHARE_OF_NAMED))
+        count = max(1, round(self.voted_for(texts) * min(1, SAMPLED / texts)))
         for b, asking in enumerate(asked[place]):
             k = min(ROWS_A_VOTE * self.reading.recall_votes, len(held.tokens))
             found = index.search(asking, k, rows)
             named = named_texts(*found, torch.from_numpy(held.ends), held.live, CANDIDATES)
             ids, lengths = held.ids_of(held.live[named]), held.lengths[held.live[named]]
-            votes[b, named] = sum(votes_of(queries[b, None], self.memory.index(held, *of)[ids], lengths,
-                                           slice(None), count)[0]
-                                  for of, queries in asked.items())
+            for of, queries in asked.items():
+                own = self.memory.index(held, *of)
+                votes[b, named] += votes_of(queries[b, None], own[ids], lengths, slice(None), count,
+                                            held.sample(*of, own, SAMPLED))[0]
         return votes
 
     # ---- recall ----
@@ -132,11 +159,13 @@ class Recaller:
     def best(self, model, idx, held, span, votes, voters):
         """votes (texts,) of voters token-heads for the tokens span of idx (1, T) -> the best texts' numbers
         and votes, and a function of the evidence for the first."""
-        (numbers, best, lead), known = self.ahead(votes, held.live), {}
+        (numbers, best, lead), known, h = self.ahead(votes, held.live), {}, self.header_of(idx)
+        # as if nothing stood in front of the question: where it was asked before, no text makes it likelier
+        alone = torch.cat((idx[:, :h], idx[:, span[0]:span[1]]), dim=1)
 
         def log_p(runs):
             new = [run for run in runs if run not in known]
-            known.update(zip(new, self.likelihoods(model, idx, held, *span, new)) if new else ())
+            known.update(zip(new, self.likelihoods(model, alone, held, h, alone.size(1), new)) if new else ())
             return [known[run] for run in runs]
 
         numbers, best = self.fitting(idx, held, numbers, best)
@@ -144,8 +173,9 @@ class Recaller:
             numbers, best = self.likeliest(log_p([(number,) for number in numbers]), numbers, best)
 
         def evidence():
-            after, alone = log_p([numbers[:1], ()])
-            return lead / voters + (after - alone) / (span[1] - span[0])
+            after, without = log_p([numbers[:1], ()])
+            ahead = min(lead / voters, FEW_LEAD) if self.are_few(held) else lead / voters
+            return ahead + (after - without) / (span[1] - span[0])
         return numbers, best, evidence
 
     def ahead(self, votes, numbers):
@@ -385,21 +415,3 @@ class FarTexts:
             scores = scores.masked_fill(~self.seen.to(scores.device)[:, None, None], -math.inf)
         both = F.softmax(torch.cat((scores, attention_scores(heads.q, heads.k)), dim=-1), dim=-1)
         return both.to(heads.v.dtype).split((scores.size(-1), heads.k.size(-2)), dim=-1)
-
-
-def stand_in_front(cache, layer, rows, device):
-    """Rows of a layer, (heads, P, hs) of each row of the batch, in front of the tokens of an empty cache."""
-    cache.front[layer, 'kv'], seen = padded_in_front(rows)
-    if seen is not None:
-        cache.front_seen[layer] = seen.to(device)
-
-
-def padded_in_front(rows):
-    """Tensors (heads, P, hs) of each row of a batch -> (B, heads, longest P, hs), and (B, longest P), which
-    of them are no padding; None where all are as long."""
-    longest = max(part.size(1) for part in rows)
-    whole = torch.stack([F.pad(part, (0, 0, longest - part.size(1), 0)) for part in rows])
-    if all(part.size(1) == longest for part in rows):
-        return whole, None
-    missing = torch.tensor([longest - part.size(1) for part in rows])
-    return whole, torch.arange(longest) >= missing[:, None]

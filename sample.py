@@ -60,6 +60,7 @@ import time  # noqa: E402
 
 from core.cache import Cache  # noqa: E402
 from core.chat import chat_turn  # noqa: E402
+from core.checks import check_least  # noqa: E402
 from core.generation import before_end  # noqa: E402
 from core.texts import in_front, read_text  # noqa: E402
 from load import encode_tensor, load_model, open_memory, prompt_ids, seed_list, use_threads  # noqa: E402
@@ -68,9 +69,8 @@ from page.trace import trace_of  # noqa: E402
 
 
 def check_settings():
-    if num_samples < 1 or max_new_tokens < 1:
-        raise ValueError(f"num_samples is {num_samples}, max_new_tokens is {max_new_tokens}: "
-                         "both must be 1 or more")
+    check_least('num_samples', num_samples, 1)
+    check_least('max_new_tokens', max_new_tokens, 1)
     if top_k < 0:
         raise ValueError(f"top_k is {top_k}, expected 1 or more, or 0 for the whole vocabulary")
     if system and not chat:

@@ -1,10 +1,9 @@
-# Index heads of the embedded model, as the search picked them:
+# Index heads of the embedded model, as the search picked them: python evaluate.py config/find_index_heads.py
+# --init_from=assets/tinyworld --chat=False --tinyworld=True --texts_together=200 --recall_votes=40
 #
-# $ python evaluate.py config/find_index_heads.py --init_from=assets/tinyworld --chat=False --tinyworld=True \
-# $     --texts_together=200 --recall_votes=40
-#
-# Share of questions that find their text: 0.520 (the facts that chose; 200 questions, 200 texts), 0.795 in the
-# best five; 0.440 (fresh facts), 0.735 in the best five. With recall_candidates=5 the model chooses of these.
+# Share of questions that find their text: 0.520 (the facts that chose; 200 questions, 200 texts), 0.795 in
+# the best five; 0.440 (fresh facts), 0.735 in the best five; of these the model chooses with
+# recall_candidates=5.
 init_from = 'assets/tinyworld'
 memory_method = 5
 memory_layers = ()

@@ -7,6 +7,7 @@ import threading
 import weakref
 
 import torch
+from torch.nn import functional as F
 
 last_calls = threading.local()  # two threads may write with one model, each asks for its own counts
 
@@ -112,3 +113,21 @@ def counts_of_last_call():
     if not hasattr(last_calls, 'counts'):
         last_calls.counts = weakref.WeakKeyDictionary()  # no model is kept alive by its counts
     return last_calls.counts
+
+
+def stand_in_front(cache, layer, rows, device):
+    """Rows of a layer, (heads, P, hs) of each row of the batch, in front of the tokens of an empty cache."""
+    cache.front[layer, 'kv'], seen = padded_in_front(rows)
+    if seen is not None:
+        cache.front_seen[layer] = seen.to(device)
+
+
+def padded_in_front(rows):
+    """Tensors (heads, P, hs) of each row of a batch -> (B, heads, longest P, hs), and (B, longest P), which
+    of them are no padding; None where all are as long."""
+    longest = max(part.size(1) for part in rows)
+    whole = torch.stack([F.pad(part, (0, 0, longest - part.size(1), 0)) for part in rows])
+    if all(part.size(1) == longest for part in rows):
+        return whole, None
+    missing = torch.tensor([longest - part.size(1) for part in rows])
+    return whole, torch.arange(longest) >= missing[:, None]

@@ -50,6 +50,11 @@ def check_choice(name, value, choices):
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")
 
 
+def check_least(name, value, lowest):
+    if value < lowest:
+        raise ValueError(f"{name} is {value}, expected {lowest} or more")
+
+
 def check_range(name, value, highest):
     if not 0 <= value <= highest:
         raise ValueError(f"{name} is {value}, expected a number from 0 to {highest:g}")

@@ -62,7 +62,8 @@ class Held:
         gone = sorted({*numbers} - {*self.live.tolist()})
         if gone:
             raise ValueError(f"text {gone[0]} does not exist or is forgotten: the texts are 0 to "
-                             f"{len(self.texts) - 1}")
+                             f"{len(self.texts) - 1}" if self.texts else
+                             f"text {gone[0]} does not exist: there are no texts")
         return self.still_found(Held(self.parts, self.tokens, self.texts, self.forgotten | {*numbers},
                                      self.places))
 
@@ -146,6 +147,16 @@ class Held:
             self._layers[key] = found = Approximate(rows.float(), factory)
             print(f"index {factory} of layer {layer}, key head {head}: finds {found.recall:.3f} of the ten "
                   "rows nearest to stored ones", file=sys.stderr)
+        return self._layers[key]
+
+    @torch.inference_mode(False)
+    def sample(self, layer, head, rows, count):
+        """Of a head's rows, an IndexRows, those of `count` texts at even distances, in float32 -> IndexRows,
+        rows a text. Kept."""
+        key, texts = ('sample', layer, head, count), len(self.live)
+        if key not in self._layers:
+            numbers = self.live[torch.arange(min(count, texts)) * texts // min(count, texts)]
+            self._layers[key] = IndexRows(rows[self.ids_of(numbers)].float()), self.lengths[numbers]
         return self._layers[key]
 
     def ids_of(self, numbers):

@@ -85,7 +85,9 @@ class IndexRows:
 
     def __getitem__(self, ids):
         """The rows of these numbers, copied."""
-        return IndexRows(self.numbers[ids], None if self.scales is None else self.scales[ids])
+        # index_select: of int8 rows [ids] takes thirty times as long
+        return IndexRows(*(part if part is None else part.index_select(0, ids)
+                           for part in (self.numbers, self.scales)))
 
     @property
     def head_size(self):

@@ -33,7 +33,8 @@ def check_origin(origin, ours):
         if origin[field] != ours[field]:
             raise ValueError(f"memory was written by {origin['name']!r} with {label} {origin[field]}, "
                              f"the model is {ours['name']!r} with {ours[field]}: "
-                             "take that model, or build the memory again with this one (build_memory.py)")
+                             "take that model, name another memory_file, or build the memory again with this "
+                             "one (build_memory.py)")
 
 
 def check_held(layers, held):

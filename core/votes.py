@@ -12,14 +12,16 @@ ROWS_A_BLOCK = 2**13  # widened and looked at together, so that they are still i
 SCORES_A_BLOCK = 2**24  # of look-ups with stored rows, 64 MiB
 
 
-def votes_of(queries, rows, lengths, counted, count):
+def votes_of(queries, rows, lengths, counted, count, beside=None):
     """What B times n look-ups (B, n, hs) in one key head give each text -> (B, texts).
 
     rows: an IndexRows of M; lengths: rows a text; counted: the numbers of the texts that count, or a slice;
-    count: of above_the_floor.
+    count: of above_the_floor; beside: rows and lengths of what tells the floor, None is what counts.
     """
-    best = best_of_texts(queries.flatten(0, 1), rows, lengths)[:, counted] / math.sqrt(rows.head_size)
-    return above_the_floor(best, count).view(len(queries), -1, best.size(1)).sum(1)
+    each, scale = queries.flatten(0, 1), math.sqrt(rows.head_size)
+    best = best_of_texts(each, rows, lengths)[:, counted] / scale
+    others = best if beside is None else best_of_texts(each, *beside) / scale
+    return above_the_floor(best, count, others).view(len(queries), -1, best.size(1)).sum(1)
 
 
 def best_of_texts(queries, rows, lengths):
@@ -69,13 +71,13 @@ def blocks_of_texts(lengths, block):
         first = end
 
 
-def above_the_floor(best, count):
-    """(N, texts) -> by how much each is above the count-th best of its row, 0 below.
+def above_the_floor(best, count, others):
+    """By how much each text of best (N, texts) is above the count-th best of others (N, texts), 0 below.
 
     -inf, a text without rows, counts as the lowest of the others.
     """
-    no_rows = best == -math.inf
+    no_rows = others == -math.inf
     if no_rows.any():
-        best = best.where(~no_rows, best.masked_fill(no_rows, math.inf).amin(1, keepdim=True))
-    floor = best.topk(min(count, best.size(1)), dim=1).values[:, -1:]
+        others = others.where(~no_rows, others.masked_fill(no_rows, math.inf).amin(1, keepdim=True))
+    floor = others.topk(min(count, others.size(1)), dim=1).values[:, -1:]
     return (best - floor).clamp_(min=0)

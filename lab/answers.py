@@ -7,7 +7,7 @@ from collections import Counter
 
 import torch
 
-from core.cache import Cache
+from core.cache import Cache, stand_in_front
 from core.chat import Turn, chat_frame, turn_behind_header
 from core.generation import Writing, before_end, write
 from core.rotary import turn
@@ -15,7 +15,6 @@ from core.rows import run_together
 from lab.conditions import reading_memory
 from lab.made_up import bare
 from memory import PersistentMemory
-from recall import stand_in_front
 
 ROWS_TOGETHER = 16  # prompts that are written at once: a step of sixteen costs little more than one of one
 

@@ -55,7 +55,7 @@ def votes_by_head(model, tokenizer, library, heads, asking):
     for i, (layer, head) in enumerate(heads):
         rows = memory.index(memory.held, layer, head // group)
         best = best_of_texts(queries[layer][head], rows, memory.held.lengths) / math.sqrt(rows.head_size)
-        above = above_the_floor(best, asking.recall_votes)
+        above = above_the_floor(best, asking.recall_votes, best)
         votes[i] = torch.segment_reduce(above, 'sum', lengths=tokens, axis=0).numpy()
     return votes, tokens.numpy()
 

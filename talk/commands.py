@@ -3,43 +3,50 @@ What a user can ask of a talk beside talking: lines that begin with a slash.
 """
 import os
 import textwrap
+from difflib import get_close_matches
 
 from core import library, stored
 from core.texts import read_texts
 from page.files import page_of, write_whole
+from talk.talk import in_context, only_asks
+
+STAND_ALONE = '/list', '/why', '/plain', '/help', '/quit'
 
 
 class Commands:
-    """Of one talk. `last`: the Reply that /why and /plain are about, None before the first."""
+    """Of one talk. `last`: the Reply that /why, /page and /plain are about, None before the first."""
 
     def __init__(self, talk):
         self.talk, self.last = talk, None
         self.known = {'/remember': (self.remember, 'FILE:path or a text: adds it to the memory'),
                       '/forget': (self.forget, 'NUMBER ... or a source: as if it had never been said'),
                       '/list': (self.list, 'what the memory holds, with numbers and sources'),
-                      '/why': (self.why, 'the texts that the last reply drew on, and their votes'),
+                      '/why': (self.why, 'what the last reply drew on and by what evidence, or why not'),
                       '/page': (self.page, 'FILE.html: a page that shows it, token by token'),
                       '/plain': (self.plain, 'the last words again, answered without the memory'),
                       '/save': (self.save, 'PATH: the memory once more, a .safetensors or a folder'),
                       '/help': (self.help, 'this list'),
-                      '/quit': (None, 'ends the chat, as Ctrl-D does; nothing is lost')}
+                      '/quit': (self.quit, 'ends the chat, as Ctrl-D does; nothing is lost')}
 
     def run(self, line):
-        """A line that begins with a slash -> what it says. Raises ValueError, OSError."""
-        name, _, rest = line.strip().partition(' ')
+        """A line that begins with a slash -> what it says. Raises ValueError, OSError, EOFError for /quit."""
+        name, *rest = line.strip().split(maxsplit=1)
         if name not in self.known:
-            raise ValueError(f"no command {name}: /help lists them; a line that is to begin with a slash "
-                             "begins with a space")
-        return self.known[name][0](rest.strip())
+            close = get_close_matches(name.lower(), self.known, n=1)
+            raise ValueError(f"no command {name}{f', did you mean {close[0]}' if close else ''}: /help lists "
+                             "them; a line that is to begin with a slash begins with a space")
+        if rest and name in STAND_ALONE:
+            raise ValueError(f"{name} stands alone: leave out {rest[0][:40]!r}")
+        return self.known[name][0](*rest)
 
-    def remember(self, text):
+    def remember(self, text=''):
         if not text:
             raise ValueError("/remember what? give a text, or FILE:path")
         text = f'FILE:{text}' if os.path.isfile(text) else text
         count = sum(self.talk.remember(one, source or 'remembered') for source, one in read_texts(text))
         return f"remembered {count} text{'s' * (count > 1)}"
 
-    def forget(self, which):
+    def forget(self, which=''):
         if not which:
             raise ValueError("/forget what? give a text's number, or its source, see /list")
         numbers = which.replace(',', ' ').split()
@@ -47,28 +54,28 @@ class Commands:
         count = self.talk.forget(list(map(int, numbers)) if is_numbers else which)
         return f"forgotten {count} text{'s' * (count > 1)}"
 
-    def list(self, _=''):
+    def list(self):
         held = self.talk.memory.held
         lines = [line_of(number, held.texts[number]) for number in held.live.tolist()]
         return '\n'.join(lines) or "the memory is empty"
 
-    def why(self, _=''):
-        recalled = self.last.drew_on() if self.last else ()
-        lines = [f"{line_of(number, entry)}\n     votes {votes:.1f}" for number, entry, votes in recalled]
-        return '\n'.join(lines) or "the last reply drew on no remembered text"
+    def why(self):
+        if not self.last:
+            raise ValueError("/why says what the last reply drew on, and nothing has been said yet")
+        return why(self.talk, self.last)
 
-    def page(self, path):
+    def page(self, path=''):
         if not self.last or not path:
             raise ValueError("/page FILE.html shows what the last reply drew on: give a file, after a reply")
         write_whole(path, page_of(self.talk.trace(self.last)))
         return f"written {path}"
 
-    def plain(self, _=''):
+    def plain(self):
         if not self.last:
             raise ValueError("/plain asks the last words again, and nothing has been said yet")
         return self.talk.reply(self.last.words, self.last.before, plain=True).text
 
-    def save(self, path):
+    def save(self, path=''):
         if not path:
             raise ValueError("all that was said is on the disk already: /save PATH writes it once more")
         if library.is_library(path):
@@ -77,8 +84,27 @@ class Commands:
         memory.append(path) if stored.is_folder(path) else memory.save(path, replace=False)
         return f"saved {path}"
 
-    def help(self, _=''):
+    def help(self):
         return '\n'.join(f'{name:<10} {what}' for name, (_, what) in self.known.items())
+
+    def quit(self):
+        raise EOFError
+
+
+def why(talk, reply):
+    """The texts that a reply drew on, or in one line why there are none."""
+    best, evidence = talk.evidence(reply)
+    least, texts = talk.reading.recall_threshold, reply.memory.texts
+    if reply.drew_on():
+        lines = [f"{line_of(*one)}\n     votes {votes:.1f}" for *one, votes in reply.drew_on()]
+        return '\n'.join(lines) + f"\n     evidence for the first {evidence:.2f}, recall_threshold {least:g}"
+    shown = ', '.join(map(str, in_context(texts, reply.before)))
+    reasons = [f"text {shown} stood in the context already, before the model's eyes"] * bool(shown)
+    if best is not None:
+        reasons.append(f"the evidence, {evidence:.2f}, is below recall_threshold, {least:g}, for the best "
+                       f"text, {line_of(best, texts[best]).strip()}")
+    nothing = "what is remembered only asks" if any(map(only_asks, texts)) else "the memory is empty"
+    return f"nothing was recalled: {'; '.join(reasons) or nothing}"
 
 
 def line_of(number, entry):

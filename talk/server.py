@@ -28,6 +28,7 @@ from starlette.routing import Route
 from core.texts import read_file
 from page.files import page_of
 from talk.asked import SESSION, asked_of, refuse
+from talk.commands import why
 from talk.talk import Stopped
 
 OWN_ADDRESSES = '127.0.0.1', 'localhost'
@@ -88,13 +89,13 @@ class Serving:
             self.last[asked.session] = reply
         return reply
 
-    def page(self, session):
-        """The page that shows what the session's last reply drew on, token by token. Raises ValueError."""
+    def of_last(self, session, job):
+        """What a job says of a Talk and its last Reply. Raises ValueError."""
         talk, reply = self.talk(session, self.style), self.last.get(session)
         if reply is None:
             raise ValueError("no reply of this session is remembered since the server began: say something")
         with talk.lock:
-            return page_of(talk.trace(reply))
+            return job(talk, reply)
 
     async def pieces(self, asked, request):
         """Each piece of a reply as it is written, then the Reply; the writing stops with who reads them."""
@@ -178,7 +179,12 @@ class Serving:
                              'texts': len(talk.memory.held.live_texts)})
 
     async def show(self, request):
-        return HTMLResponse(await in_thread(self.page, self.session_of(request)))
+        """The page that shows what the session's last reply drew on, token by token."""
+        return HTMLResponse(await in_thread(self.of_last, self.session_of(request),
+                                            lambda talk, reply: page_of(talk.trace(reply))))
+
+    async def why(self, request):
+        return JSONResponse({'why': await in_thread(self.of_last, self.session_of(request), why)})
 
     def session_of(self, request):
         session = request.path_params['session']
@@ -293,7 +299,8 @@ def app_of(serving, host):
         routes=[Route('/', show), Route('/v1/models', serving.models),
                 Route('/v1/chat/completions', serving.complete, methods=['POST']),
                 Route('/v1/sessions/{session}', serving.exchanges),
-                Route('/v1/sessions/{session}/page', serving.show)],
+                Route('/v1/sessions/{session}/page', serving.show),
+                Route('/v1/sessions/{session}/why', serving.why)],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts), *token],
         exception_handlers={HTTPException: say_what_is_wrong})
 

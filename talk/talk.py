@@ -105,7 +105,7 @@ class Talk:
         header = header_ids(self.tokenizer, style.system)
         if self.memory.texts and tuple(header) != self.memory.header:
             raise ValueError("the memory was written behind another header, that of another system turn or "
-                             "of no chat: give that system turn, or name another memory")
+                             "of no chat: give that system turn, or name another memory_file")
         self.style, self.header = style, Header(chat=True, system=style.system, ending=BETWEEN)
 
     # ---- say ----
@@ -160,10 +160,9 @@ class Talk:
     def read_all_but(self, before):
         """Attaches the memory, without what stands in the context anyway and what only asks -> it, so."""
         view = copy.copy(self.memory)  # it forgets on its own, and on no disk
-        said = [words for words, _ in before]
-        texts = view.texts
-        view.forget([number for number in view.held.live.tolist() if only_asks(texts[number])
-                     or any(texts[number]['text'] in words for words in said)])
+        there = {*in_context(view.texts, before)}
+        view.forget([number for number in view.held.live.tolist()
+                     if number in there or only_asks(view.texts[number])])
         self.model.attach(view, self.reading)
         return view
 
@@ -177,6 +176,19 @@ class Talk:
         told = trace_of(self.model, self.tokenizer, row.to(self.model.transformer.wte.weight.device),
                         len(reply.turn.ids), (reply.turn.start, reply.turn.end), reply.recalled)
         return {**told, 'plain': self.reply(reply.words, list(reply.before), plain=True).text}
+
+    def evidence(self, reply):
+        """-> the number of the text that was best for a reply, recalled or not, and the evidence for it,
+        found anew; (None, 0) where there was none to recall."""
+        held, span = reply.memory.held, (reply.turn.start, reply.turn.end)
+        if len(held.live) == 0:
+            return None, 0.0
+        self.model.attach(reply.memory, self.reading)
+        idx = torch.tensor([reply.turn.ids], device=self.model.transformer.wte.weight.device)
+        with torch.inference_mode():
+            votes, voters = self.model.recaller.votes(self.model, idx, held, span)
+            numbers, _, evidence = self.model.recaller.best(self.model, idx, held, span, votes[0], voters)
+            return numbers[0], evidence()
 
     # ---- remember ----
 
@@ -211,6 +223,12 @@ class Talk:
     def save(self):
         if self.memory.home:
             self.memory.save(self.memory.home.folder)
+
+
+def in_context(texts, before):
+    """The numbers of those that tell something, whose words stand in exchanges, [(words, reply)]."""
+    return [number for number, entry in enumerate(texts)
+            if not only_asks(entry) and any(entry['text'] in words for words, _ in before)]
 
 
 def only_asks(entry):

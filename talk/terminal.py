@@ -17,8 +17,6 @@ def talk_in_terminal(talk):
     while True:
         try:
             line = session.prompt('you  ')
-            if line.strip() == '/quit':
-                return
             if line.strip():
                 take(line, commands, lambda piece: print(piece, end='', flush=True))
         except EOFError:
@@ -26,7 +24,11 @@ def talk_in_terminal(talk):
         except KeyboardInterrupt:  # at the prompt, or before a reply begins
             print()
         except (ValueError, OSError) as error:
-            print('error:', ' '.join(str(error).split()), file=sys.stderr)
+            say_what_is_wrong(error)
+
+
+def say_what_is_wrong(error, where=''):
+    print('error:', *f'{where} {error}'.split(), file=sys.stderr)
 
 
 def prompt_of(talk):
@@ -54,13 +56,30 @@ def take(line, commands, told):
 
 
 def talk_through_pipe(talk, lines):
-    """One line a turn; of each the reply in one line, of a command what it says."""
-    commands = Commands(talk)
-    for line in map(str.rstrip, lines):
-        if line.strip() == '/quit':
-            return
-        if line.startswith('/'):
-            print(commands.run(line), flush=True)
-        elif line:
-            commands.last = talk.exchange(line)
-            print(' '.join(commands.last.text.split()), flush=True)
+    """One line a turn; of each the reply in one line, of a command what it says. What cannot be done is a
+    line on stderr, and the talk goes on -> whether all could."""
+    if hasattr(lines, 'reconfigure'):  # bytes that are no text are a mistake of their line alone
+        lines.reconfigure(errors='surrogateescape')
+    commands, all_done = Commands(talk), True
+    for number, line in enumerate(map(str.rstrip, lines), 1):
+        try:
+            said = said_to(line, commands)
+        except EOFError:
+            break
+        except (ValueError, OSError) as error:
+            say_what_is_wrong(error, f'line {number}:')
+            all_done = False
+        else:
+            if line:
+                print(said, flush=True)
+    return all_done
+
+
+def said_to(line, commands):
+    """What a command says, or the reply to words, in one line; to an empty line nothing."""
+    if line.startswith('/'):
+        return commands.run(line)
+    if line:
+        commands.last = commands.talk.exchange(line)
+        return ' '.join(commands.last.text.split())
+    return ''

@@ -3,6 +3,7 @@ Method 5 that recalls nothing: by what evidence, and that it is then the plain m
 
 $ python -m pytest tests/test_abstaining.py
 """
+import math
 import random
 
 import pytest
@@ -24,10 +25,11 @@ def llama():
     return tiny_family('llama')
 
 
-def slow_evidence(model, memory, question):
-    """Of the best text: its lead in votes, and how much likelier it makes the question, per token."""
-    votes = slow_votes(model, memory, HEADER + question, 40)
-    best, next = sorted(votes)[:-3:-1] if len(votes) > 1 else (0, 0)
+def slow_evidence(model, memory, question, most=1.0, floor_of=40):
+    """Of the best text: its lead in votes, of few texts at most so much, and how much likelier it makes the
+    question, per token."""
+    votes = slow_votes(model, memory, HEADER + question, floor_of)
+    best, next = sorted([0, *votes])[:-3:-1]
 
     def log_p(text):
         whole = torch.tensor([HEADER + text + question])
@@ -37,7 +39,8 @@ def slow_evidence(model, memory, question):
         at = len(HEADER) + len(text)
         return (first + sum(log_p[at + i, token] for i, token in enumerate(question[1:]))).item()
     text = TEXTS[votes.index(max(votes))]
-    return (best - next) / len(question) / len(HEADS) + (log_p(text) - log_p([])) / len(question)
+    lead = (best - next) / len(question) / len(HEADS)
+    return (min(lead, most) if len(votes) < floor_of else lead) + (log_p(text) - log_p([])) / len(question)
 
 
 def questions(model, memory, count):
@@ -58,6 +61,36 @@ def test_the_evidence_is_the_lead_in_votes_and_what_the_text_does_for_the_questi
         attach(model, memory, recall_threshold=threshold)
         model.generate(torch.tensor([HEADER + question]), 1, top_k=1)
         assert bool(model.recalled[0][0][1]) == recalls
+
+
+@pytest.mark.parametrize(('count', 'floor_of'), [(1, 2), (4, 5), (5, 5)])
+def test_of_fewer_texts_than_can_get_votes_the_lead_is_above_the_header_and_bounded(llama, monkeypatch, count,
+                                                                                   floor_of):
+    monkeypatch.setattr('recall.FEW_LEAD', 0.002)
+    memory, question = library(llama, TEXTS[:count]), [30, 8, 41, 5, 22]
+    attach(llama, memory, recall_votes=floor_of)
+    assert evidence_of(llama, HEADER + question) == pytest.approx(
+        slow_evidence(llama, memory, question, 0.002, floor_of), abs=1e-4)
+    unbounded = slow_evidence(llama, memory, question, math.inf, floor_of)
+    assert (abs(evidence_of(llama, HEADER + question) - unbounded) < 1e-4) == (count == floor_of)
+
+
+def evidence_of(model, prompt, question=None):
+    idx, recaller = torch.tensor([prompt]), model.recaller
+    with torch.inference_mode():
+        votes, voters = recaller.votes(model, idx, recaller.memory.held, question)
+        span = recaller.voters(idx, question)
+        return recaller.best(model, idx, recaller.memory.held, span, votes[0], voters)[2]()
+
+
+def test_what_stands_before_the_question_makes_no_text_gain_less(llama):
+    memory, question = library(llama, TEXTS[:1]), [30, 8, 41, 5, 22]
+    attach(llama, memory, recall_votes=2)
+    before = [*question, 7, 9]  # the same, asked before
+    prompt = HEADER + before + question
+    votes, voters = llama.recaller.votes(llama, torch.tensor([prompt]), memory.held, (9, 14))
+    expected = min(votes.item() / voters, 1.0) + slow_evidence(llama, memory, question, most=0)
+    assert evidence_of(llama, prompt, (9, 14)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_model_that_abstains_is_bit_for_bit_the_plain_one(model):

@@ -48,10 +48,12 @@ def attach(model, memory, **settings):
 
 # ---- vote ----
 
-def slow_votes(model, memory, prompt, floor_of):
-    """With loops, and rotations of another make."""
+def slow_votes(model, memory, prompt, floor_of, told_by=slice(None)):
+    """With loops, and rotations of another make. told_by: the texts that tell the floor; of fewer texts than
+    floor_of the header does."""
     with torch.no_grad():
         heads = model.heads_of(torch.tensor([prompt]), (0, 1))
+        header = model.heads_of(torch.tensor([HEADER]), (0, 1))
     votes, group = [0.0] * len(memory.texts), model.config.n_head // model.config.n_kv_head
     for layer, head in HEADS:
         for t in range(len(HEADER), len(prompt)):
@@ -61,12 +63,16 @@ def slow_votes(model, memory, prompt, floor_of):
                 keys = memory.keys[layer][head // group, row:row + text['rows']]
                 best.append(max((query @ key).item() / math.sqrt(len(key)) for key in keys))
                 row += text['rows']
-            floor = sorted(best)[-min(floor_of, len(best))]
+            if len(best) < floor_of:
+                keys = header[layer][1][0, head // group, 1:]
+                floor = max((query @ key).item() / math.sqrt(len(key)) for key in keys)
+            else:
+                floor = sorted(best[told_by])[-min(floor_of, len(best))]
             votes = [vote + max(0, b - floor) for vote, b in zip(votes, best)]
     return votes
 
 
-@pytest.mark.parametrize('floor_of', (2, 3, 40))
+@pytest.mark.parametrize('floor_of', (2, 5, 6, 40))
 def test_votes_are_those_of_loops_over_tokens_heads_and_rows(model, floor_of):
     memory = library(model)
     attach(model, memory, recall_votes=floor_of)
@@ -83,10 +89,13 @@ def test_of_a_large_memory_a_share_of_all_texts_can_get_votes(llama, monkeypatch
     assert votes[0].tolist() == pytest.approx(slow_votes(llama, memory, PROMPT, 4), abs=1e-4)
     attach(llama, memory, recall_votes=2, index='Flat')  # which names all five, so that the exact floor holds
     assert llama.recaller.votes(llama, torch.tensor([PROMPT]), memory.held)[0].allclose(votes)
+    monkeypatch.setattr('recall.SAMPLED', 2)  # of which two of the five's best four are, about
+    sampled = llama.recaller.votes(llama, torch.tensor([PROMPT]), memory.held)[0]
+    told = slow_votes(llama, memory, PROMPT, 2, slice(0, 3, 2))
+    assert sampled[0].tolist() == pytest.approx(told, abs=1e-4)
     monkeypatch.setattr('recall.CANDIDATES', 3)
-    monkeypatch.setattr('recall.SHARE_OF_NAMED', 1.0)
-    few = llama.recaller.votes(llama, torch.tensor([PROMPT]), memory.held)[0][0]
-    assert 2 <= few.count_nonzero() <= 3
+    few = llama.recaller.votes(llama, torch.tensor([PROMPT]), memory.held)[0]
+    assert few.count_nonzero() == 3 and few.where(few > 0, sampled).allclose(sampled)
 
 
 def test_the_best_text_is_recalled_and_told_with_its_votes(llama):
@@ -251,7 +260,7 @@ def test_a_row_of_a_batch_is_that_row_alone(model, positions, recall_texts):
 
 def test_many_seeds_of_one_prompt_recall_once(llama, monkeypatch):
     memory = library(llama)
-    attach(llama, memory)
+    attach(llama, memory, recall_votes=2)
     alone = [llama.generate(torch.tensor([PROMPT]), 5, seeds=[seed]) for seed in (1, 2, 3)]
     seen = []
     heads_of = llama.heads_of

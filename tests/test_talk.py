@@ -5,30 +5,21 @@ $ python -m pytest tests/test_talk.py
 """
 import dataclasses
 import datetime
-import io
 import multiprocessing
 import os
-import runpy
 import shutil
 import signal
 import time
-from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import ROOT
-from prompt_toolkit.application import create_app_session
-from prompt_toolkit.input import create_pipe_input
-from prompt_toolkit.output import DummyOutput
 from test_chat import STYLES, save
 from test_rotary import tiny_family
 
 from core.chat import chat_turn
 from load import load_model
 from reader import Reading
-from talk.commands import Commands
 from talk.talk import Pieces, Stopped, Style, Talk, only_asks, open_memory
-from talk.terminal import prompt_of, talk_in_terminal
 
 HEADS = (0, 1), (1, 3)
 STYLE = Style('', 1, 8, 1.0, 1, 1337)
@@ -230,64 +221,6 @@ def test_a_talk_goes_on_behind_its_header_on_another_day_and_not_behind_another(
         begin(model, tmp_path / 'mine', dataclasses.replace(STYLE, system='il gatto'))
 
 
-# ---- commands ----
-
-def test_commands_do_what_their_help_says(model, tmp_path):
-    talk = begin(model, tmp_path / 'mine')
-    commands = Commands(talk)
-    assert set(commands.known) == {line.split()[0] for line in commands.run('/help').splitlines()}
-    assert commands.run('/list') == 'the memory is empty' and 'no remembered' in commands.run('/why')
-    assert commands.run('/remember la luna guarda') == 'remembered 1 text'
-    (tmp_path / 'cats.txt').write_text('il tetto')
-    assert commands.run(f"/remember {tmp_path / 'cats.txt'}") == 'remembered 1 text'
-    assert commands.run(f"/remember FILE:{tmp_path / 'cats.txt'}") == 'remembered 1 text'
-    commands.last = talk.exchange('gatto')
-    assert len(commands.run('/list').splitlines()) == 4
-    number = commands.last.drew_on()[0][0]
-    assert commands.run('/why').split()[0] == str(number) and 'votes' in commands.run('/why')
-    assert commands.run('/plain') == plain(model, 'gatto')
-    assert commands.run('/forget 0') == 'forgotten 1 text'
-    assert commands.run(f"/forget {tmp_path / 'cats.txt'}") == 'forgotten 2 texts'
-    assert len(commands.run('/list').splitlines()) == 1
-
-
-def test_the_page_of_a_reply_shows_what_it_drew_on_then_whatever_was_said_since(model, tmp_path):
-    commands, path = Commands(begin(model)), tmp_path / 'page.html'
-    with pytest.raises(ValueError, match='after a reply'):
-        commands.run(f'/page {path}')
-    commands.last = commands.talk.exchange('la luna guarda')
-    with pytest.raises(ValueError, match='drew on no remembered text'):
-        commands.run(f'/page {path}')
-    commands.talk.exchange('il tetto')
-    commands.last = commands.talk.exchange('il gatto')
-    told = commands.talk.trace(commands.last)
-    commands.run('/remember la luna')
-    commands.run('/plain')
-    assert commands.talk.trace(commands.last) == told and path.exists() is False
-    assert commands.run(f'/page {path}') == f'written {path}'
-    assert told['texts'][0]['source'] in path.read_text() and told['texts'][0]['source'].startswith('said ')
-
-
-def test_a_memory_is_saved_once_more_and_never_over_another(model, tmp_path):
-    commands = Commands(begin(model, tmp_path / 'mine'))
-    commands.run('/remember la luna')
-    for name in ('copy', 'copy.safetensors'):
-        assert commands.run(f'/save {tmp_path / name}').startswith('saved')
-        with pytest.raises(FileExistsError):
-            commands.run(f'/save {tmp_path / name}')
-    commands.run('/remember il tetto')
-    assert len(open_memory(str(tmp_path / 'copy'), *model, ()).held.live_texts) == 1
-    assert len(open_memory(str(tmp_path / 'mine'), *model, ()).held.live_texts) == 2
-
-
-@pytest.mark.parametrize('line', ['/sing', '/forget 7', '/forget nobody', '/forget', '/remember', '/save',
-                                  '/plain', '/remember FILE:not_there.txt'])
-def test_a_command_that_cannot_be_done_says_why_in_one_line(model, line):
-    with pytest.raises((ValueError, OSError)) as error:
-        Commands(begin(model)).run(line)
-    assert '\n' not in str(error.value) and len(str(error.value)) > 20
-
-
 # ---- processes: what is killed, and two at once ----
 
 def say(model, folder, said):
@@ -334,68 +267,3 @@ def test_two_talks_that_begin_one_memory_at_once_lose_nothing(model, tmp_path):
     found = [words for words, _ in begin(model, folder).exchanges()]
     assert sorted(found) == sorted(said[0] + said[1])
     assert [words for words in found if words in said[0]] == said[0]
-
-
-# ---- the script ----
-
-@pytest.fixture
-def pipe(run, monkeypatch, instruct, tmp_path):
-    """pipe('line', ...) -> (exit code, lines of stdout, stderr) of chat.py with a script through a pipe."""
-    def pipe(*lines, arguments=()):
-        monkeypatch.setattr('sys.stdin', io.StringIO('\n'.join(lines)))
-        code, out, err = run('chat.py', '--index_heads=((0,1),(1,3))', f'--memory_file={tmp_path / "mine"}',
-                             '--top_k=1', '--max_new_tokens=8', '--context_turns=1', '--recall_votes=2',
-                             '--memory_distance=20', '--recall_threshold=0', *arguments, init_from=instruct)
-        return code, out.splitlines(), err
-    return pipe
-
-
-def test_a_script_through_a_pipe_gets_a_line_for_each_turn(pipe, model):
-    code, lines, err = pipe('il gatto', '', '/remember la luna', '/quit', 'never said')
-    assert (code, err) == (0, '')
-    assert lines == [' '.join(plain(model, 'il gatto').split()), 'remembered 1 text']
-    code, lines, _ = pipe('/list', 'il tetto')
-    assert code == 0 and [line.split()[0] for line in lines[:2]] == ['0', '1'] and len(lines) == 3
-
-
-def test_what_cannot_be_is_one_line_and_exit_1(pipe, run, folder, tmp_path):
-    code, lines, err = pipe('/forget 3')
-    assert (code, lines, err.count('\n')) == (1, [], 1) and 'text 3 does not exist' in err
-    assert pipe('x', arguments=['--max_new_tokens=0'])[0] == 1
-    code, _, err = run('chat.py', '--index_heads=((0,1),)', '--memory_file=')
-    assert (code, err.count('\n')) == (1, 1) and 'brings no chat template: take an instruct model' in err
-
-
-def test_index_heads_of_a_known_model_are_those_of_its_config(monkeypatch):
-    monkeypatch.setattr('sys.argv', ['chat.py'])
-    script = runpy.run_path(os.path.join(ROOT, 'chat.py'))
-    assert script['heads_of_model']() == script['runpy'].run_path(
-        os.path.join(ROOT, 'config', 'index_heads_smollm2.py'))['index_heads']
-
-
-# ---- the terminal ----
-
-def test_a_terminal_shows_a_reply_as_it_is_written_and_goes_on_after_ctrl_c_and_mistakes(model, capsys,
-                                                                                        monkeypatch):
-    talk = begin(model)
-    keys = iter(['la luna', KeyboardInterrupt, '/sing', '', 'il gatto', '/why', EOFError])
-
-    def prompt(*_):
-        key = next(keys)
-        if isinstance(key, type):
-            raise key
-        return key
-    monkeypatch.setattr('talk.terminal.prompt_of', lambda talk: SimpleNamespace(prompt=prompt))
-    talk_in_terminal(talk)
-    out, err = capsys.readouterr()
-    assert err.startswith('error: no command /sing') and err.count('\n') == 1
-    assert all(reply in out for _, reply in talk.exchanges())
-    assert [words for words, _ in talk.exchanges()] == ['la luna', 'il gatto']
-
-
-def test_arrow_keys_bring_back_what_was_said_in_earlier_talks_and_alt_enter_begins_a_line(model, tmp_path):
-    begin(model, tmp_path / 'mine').exchange('la luna')
-    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
-        session = prompt_of(begin(model, tmp_path / 'mine'))
-        keys.send_text('\x1b[A\x1b\rgatto\r')
-        assert session.prompt('') == 'la luna\ngatto'

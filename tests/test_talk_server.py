@@ -150,6 +150,19 @@ def test_the_last_reply_of_a_session_is_shown_token_by_token(here):
     assert page()[0] == 200 and '"source": "said 20' in page()[1].replace('":"', '": "')
 
 
+def test_a_page_can_ask_why_the_last_reply_recalled_nothing(here):
+    port, _ = here
+
+    def why():
+        connection = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
+        connection.request('GET', '/v1/sessions/a/why')
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    assert why()[0] == 400 and 'say something' in why()[1]['error']['message']
+    chat(port, messages=user('il gatto dorme'), user='a')
+    assert why() == (200, {'why': 'nothing was recalled: the memory is empty'})
+
+
 # ---- bounds ----
 
 @pytest.mark.parametrize(('body', 'param', 'says'), [

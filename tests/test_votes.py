@@ -53,9 +53,9 @@ def test_each_text_has_its_best_row_of_brute_force_in_float64_among_keys_that_ne
 
 def test_what_counts_is_above_the_floor_and_a_text_without_rows_counts_as_the_weakest():
     best = torch.tensor([[5.0, 1.0, -math.inf, 3.0, 2.0]])
-    assert above_the_floor(best, 2).tolist() == [[2, 0, 0, 0, 0]]
-    assert above_the_floor(best, 4).tolist() == [[4, 0, 0, 2, 1]]
-    assert above_the_floor(best, 5).tolist() == [[4, 0, 0, 2, 1]]
+    assert above_the_floor(best, 2, best).tolist() == [[2, 0, 0, 0, 0]]
+    assert above_the_floor(best, 4, best).tolist() == [[4, 0, 0, 2, 1]]
+    assert above_the_floor(best, 5, best).tolist() == [[4, 0, 0, 2, 1]]
 
 
 def test_rows_of_some_texts_are_those_of_the_whole(llama):
