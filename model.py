@@ -66,7 +66,7 @@ class CausalSelfAttention(nn.Module):
         plain_q, plain_k = q, k
         if at is not None:  # a reading layer below may have answered with fewer or more rows than came
             at = [part[..., -T:, :] for part in at]
-            q, k = turn(q, at), turn(k, at)
+            q, k = turn(torch.cat((q, k), dim=1), at).split([self.n_head, self.n_kv_head], dim=1)
         if cache is not None:
             if self.layer in cache.kept_layers:
                 cache.kept[self.layer] = plain_q, plain_k, v
@@ -362,20 +362,20 @@ class GPT(nn.Module):
 
     @classmethod
     def of_weights(cls, sizes, state, device='cpu', dtype=torch.float32):
-        """Fields of GPTConfig, state dict -> GPT, frozen. Which model it is is known before any cast."""
+        """Fields of GPTConfig, state dict, emptied -> GPT, frozen, known before casts. int8: in products."""
         with weights.Unfilled():
             model = cls(GPTConfig(**sizes)).eval()
-        model.load_state_dict(state)
+        weights.move(state, model)
         model.state.sampled = model.state.sampled_fingerprint(model)
-        return model.to(device, dtype).freeze()
+        return model.to(device, torch.bfloat16 if dtype == torch.int8 else dtype).freeze(dtype == torch.int8)
 
     def save_pretrained(self, folder, dtype=torch.float32):
         """Hugging Face's config.json and model.safetensors, each whole. Raises ValueError, OSError."""
         weights.save(self.config, self.state_dict(), folder, dtype)
 
-    def freeze(self):
+    def freeze(self, int8=False):
         """For inference from now on: keeps its name, packs -> self; see WeightState. Undo: unfreeze."""
-        return self.state.freeze(self)
+        return self.state.freeze(self, int8)
 
     def unfreeze(self):
         """Trainable again -> self. While frozen, training and other weights are refused: ValueError."""

@@ -48,7 +48,7 @@ trace = False  # list the look-ups of the first step: the write-up's Table 2
 page = ''  # an HTML file that shows what the first sample drew from the memory, e.g. 'out/page.html'
 trace_file = ''  # the same as numbers, a JSON file whose schema page/README.md has
 device = 'auto'  # 'auto', 'cpu', 'cuda'
-dtype = 'float32'  # or 'bfloat16'
+dtype = 'float32'  # or 'bfloat16'; 'int8': the weights alone, on a CPU
 compile = False  # torch.compile, on a GPU
 threads = 0  # of torch, 0 is its own choice
 # -----------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def say_other_header(model, tokenizer, memory, idx):
 def describe_run(model, memory):
     c, wte = model.config, model.transformer.wte.weight
     print(f"model   {c.name}: {c.n_layer} layers, {c.n_head} heads, {model.get_num_params():,} parameters, "
-          f"{wte.dtype} on {wte.device}".replace('torch.', ''))
+          f"{model.lm_head.weight.dtype} on {wte.device}".replace('torch.', ''))
     if memory is None:
         print("memory  none (give memory_file or memory_text)")
         return

@@ -17,6 +17,7 @@ class WeightState:
     def __init__(self):
         self.frozen = self.sampled = ''
         self.versions, self.casts = (), {}  # casts: {fingerprint of cast numbers: of those before}
+        self.int8 = False  # the weights of its products
 
     def __getstate__(self):  # of a copy, whose tensors are others
         return {**self.__dict__, 'versions': ()}
@@ -39,9 +40,9 @@ class WeightState:
     def sampled_fingerprint(self, model):
         return self.sampled or sampled_fingerprint(model.named_weights())
 
-    def freeze(self, model):
+    def freeze(self, model, int8=False):
         if not self.frozen:
-            self.frozen = self.fingerprint(model)
+            self.frozen, self.int8 = self.fingerprint(model), int8
             self.pack(model)
         return model
 
@@ -55,10 +56,13 @@ class WeightState:
     def pack(self, model):
         model.requires_grad_(False)
         for layer in linear_layers(model):
-            layer.pack()
+            layer.pack(self.int8)
         self.versions = versions_of(model)
 
     def unpack(self, model):
+        if self.int8:
+            raise ValueError("the weights were rounded to int8 when the model was loaded: load it again, "
+                             "in the dtype that it should have")
         for layer in linear_layers(model):
             layer.unpack()
         if model.config.tied:

@@ -37,6 +37,14 @@ class Unfilled(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def move(state, model):
+    """A state dict's tensors become the model's, uncopied, and leave it: each is freed once it is packed."""
+    model.load_state_dict(state, assign=True)
+    state.clear()
+    if model.config.tied:
+        model.lm_head.weight = model.transformer.wte.weight
+
+
 # ---- Hugging Face's format ----
 
 def load(source):
@@ -75,7 +83,7 @@ def read_tensors(path):
     from safetensors.torch import load_file
     check_file(path)
     try:
-        return load_file(path)
+        return load_file(path, backend='pread')  # of a mapped file all would stay until its last tensor goes
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or cut ({first_line(error)}): fetch or save it again") from None
 

@@ -63,7 +63,7 @@ def answers(model, tokenizer, task, asked):
 
     Texts are read from memory under the conditions that read, and stand in the prompt under the others.
     """
-    before = known(model.fingerprint(), model.transformer.wte.weight.dtype, task.asking.chat,
+    before = known(model.fingerprint(), model.lm_head.weight.dtype, task.asking.chat,
                    task.asking.system, task.new_tokens, task.end_ids)
     reading, reads = task.reading, task.condition in ('memory', 'right')
     way = (reading.layers, reading.positions, reading.distance) if reads else ()

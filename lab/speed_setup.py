@@ -10,6 +10,9 @@ import tempfile
 import torch
 import transformers
 
+from core import gguf_file
+from core.gguf_tokenizer import tokenizer_of_gguf
+from core.origin import key_heads
 from lab.runs import versions
 from load import pick_device
 from memory import PersistentMemory, describe
@@ -49,13 +52,19 @@ class Setup:
 
 @contextlib.contextmanager
 def folder_of_model(name, seed):
-    """A folder or hub name; for 'random' a folder that lasts as long as the block."""
-    if name != 'random':
+    """A folder or hub name; for 'random' and a GGUF file a folder that lasts as long as the block, from which
+    Hugging Face's model is loaded as ours is."""
+    if name != 'random' and not gguf_file.is_named(name):
         yield name
         return
     with tempfile.TemporaryDirectory() as folder:
-        torch.manual_seed(seed)
-        transformers.GPT2LMHeadModel(transformers.GPT2Config()).save_pretrained(folder)
+        if name == 'random':
+            torch.manual_seed(seed)
+            transformers.GPT2LMHeadModel(transformers.GPT2Config()).save_pretrained(folder)
+        else:
+            GPT.from_pretrained(name).save_pretrained(folder)
+            own = tokenizer_of_gguf(gguf_file.read_gguf(gguf_file.path_of(name))).own
+            own.save(os.path.join(folder, 'tokenizer.json'))
         yield folder
 
 
@@ -63,9 +72,9 @@ def our_model(folder, setup, dtype='float32'):
     return GPT.from_pretrained(folder, setup.device, getattr(torch, dtype))
 
 
-def their_model(folder, setup):
+def their_model(folder, setup, dtype='float32'):
     """Hugging Face's."""
-    model = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
     return model.to(setup.device).eval()
 
 
@@ -91,7 +100,7 @@ def random_memory(model, M, layers, seed):
     origin, g = describe(model), torch.Generator().manual_seed(seed)
 
     def rows():
-        return torch.randn(origin['n_head'], M, origin['head_size'], generator=g)
+        return torch.randn(key_heads(origin), M, origin['head_size'], generator=g)
     return PersistentMemory.from_rows(origin, {layer: (rows(), rows()) for layer in layers})
 
 

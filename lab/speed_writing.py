@@ -1,6 +1,7 @@
 """
 Speed of writing: contenders with and without a memory, beside Hugging Face and beside the machine's limits.
 """
+import re
 import statistics
 from collections import namedtuple
 
@@ -21,6 +22,7 @@ from lab.speed_setup import (
     their_model,
 )
 
+HALF = 'Hugging Face, bfloat16'
 AGAIN, AGAIN_LATE = 'everything again', f'everything again, {LATE}'
 MAIN = EACH, 'last, method 3', LATE, 'method 4'  # readings, also of larger memories
 WARM_TOKENS = 2  # of the round that does not count
@@ -72,13 +74,16 @@ def contenders(folder, work, setup):
     idx, found = random_ids(work['prompt'], setup), {}
     if work['rows'] == 1 or not is_long(work):
         found['Hugging Face'] = hugging_face(their_model(folder, setup), idx, work)
+        found[HALF] = hugging_face(their_model(folder, setup, 'bfloat16'), idx, work)
     found[AGAIN] = again(exact, idx, work, setup.seed)
     found[AGAIN_LATE] = again(exact, idx, work, setup.seed, memories[small], ways[LATE])
     found['plain'], found['plain, bfloat16'] = ours(exact, idx, work), ours(half, idx, work)
+    if setup.device == 'cpu':
+        found['plain, int8'] = ours(our_model(folder, setup, 'int8'), idx, work)
     for name, M in readings_of(work, ways, setup):
         found[f'{name}, {M}'] = ours(exact, idx, work, memories[M], ways[name])
     found[f'{EACH}, {small}, bfloat16'] = ours(half, idx, work, memories[small], ways[EACH])
-    return {name: contender for name, contender in found.items() if work.get('only', '') in name}
+    return {name: contender for name, contender in found.items() if re.search(work.get('only', ''), name)}
 
 
 def readings_of(work, ways, setup):
@@ -171,7 +176,8 @@ def counted(contender, name, looked_up):
 
 
 def row_of(name, times, searches):
-    bases = {'of_plain': 'plain', 'of_hugging_face': 'Hugging Face', 'of_again': AGAIN,
+    bases = {'of_plain': 'plain', 'of_hugging_face': 'Hugging Face',
+             'of_hugging_face_bfloat16': HALF, 'of_again': AGAIN,
              'of_again_last': AGAIN_LATE}
     ratios = {key: ratio(times, name, base) for key, base in bases.items()}
     return {'name': name, 'ms': spread(times[name], 1000), **ratios,
@@ -179,13 +185,13 @@ def row_of(name, times, searches):
 
 
 def print_table(label, table):
-    print(f"\n{label}: ms a row-token [quartiles]; times as fast as Hugging Face, as everything again "
-          "without a memory, as everything again with 'last'; time over plain; searches a row-token in the "
-          "busiest layer")
+    print(f"\n{label}: ms a row-token [quartiles]; times as fast as Hugging Face, the same in "
+          "bfloat16, as everything again without a memory, as everything again with 'last'; time over "
+          "plain; searches a row-token in the busiest layer")
     for row in table:
         ms, low, high = row['ms']
         faster = [f"{1 / row[key]:8.2f}" if row[key] else ' ' * 8
-                  for key in ('of_hugging_face', 'of_again', 'of_again_last')]
+                  for key in ('of_hugging_face', 'of_hugging_face_bfloat16', 'of_again', 'of_again_last')]
         of_plain = f"{row['of_plain']:8.2f}" if row['of_plain'] else ' ' * 8
         print(f"  {row['name']:44}{ms:9.2f} [{low:.2f} {high:.2f}]".ljust(76)
               + f"{''.join(faster)}{of_plain}{row['searches']:9.2f}", flush=True)

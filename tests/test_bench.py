@@ -14,8 +14,10 @@ import types
 import pytest
 import torch
 from conftest import PROMPT, ROOT
+from test_gguf import check_logits, written
 
-from lab import speed_curves, speed_peers, speed_writing
+from core.tokenizers import tokenizer_of_folder
+from lab import speed_curves, speed_peers, speed_setup, speed_writing
 from lab.made_up import stories
 from load import load_model
 from reader import Reading
@@ -55,14 +57,28 @@ def test_writing_has_all_contenders_and_their_ratios_are_to_the_right_ones(measu
     model = measured[0]['models'][0]
     assert [work['prompt'] for work in model['write']] == [16, 20], 'longer ones are left out'
     names = {row['name']: row for row in model['write'][0]['table']}
-    assert {'Hugging Face', 'everything again', 'plain', 'plain, bfloat16', 'each, method 1, 20',
-            'each, method 3, 30', 'last, method 3, 20', 'last, method 2, one layer, 30', 'method 4, 20',
-            'each, method 3, 20, bfloat16'} < names.keys()
+    assert {'Hugging Face', 'Hugging Face, bfloat16', 'everything again', 'plain', 'plain, bfloat16',
+            'plain, int8', 'each, method 1, 20', 'each, method 3, 30', 'last, method 3, 20',
+            'last, method 2, one layer, 30', 'method 4, 20', 'each, method 3, 20, bfloat16'} < names.keys()
     assert all(0 < row['ms'][1] <= row['ms'][0] <= row['ms'][2] for row in names.values())
     assert names['plain']['of_plain'] == names['Hugging Face']['of_hugging_face'] == 1
     assert names['everything again']['of_again'] == 1
+    assert names['Hugging Face, bfloat16']['of_hugging_face_bfloat16'] == 1
     assert names['plain']['searches'] == 0 < names['each, method 3, 20']['searches']
     assert 'Hugging Face' not in {row['name'] for row in model['write'][1]['table']}
+
+
+def test_a_gguf_file_is_measured_beside_hugging_face_with_the_same_weights(tmp_path):
+    setup, merges = types.SimpleNamespace(device='cpu'), {'tokenizer.ggml.merges': ['a b']}
+    vocabulary = {'tokenizer.ggml.tokens': ['a', 'b', 'ab', *map(str, range(93))]}
+    named = {'tokenizer.ggml.model': 'gpt2', 'tokenizer.ggml.pre': 'gpt-2'}
+    _, path = written(tmp_path / 'tiny.gguf', more_keys={**named, **vocabulary, **merges})
+    with speed_setup.folder_of_model(path, 0) as folder:
+        ours, theirs = speed_setup.our_model(folder, setup), speed_setup.their_model(folder, setup)
+        assert speed_setup.their_model(folder, setup, 'bfloat16').dtype == torch.bfloat16
+        assert tokenizer_of_folder(folder).encode('ab') == [2]
+    check_logits(ours, theirs)
+    ours.attach_memory(speed_setup.random_memory(ours, 5, (0,), 0), layers=(0,))  # of grouped heads
 
 
 def test_curves_count_the_look_ups_of_one_token_alone(measured):

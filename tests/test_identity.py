@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import PROMPT, REMEMBERED, ROOT, tiny_model
 
+from core import weights
 from load import load_model
 from memory import PersistentMemory
 from model import GPT
@@ -83,6 +84,15 @@ def test_a_model_is_packed_however_it_was_loaded(folder):
     assert load_model(os.path.join(ROOT, 'assets', 'tinyworld'), device='cpu')[0].lm_head.weight.is_mkldnn
 
 
+def test_loading_copies_no_weight_and_leaves_none_behind(folder):
+    sizes, state = weights.load(folder)
+    embedding = state['transformer.wte.weight'].data_ptr()
+    assert GPT.of_weights(sizes, state).transformer.wte.weight.data_ptr() == embedding
+    assert not state
+    half = GPT.of_weights(*weights.load(folder), dtype=torch.float16)
+    assert half.lm_head.weight.data_ptr() == half.transformer.wte.weight.data_ptr()
+
+
 @pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=[
     pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')])])
 def test_a_frozen_model_takes_no_other_weights_and_cannot_be_trained(folder, device):
@@ -148,7 +158,7 @@ def test_attach_memory_has_the_defaults_of_a_reading():
 def test_a_model_that_is_loaded_draws_no_numbers_and_one_that_is_made_does():
     sizes, state = dataclasses.asdict(tiny_model().config), tiny_model(seed=3).state_dict()
     before = torch.get_rng_state()
-    model = GPT.of_weights(sizes, state)
+    model = GPT.of_weights(sizes, dict(state))
     assert torch.get_rng_state().equal(before)
     assert all(model.state_dict()[name].equal(tensor) for name, tensor in state.items())
     GPT(model.config)
