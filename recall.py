@@ -32,7 +32,7 @@ FEW_LEAD = 1.0
 CLEAR = 0.35  # of the best text's votes: ahead by so much, it needs no reading beside others
 ROWS_A_VOTE = 20  # an approximate index is asked for so many rows for each text that can get a vote
 CANDIDATES = 512  # texts that it names for all heads to vote on
-SAMPLED = 1024  # texts, at even distances, that tell the floor of all
+SAMPLED = 1024  # texts, drawn at random once, that tell the floor of all
 # of all texts, at least so large a share can get votes from a token and head: a right one that a head half
 # knows is not among the best 20 of 16,200
 SHARE_VOTED_FOR = 1 / 50
@@ -120,7 +120,7 @@ class Recaller:
         rows = self.memory.index(held, *place)
         index = held.approximate(*place, self.reading.index, rows)
         votes, texts = torch.zeros(len(asked[place]), len(held.live)), len(held.live)
-        count = max(1, round(self.voted_for(texts) * min(1, SAMPLED / texts)))
+        count = round(self.voted_for(texts) * SAMPLED / max(SAMPLED, texts))
         for b, asking in enumerate(asked[place]):
             k = min(ROWS_A_VOTE * self.reading.recall_votes, len(held.tokens))
             found = index.search(asking, k, rows)
@@ -159,9 +159,11 @@ class Recaller:
     def best(self, model, idx, held, span, votes, voters):
         """votes (texts,) of voters token-heads for the tokens span of idx (1, T) -> the best texts' numbers
         and votes, and a function of the evidence for the first."""
-        (numbers, best, lead), known, h = self.ahead(votes, held.live), {}, self.header_of(idx)
-        # as if nothing stood in front of the question: where it was asked before, no text makes it likelier
-        alone = torch.cat((idx[:, :h], idx[:, span[0]:span[1]]), dim=1)
+        (numbers, best, lead), known, (first, end) = self.ahead(votes, held.live), {}, span
+        # as if nothing stood between header and question: after the same question no text makes it likelier
+        h = self.header_of(idx)
+        h = h if h == len(self.memory.header) <= first else first
+        alone = torch.cat((idx[:, :h], idx[:, first:end]), dim=1)
 
         def log_p(runs):
             new = [run for run in runs if run not in known]
@@ -174,8 +176,8 @@ class Recaller:
 
         def evidence():
             after, without = log_p([numbers[:1], ()])
-            ahead = min(lead / voters, FEW_LEAD) if self.are_few(held) else lead / voters
-            return ahead + (after - without) / (span[1] - span[0])
+            most = FEW_LEAD if self.are_few(held) else math.inf
+            return min(lead / voters, most) + (after - without) / (end - first)
         return numbers, best, evidence
 
     def ahead(self, votes, numbers):
@@ -208,8 +210,8 @@ class Recaller:
 
     def likelihoods(self, model, idx, held, first, end, recalled):
         """log p of the tokens first to end of idx (1, T) after each of `recalled`, the numbers of texts, or
-        () for the header alone, side by side: [nats]. What follows the header is told by that, without a
-        text."""
+        () for the header alone, side by side: [nats]. But for 'far', what follows the header is told
+        by that, without a text."""
         cache, idx = Cache(end), idx[:, :end].expand(len(recalled), -1)
         cache.readers = {}
         before = self.fill(model, idx, recalled, cache, held, alone=True).expand(len(idx), -1, -1)

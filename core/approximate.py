@@ -58,10 +58,9 @@ class Approximate:
         scores, ids = map(torch.from_numpy, found)
         if rows is None or len(rows) == self.size:
             return scores, ids
-        newer = rows.products(queries, self.size, len(rows))
-        places = torch.arange(self.size, len(rows)).expand_as(newer)
-        scores, best = torch.cat((scores, newer), dim=1).topk(k, dim=1)
-        return scores, torch.cat((ids, places), dim=1).gather(1, best)
+        newer = rows.products(queries, self.size, len(rows)).topk(min(k, len(rows) - self.size), dim=1)
+        scores, best = torch.cat((scores, newer.values), dim=1).topk(k, dim=1)
+        return scores, torch.cat((ids, self.size + newer.indices), dim=1).gather(1, best)
 
     def measured(self, rows):
         asked = rows[np.linspace(0, len(rows) - 1, min(ASKED, len(rows))).astype(int)]

@@ -151,11 +151,12 @@ class Held:
 
     @torch.inference_mode(False)
     def sample(self, layer, head, rows, count):
-        """Of a head's rows, an IndexRows, those of `count` texts at even distances, in float32 -> IndexRows,
-        rows a text. Kept."""
+        """Of a head's rows, an IndexRows, those of `count` texts drawn at random, always the same, in float32
+        -> IndexRows, rows a text. Kept."""
         key, texts = ('sample', layer, head, count), len(self.live)
         if key not in self._layers:
-            numbers = self.live[torch.arange(min(count, texts)) * texts // min(count, texts)]
+            drawn = torch.randperm(texts, generator=torch.Generator().manual_seed(0))[:count]
+            numbers = self.live[drawn.sort().values]
             self._layers[key] = IndexRows(rows[self.ids_of(numbers)].float()), self.lengths[numbers]
         return self._layers[key]
 

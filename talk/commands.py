@@ -1,6 +1,7 @@
 """
 What a user can ask of a talk beside talking: lines that begin with a slash.
 """
+import math
 import os
 import textwrap
 from difflib import get_close_matches
@@ -98,12 +99,16 @@ def why(talk, reply):
     if reply.drew_on():
         lines = [f"{line_of(*one)}\n     votes {votes:.1f}" for *one, votes in reply.drew_on()]
         return '\n'.join(lines) + f"\n     evidence for the first {evidence:.2f}, recall_threshold {least:g}"
-    shown = ', '.join(map(str, in_context(texts, reply.before)))
+    forgotten = talk.memory.forgotten
+    shown = ', '.join(str(n) for n in in_context(texts, reply.before) if n not in forgotten)
     reasons = [f"text {shown} stood in the context already, before the model's eyes"] * bool(shown)
-    if best is not None:
-        reasons.append(f"the evidence, {evidence:.2f}, is below recall_threshold, {least:g}, for the best "
-                       f"text, {line_of(best, texts[best]).strip()}")
-    nothing = "what is remembered only asks" if any(map(only_asks, texts)) else "the memory is empty"
+    if best is not None and evidence < least:
+        reasons.append(f"the evidence, {math.floor(100 * evidence) / 100:.2f}, is below recall_threshold, "
+                       f"{least:g}, for the best text, {line_of(best, texts[best]).strip()}")
+    elif best is not None:
+        reasons.append("it was stopped before")
+    asks = any(only_asks(entry) for n, entry in enumerate(texts) if n not in forgotten)
+    nothing = "what is remembered only asks" if asks else "the memory is empty"
     return f"nothing was recalled: {'; '.join(reasons) or nothing}"
 
 

@@ -93,6 +93,19 @@ def test_what_stands_before_the_question_makes_no_text_gain_less(llama):
     assert evidence_of(llama, prompt, (9, 14)) == pytest.approx(expected, abs=1e-4)
 
 
+def test_behind_another_header_the_gain_is_read_behind_all_that_stands_before_the_question(llama):
+    memory, question = library(llama), [30, 8, 41, 5, 22]
+    attach(llama, memory)
+    prompt, (first, end) = [9, 9, 7, *question], (3, 8)
+    with torch.inference_mode():
+        recaller, idx = llama.recaller, torch.tensor([prompt])
+        votes, voters = recaller.votes(llama, idx, memory.held, (first, end))
+        numbers, _, lead = recaller.ahead(votes[0], memory.held.live)
+        after, without = recaller.likelihoods(llama, idx, memory.held, first, end, [numbers[:1], ()])
+    expected = min(lead / voters, 1.0) + (after - without) / 5
+    assert evidence_of(llama, prompt, (first, end)) == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_model_that_abstains_is_bit_for_bit_the_plain_one(model):
     memory, idx = library(model), torch.tensor([PROMPT, PROMPT[::-1]])
     plain, text = model(idx)[0], model.generate(idx, 5, seeds=[1, 2])

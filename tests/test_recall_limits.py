@@ -154,7 +154,7 @@ def test_an_approximate_index_is_made_once_whatever_is_forgotten(llama, monkeypa
 def test_an_approximate_index_stays_when_few_rows_are_added_and_finds_these_too(llama, monkeypatch):
     memory, made = library(llama, TEXTS[1:]), []
     monkeypatch.setattr('core.held.Approximate', lambda *given: made.append(1) or Approximate(*given))
-    monkeypatch.setattr('core.approximate.NEWER', len(TEXTS[0]) / len(memory))
+    monkeypatch.setattr('core.approximate.NEWER', (len(TEXTS[0]) + 1) / len(memory))
     attach(llama, memory, index='Flat', recall_votes=5)
 
     def voted():
@@ -166,9 +166,10 @@ def test_an_approximate_index_stays_when_few_rows_are_added_and_finds_these_too(
     assert torch.equal(llama.recaller.votes(llama, torch.tensor([PROMPT]), before)[0], older)
     attach(llama, memory, recall_votes=5)
     assert torch.allclose(voted(), grown, atol=1e-4) and grown[0, -1] > 0
-    memory.merge(library(llama, [[7, 8, 9]]))  # a row too many
     attach(llama, memory, index='Flat', recall_votes=5)
-    assert voted().shape == (1, len(TEXTS) + 1) and len(made) == 2
+    for rows, times in (([7], 1), ([7, 8], 2)):  # the second are too many
+        memory.merge(library(llama, [rows]))
+        assert voted().shape == (1, len(memory.texts)) and len(made) == times
 
 
 def test_rows_behind_those_of_an_approximate_index_are_found_as_if_it_were_made_of_all():
@@ -179,7 +180,10 @@ def test_rows_behind_those_of_an_approximate_index_are_found_as_if_it_were_made_
     exact = (queries @ keys.T).topk(10)
     assert ids.tolist() == exact.indices.tolist() and ids.max() >= 95
     torch.testing.assert_close(scores, exact.values)
-    assert index.search(queries, 10, all_rows)[1].shape == (6, 10)
+    narrow = index.search(queries, 10, all_rows)
+    mixed = torch.cat((queries @ keys[:95].T, queries @ all_rows.float()[95:].T), dim=1).topk(10)
+    assert narrow[1].tolist() == mixed.indices.tolist()
+    torch.testing.assert_close(narrow[0], mixed.values)
     assert not index.misses_many_of(IndexRows(keys)) and index.misses_many_of(IndexRows(keys.repeat(2, 1)))
 
 

@@ -5,6 +5,7 @@ $ python -m pytest tests/test_talk_commands.py
 """
 import dataclasses
 import io
+import math
 import os
 import re
 import runpy
@@ -83,8 +84,23 @@ def test_the_evidence_that_why_tells_is_what_the_threshold_is_compared_with(mode
         commands.last = talk.reply('guarda la luna')
         assert [number for number, *_ in commands.last.drew_on()] == [best] * (least < evidence)
         told = commands.run('/why').splitlines()
-        assert f'{evidence:.2f}' in told[-1] and f'{least:g}' in told[-1]
+        shown = f'{evidence:.2f}' if least < evidence else f'{math.floor(100 * evidence) / 100:.2f}'
+        assert shown in told[-1] and f'{least:g}' in told[-1]
         assert talk.memory.texts[best]['text'] in told[0]
+
+
+def test_why_names_no_forgotten_text_and_no_evidence_that_would_have_been_enough(model):
+    commands = Commands(begin(model))
+    commands.run('/remember la luna guarda')
+    reply = commands.talk.exchange('guarda la luna')
+    commands.last = dataclasses.replace(reply, recalled=[])  # as Ctrl-C does
+    assert commands.run('/why') == 'nothing was recalled: it was stopped before'
+    commands = Commands(begin(model, recall_threshold=1e5))
+    for shown in ('0, 1', '1, 3, 4'):  # 2 is the cat, 0 is forgotten by then
+        for words in ('la luna', 'la luna', 'il gatto'):
+            commands.last = commands.talk.exchange(words)
+        assert commands.run('/why').startswith(f'nothing was recalled: text {shown} stood in the context')
+        commands.talk.memory.forget({0} - commands.talk.memory.forgotten)
 
 
 def test_the_page_of_a_reply_shows_what_it_drew_on_then_whatever_was_said_since(model, tmp_path):
