@@ -266,8 +266,8 @@ class PersistentMemory:
         model again, together, unless they did a while ago."""
         kept = [run for run in runs if self.keep == 'values' and len(run) == 1]
         # a number is another text's when compacted, and a model in bfloat16 makes other rows
-        of, ids = (tuple(layers), frozenset(p.dtype for p in model.parameters())), self.header
-        keys = {run: ((*ids, *joined(held, run).tolist()), *of) for run in runs if run not in kept}
+        of = tuple(layers), frozenset(part.dtype for part in model.parameters())
+        keys = {run: ((*self.header, *joined(held, run).tolist()), *of) for run in runs if run not in kept}
         made = self.recent.get(keys.values(), lambda new: run_again(model, [ids for ids, *_ in new],
                                                                     len(self.header), layers))
         return {run: made[key] for run, key in keys.items()} | {

@@ -121,8 +121,8 @@ class Recaller:
         index = held.approximate(*place, self.reading.index, rows)
         votes, texts = torch.zeros(len(asked[place]), len(held.live)), len(held.live)
         count = round(self.voted_for(texts) * SAMPLED / max(SAMPLED, texts))
+        k = min(ROWS_A_VOTE * self.reading.recall_votes, len(held.tokens))
         for b, asking in enumerate(asked[place]):
-            k = min(ROWS_A_VOTE * self.reading.recall_votes, len(held.tokens))
             found = index.search(asking, k, rows)
             named = named_texts(*found, torch.from_numpy(held.ends), held.live, CANDIDATES)
             ids, lengths = held.ids_of(held.live[named]), held.lengths[held.live[named]]

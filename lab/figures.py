@@ -44,7 +44,8 @@ def percent_scale(ax, axis):
         return
     getattr(ax, f'set_{axis}scale')('symlog', linthresh=10)
     low, high = getattr(ax, f'get_{axis}lim')()
-    getattr(ax, f'set_{axis}lim')(low, high := 1.3 * high)  # a twentieth more is nothing on a log scale
+    high *= 1.3  # the twentieth more that a linear scale has is nothing on a logarithmic one
+    getattr(ax, f'set_{axis}lim')(low, high)
     ticks = [t for t in (-10, 0, 10, 100, 1000, 10_000, 100_000) if low <= t <= high or t == 0]
     ticks += [30] * int(30 < high < 100)  # else none would stand where it is logarithmic
     getattr(ax, f'set_{axis}ticks')(ticks, [f'{t:g}' if t < 1000 else f'{t // 1000}k' for t in ticks])

@@ -228,7 +228,7 @@ class Talk:
 def in_context(texts, before):
     """The numbers of those that tell something, whose words stand in exchanges, [(words, reply)]."""
     return [number for number, entry in enumerate(texts)
-            if not only_asks(entry) and any(entry['text'] in words for words, _ in before)]
+            if any(entry['text'] in words for words, _ in before) and not only_asks(entry)]
 
 
 def only_asks(entry):

@@ -117,6 +117,13 @@ def narrow_smollm2(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
+def instruct(tmp_path_factory):
+    """A folder with a tiny rotary model that has a chat template."""
+    from test_talk import save_instruct
+    return save_instruct(tmp_path_factory.mktemp('instruct'))
+
+
+@pytest.fixture(scope='session')
 def smollm2():
     """SmolLM2 and its tokenizer, loaded once for all tests of a process."""
     try:

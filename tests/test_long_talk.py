@@ -22,8 +22,8 @@ READING = Reading(layers=(), method=5, index_heads=HEADS, distance=20, recall_vo
 
 
 @pytest.fixture(scope='module')
-def model(tmp_path_factory):
-    return load_model(save_instruct(tmp_path_factory.mktemp('instruct')))
+def model(instruct):
+    return load_model(instruct)
 
 
 def task(folder, condition='memory'):

@@ -3,17 +3,10 @@ Where a text that is no chat ends: at the end of a turn, for a model that was ta
 
 $ python -m pytest tests/test_sample_ends.py
 """
-import pytest
 import torch
-from test_talk import save_instruct
 
 from load import load_model
 from model import GPT
-
-
-@pytest.fixture(scope='module')
-def instruct(tmp_path_factory):
-    return save_instruct(tmp_path_factory.mktemp('instruct'))
 
 
 def test_the_bare_text_of_a_model_with_a_chat_template_ends_where_a_turn_would(run, instruct, monkeypatch):

@@ -33,11 +33,6 @@ def save_instruct(folder):
 
 
 @pytest.fixture(scope='module')
-def instruct(tmp_path_factory):
-    return save_instruct(tmp_path_factory.mktemp('instruct'))
-
-
-@pytest.fixture(scope='module')
 def model(instruct):
     return load_model(instruct)
 

@@ -18,17 +18,12 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from test_rotary import tiny_family
-from test_talk import STYLE, begin, plain, save_instruct
+from test_talk import STYLE, begin, plain
 
 from load import load_model
 from talk.commands import Commands
 from talk.talk import open_memory
 from talk.terminal import prompt_of, talk_in_terminal, talk_through_pipe
-
-
-@pytest.fixture(scope='module')
-def instruct(tmp_path_factory):
-    return save_instruct(tmp_path_factory.mktemp('instruct'))
 
 
 @pytest.fixture(scope='module')

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import uvicorn
-from test_talk import STYLE, begin, plain, save_instruct
+from test_talk import STYLE, begin, plain
 
 from load import load_model
 from talk import server
@@ -28,8 +28,8 @@ GREEDY = dataclasses.replace(STYLE, max_new_tokens=8)
 
 
 @pytest.fixture(scope='module')
-def model(tmp_path_factory):
-    return load_model(save_instruct(tmp_path_factory.mktemp('instruct')))
+def model(instruct):
+    return load_model(instruct)
 
 
 @contextlib.contextmanager
