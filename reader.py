@@ -53,11 +53,11 @@ class Reading:
     ('' is this one for method 5).
     Of method 5 alone, where layers () is all: index_heads, ((layer, query head), ...) that vote;
     recall_texts > 0, how many of the best texts are read; recall_votes > 1, how many texts a token and head
-    can vote for, the weakest with nothing, of a large memory a fiftieth of all, of fewer texts than that
-    what scores above the header; recall_threshold, the
-    evidence below which nothing is recalled, 0 always recalls: the best text's lead in votes, in attention
-    scores per token and head, of few texts at most 1, and by how much it makes the question likelier, in
-    nats per token, without what stands between header and question;
+    can vote for, the weakest with nothing, of a large memory a fiftieth of all; where texts are fewer and
+    there is no index, those that score above the header, if it has two tokens or more; recall_threshold,
+    the evidence below which nothing is recalled, 0 always recalls: by how much the best text makes the
+    question likelier, in nats per token, without what stands between header and question, and its lead in
+    votes, in attention scores per token and head, which of so few texts counts no more than that;
     recall_every, tokens after which it is recalled anew, 0 is never; index, '' for an exact vote, or
     FAISS's factory string for one on the texts that an approximate index names; recall_candidates > 0:
     where none leads clearly, so many of the best are read, and those recalled that make the question

@@ -25,10 +25,6 @@ from core.windows import around
 from reader import attention_scores, grouped
 
 AS_GOOD = 10_000  # votes are told apart to so many parts of the best
-# nats a token, the most that a lead counts among few texts, where the best leads by much for want of others:
-# its gain must speak too. At 1.5 a text of 60 tokens, alone, is recalled by 0.3 of questions that are on
-# another of its form, at 1.0 by 0.1
-FEW_LEAD = 1.0
 CLEAR = 0.35  # of the best text's votes: ahead by so much, it needs no reading beside others
 ROWS_A_VOTE = 20  # an approximate index is asked for so many rows for each text that can get a vote
 CANDIDATES = 512  # texts that it names for all heads to vote on
@@ -159,15 +155,11 @@ class Recaller:
     def best(self, model, idx, held, span, votes, voters):
         """votes (texts,) of voters token-heads for the tokens span of idx (1, T) -> the best texts' numbers
         and votes, and a function of the evidence for the first."""
-        (numbers, best, lead), known, (first, end) = self.ahead(votes, held.live), {}, span
-        # as if nothing stood between header and question: after the same question no text makes it likelier
-        h = self.header_of(idx)
-        h = h if h == len(self.memory.header) <= first else first
-        alone = torch.cat((idx[:, :h], idx[:, first:end]), dim=1)
+        (numbers, best, lead), known, alone = self.ahead(votes, held.live), {}, self.by_itself(idx, span)
 
         def log_p(runs):
             new = [run for run in runs if run not in known]
-            known.update(zip(new, self.likelihoods(model, alone, held, h, alone.size(1), new)) if new else ())
+            known.update(zip(new, self.likelihoods(model, *alone, held, new)) if new else ())
             return [known[run] for run in runs]
 
         numbers, best = self.fitting(idx, held, numbers, best)
@@ -176,9 +168,16 @@ class Recaller:
 
         def evidence():
             after, without = log_p([numbers[:1], ()])
-            most = FEW_LEAD if self.are_few(held) else math.inf
-            return min(lead / voters, most) + (after - without) / (end - first)
+            gain, led = (after - without) / (span[1] - span[0]), lead / voters
+            return gain + (min(led, gain) if self.are_few(held) else led)  # few: it leads for want of others
         return numbers, best, evidence
+
+    def by_itself(self, idx, span):
+        """idx (1, T) without what stands between its header and the question, the tokens of span -> (1, n),
+        and its span there: after the same question, asked before, no text makes it likelier."""
+        (first, end), h = span, self.header_of(idx)
+        h = h if h == len(self.memory.header) <= first else first
+        return torch.cat((idx[:, :h], idx[:, first:end]), dim=1), (h, h + end - first)
 
     def ahead(self, votes, numbers):
         """votes (texts,) for texts of these numbers -> the numbers and votes of those recalled, or of more
@@ -208,10 +207,11 @@ class Recaller:
         best = sorted(found, reverse=True)[:self.reading.recall_texts]
         return tuple(number for *_, number, _ in best), tuple(own for *_, own in best)
 
-    def likelihoods(self, model, idx, held, first, end, recalled):
-        """log p of the tokens first to end of idx (1, T) after each of `recalled`, the numbers of texts, or
-        () for the header alone, side by side: [nats]. But for 'far', what follows the header is told
-        by that, without a text."""
+    def likelihoods(self, model, idx, span, held, recalled):
+        """log p of the tokens of span of idx (1, T) after each of `recalled`, the numbers of texts, or () for
+        the header alone, side by side: [nats]. But for 'far', what follows the header is told by that,
+        without a text."""
+        first, end = span
         cache, idx = Cache(end), idx[:, :end].expand(len(recalled), -1)
         cache.readers = {}
         before = self.fill(model, idx, recalled, cache, held, alone=True).expand(len(idx), -1, -1)

@@ -132,8 +132,8 @@ def gains(model, tokenizer, library, numbers, asking):
                 texts = numbers[:, at:at + QUESTIONS_TOGETHER].flatten().tolist()
                 memory.rows_of(model, memory.held, [(n,) for n in texts], recaller.layers)
             ids, first, end = turn_of(tokenizer, question, asking)
-            idx, runs = torch.tensor([ids], device=device), [*((number,) for number in own), ()]
-            *after, alone = recaller.likelihoods(model, idx, memory.held, first, end, runs)
+            alone = recaller.by_itself(torch.tensor([ids], device=device), (first, end))
+            *after, alone = recaller.likelihoods(model, *alone, memory.held, [*((n,) for n in own), ()])
             found.append((np.array(after) - alone) / (end - first))
     return np.array(found).T
 

@@ -3,7 +3,6 @@ Method 5 that recalls nothing: by what evidence, and that it is then the plain m
 
 $ python -m pytest tests/test_abstaining.py
 """
-import math
 import random
 
 import pytest
@@ -25,9 +24,9 @@ def llama():
     return tiny_family('llama')
 
 
-def slow_evidence(model, memory, question, most=1.0, floor_of=40):
-    """Of the best text: its lead in votes, of few texts at most so much, and how much likelier it makes the
-    question, per token."""
+def slow_evidence(model, memory, question, floor_of=40, bounded=True):
+    """Of the best text: how much likelier it makes the question, and its lead in votes, of few texts at most
+    as much, per token."""
     votes = slow_votes(model, memory, HEADER + question, floor_of)
     best, next = sorted([0, *votes])[:-3:-1]
 
@@ -39,8 +38,8 @@ def slow_evidence(model, memory, question, most=1.0, floor_of=40):
         at = len(HEADER) + len(text)
         return (first + sum(log_p[at + i, token] for i, token in enumerate(question[1:]))).item()
     text = TEXTS[votes.index(max(votes))]
-    lead = (best - next) / len(question) / len(HEADS)
-    return (min(lead, most) if len(votes) < floor_of else lead) + (log_p(text) - log_p([])) / len(question)
+    lead, gain = (best - next) / len(question) / len(HEADS), (log_p(text) - log_p([])) / len(question)
+    return gain + (min(lead, gain) if bounded and len(votes) < floor_of else lead)
 
 
 def questions(model, memory, count):
@@ -63,16 +62,23 @@ def test_the_evidence_is_the_lead_in_votes_and_what_the_text_does_for_the_questi
         assert bool(model.recalled[0][0][1]) == recalls
 
 
+def test_of_few_texts_the_floor_is_the_best_of_a_longer_headers_tokens(model, monkeypatch):
+    monkeypatch.setattr('test_recall.HEADER', [3, 17, 35, 8])
+    memory, prompt = library(model, TEXTS[:2]), [3, 17, 35, 8, 30, 8, 41, 5, 22]
+    attach(model, memory)
+    found, _ = model.recaller.votes(model, torch.tensor([prompt]), memory.held)
+    assert found[0].tolist() == pytest.approx(slow_votes(model, memory, prompt, 40), abs=1e-4)
+
+
 @pytest.mark.parametrize(('count', 'floor_of'), [(1, 2), (4, 5), (5, 5)])
-def test_of_fewer_texts_than_can_get_votes_the_lead_is_above_the_header_and_bounded(llama, monkeypatch, count,
-                                                                                   floor_of):
-    monkeypatch.setattr('recall.FEW_LEAD', 0.002)
+def test_of_fewer_texts_than_can_get_votes_the_lead_is_above_the_header_and_counts_no_more_than_the_gain(
+        llama, count, floor_of):
     memory, question = library(llama, TEXTS[:count]), [30, 8, 41, 5, 22]
     attach(llama, memory, recall_votes=floor_of)
-    assert evidence_of(llama, HEADER + question) == pytest.approx(
-        slow_evidence(llama, memory, question, 0.002, floor_of), abs=1e-4)
-    unbounded = slow_evidence(llama, memory, question, math.inf, floor_of)
-    assert (abs(evidence_of(llama, HEADER + question) - unbounded) < 1e-4) == (count == floor_of)
+    evidence = evidence_of(llama, HEADER + question)
+    assert evidence == pytest.approx(slow_evidence(llama, memory, question, floor_of), abs=1e-4)
+    unbounded = slow_evidence(llama, memory, question, floor_of, bounded=False)
+    assert (abs(evidence - unbounded) < 1e-4) == (count == floor_of)
 
 
 def evidence_of(model, prompt, question=None):
@@ -89,7 +95,9 @@ def test_what_stands_before_the_question_makes_no_text_gain_less(llama):
     before = [*question, 7, 9]  # the same, asked before
     prompt = HEADER + before + question
     votes, voters = llama.recaller.votes(llama, torch.tensor([prompt]), memory.held, (9, 14))
-    expected = min(votes.item() / voters, 1.0) + slow_evidence(llama, memory, question, most=0)
+    alone, _ = llama.recaller.votes(llama, torch.tensor([HEADER + question]), memory.held)
+    gain = slow_evidence(llama, memory, question, bounded=False) - alone.item() / voters
+    expected = gain + min(votes.item() / voters, gain)
     assert evidence_of(llama, prompt, (9, 14)) == pytest.approx(expected, abs=1e-4)
 
 
@@ -101,8 +109,8 @@ def test_behind_another_header_the_gain_is_read_behind_all_that_stands_before_th
         recaller, idx = llama.recaller, torch.tensor([prompt])
         votes, voters = recaller.votes(llama, idx, memory.held, (first, end))
         numbers, _, lead = recaller.ahead(votes[0], memory.held.live)
-        after, without = recaller.likelihoods(llama, idx, memory.held, first, end, [numbers[:1], ()])
-    expected = min(lead / voters, 1.0) + (after - without) / 5
+        after, without = recaller.likelihoods(llama, idx, (first, end), memory.held, [numbers[:1], ()])
+    expected = (after - without) / 5 + min(lead / voters, (after - without) / 5)
     assert evidence_of(llama, prompt, (first, end)) == pytest.approx(expected, abs=1e-4)
 
 

@@ -147,6 +147,7 @@ def test_the_evidence_is_the_best_texts_lead_and_what_it_gives_a_token_of_the_fi
     model = tiny_family('llama', vocab_size=tokenizer.n_vocab, block_size=100)
     texts = ('The mayor of Taldun is Ida.', 'Cats are old.', 'A river runs.')
     questions = [Question('', (), words) for words in ('Cats are', 'The mayor of', 'A river', 'Who runs')]
+    questions[1] = Question('The mayor of?', ())  # which is asked behind "Question:", and weighed without
     given = np.array([[3, 1, 0], [0, 9, 5], [0, 2, 8], [7, 0, 0]], dtype=np.float32)
     right, voters = np.array([0, 1, 2, 0]), np.array([2.0, 4.0, 8.0, 2.0])
     monkeypatch.setattr(index_finder, 'WEIGHED', 3)
@@ -155,7 +156,7 @@ def test_the_evidence_is_the_best_texts_lead_and_what_it_gives_a_token_of_the_fi
     leads = np.array([[2 / 2, 4 / 4, 6 / 8], [1 / 2, 5 / 4, 2 / 8]])
     gains, newline = np.zeros((2, 3)), tokenizer.encode('\n')
     for q, best in enumerate(zip((0, 1, 2), (1, 2, 1))):  # with the right text, and with its votes taken away
-        asked = tokenizer.encode(questions[q].begins)
+        asked = tokenizer.encode(questions[q].begins or f' {questions[q].words}')
         for row, text in enumerate(best):
             before = tokenizer.encode('\n' + texts[text])
             # the first word is told by the header, which no text stands before

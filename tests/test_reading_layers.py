@@ -58,7 +58,7 @@ def slow_log_p(model, story, layers):
         for token in encode(question.answers[0]):
             recalled = (0,) if layers else ()
             row, n = torch.tensor([[*ids, token]]), len(ids)
-            found += model.recaller.likelihoods(model, row, memory.held, n, n + 1, [recalled])
+            found += model.recaller.likelihoods(model, row, (n, n + 1), memory.held, [recalled])
             ids.append(token)
     return found
 

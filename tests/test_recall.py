@@ -401,15 +401,15 @@ def test_of_the_best_few_the_one_that_makes_the_question_likeliest_is_recalled(m
         later = [log_p[at + i, QUESTION[i + 1]] for i in range(len(QUESTION) - 1)]
         values[n] = (first + sum(later)).item()
     runs = [(), *((n,) for n in best)]
-    read = model.recaller.likelihoods(model, idx, memory.held, *span, runs)
+    read = model.recaller.likelihoods(model, idx, span, memory.held, runs)
     assert read[1:] == pytest.approx([values[n] for n in best], abs=1e-3)
     for run, found in zip(runs, read):  # side by side as alone, the header alone too
-        alone = model.recaller.likelihoods(model, idx, memory.held, *span, [run])
+        alone = model.recaller.likelihoods(model, idx, span, memory.held, [run])
         assert alone == pytest.approx([found], abs=1e-4)
     close = torch.full((1, len(TEXTS)), 1.0).index_fill(1, votes.argmax()[None], 1.1)
     monkeypatch.setattr(model.recaller, 'votes', lambda *given: (close, 4))
     first = [int(close.argmax()), *(n for n in range(len(TEXTS)) if n != close.argmax())][:3]
-    likely = model.recaller.likelihoods(model, idx, memory.held, *span, [(n,) for n in first])
+    likely = model.recaller.likelihoods(model, idx, span, memory.held, [(n,) for n in first])
     worth = {n: own + close[0, n].item() / len(HEADS) for n, own in zip(first, likely)}
     (numbers, own), = model.recaller.recalled(model, idx, memory.held, span)
     expected = max(first, key=worth.get)

@@ -136,7 +136,7 @@ def test_a_candidate_that_does_not_fit_is_not_read_and_stops_nothing(llama):
     (number,), _, _ = recaller.best(llama, idx, memory.held, span, close, 4)
     assert number < len(TEXTS)
     with pytest.raises(ValueError, match='shorten the prompt, or remember in shorter texts'):
-        recaller.likelihoods(llama, idx, memory.held, *span, [(len(TEXTS),)])
+        recaller.likelihoods(llama, idx, span, memory.held, [(len(TEXTS),)])
 
 
 def test_an_approximate_index_is_made_once_whatever_is_forgotten(llama, monkeypatch, tmp_path):
