@@ -14,6 +14,7 @@ from core.checks import check_choice
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'int8': torch.int8}
 LARGEST = 127  # of int8
 SCALE_BYTES = 2
+PARTS = 8  # of rows, multiplied beside each other: threads that share one product wait for each other
 
 
 def check_dtype(dtype, keep):
@@ -76,7 +77,10 @@ class IndexRows:
 
     def products(self, queries, first, end):
         """Queries (N, hs) float32 with the rows [first, end) -> (N, end - first) float32."""
-        found = queries @ self.numbers[first:end].float().T
+        own = self.numbers[first:end]
+        rows = queries.new_empty(PARTS, -(-len(own) // PARTS), self.head_size)
+        rows.flatten(0, 1)[:len(own)] = own
+        found = (queries @ rows.transpose(1, 2)).transpose(0, 1).flatten(1)[:, :len(own)]
         # of fewer numbers than the rows have
         return found if self.scales is None else found.mul_(self.scales[first:end])
 

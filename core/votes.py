@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 
-ROWS_A_BLOCK = 2**13  # widened and looked at together, so that they are still in the processor's cache
+ROWS_A_BLOCK = 2**14  # widened and looked at together, so that they are still in the processor's cache
 SCORES_A_BLOCK = 2**24  # of look-ups with stored rows, 64 MiB
 
 
