@@ -39,12 +39,13 @@ num_facts = 100  # facts: paragraphs, each with one question; library, talk: que
 texts_together = 1  # facts, library: paragraphs in one memory
 squad_file = ''  # library: questions of this file in SQuAD's format, or dataset 'squad'; '' makes them up
 pass_keys = False  # library: asks for keys that are hidden in texts; beside them those of memory_file, if any
+everyday = False  # library: forty facts that somebody tells, a sentence each
 tinyworld = False  # library: made up by data/tinyworld's grammar, for models that know no English
 sentence_only = False  # facts: only the sentence with the answer is remembered
 distance = 0  # facts: tokens of other text between the fact and its question
 context_turns = 1  # talk: as in chat.py
-# boxes, bars, lines, cases, scatter, shares, look_ups, first_tokens, library, haystack, abstaining; '': none
-figure = 'auto'
+# boxes, bars, lines, cases, scatter, shares, look_ups, first_tokens, library, recalled, haystack, abstaining
+figure = 'auto'  # '' for none
 show_texts = 0  # so many texts of each row in the summary
 publish_dir = ''  # a folder that gets a copy of figure, numbers and summary, named like the config
 page = ''  # an HTML file of what the text drew from memory, where the grid is one point, and num_seeds 1

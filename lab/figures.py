@@ -9,7 +9,7 @@ import numpy as np
 from lab.drawing import BLUE, GREY, INK, ORANGE, SERIES, legend_below, plt
 from lab.grid import brief, label_of
 from lab.talk_figure import talk
-from lab.text_figures import abstaining, haystack, library
+from lab.text_figures import abstaining, haystack, library, recalled
 
 MOST_DRAWN = 40  # look-ups: more would not be read
 DASHES = '-', '--', ':', '-.'
@@ -308,7 +308,7 @@ def cases(points, rows, measure):
 FIGURES = {'sentiment': {'boxes': boxes, 'lines': lines, 'cases': cases},
            'recall': {'bars': bars, 'lines': lines, 'first_tokens': first_tokens, 'cases': cases},
            'facts': {'bars': bars, 'lines': lines},
-           'library': {'library': library, 'haystack': haystack, 'abstaining': abstaining,
-                       'lines': lines},
+           'library': {'library': library, 'recalled': recalled, 'haystack': haystack,
+                       'abstaining': abstaining, 'lines': lines},
            'talk': {'talk': talk},
            'look_ups': {'look_ups': look_ups, 'scatter': scatter, 'shares': shares}}

@@ -21,6 +21,7 @@ from lab.answers import answers, prefix_of, prompted, remembered, turn_of
 from lab.bm25 import bm25_scores
 from lab.conditions import reading_memory
 from lab.damage import HeldOut, damage
+from lab.everyday import FACTS
 from lab.facts import unseen_facts
 from lab.haystack import with_pass_keys
 from lab.made_up import Question, Story, stories
@@ -86,7 +87,9 @@ def library_of(told, seed, num_questions):
 
 def told_by(s, world):
     """-> [Story], as many as evaluate.py's settings want, of made-up English or, for a model that knows none,
-    of data/tinyworld's grammar; world: 'choose' or 'prove'."""
+    of data/tinyworld's grammar, or the everyday facts; world: 'choose' or 'prove'."""
+    if s['everyday']:
+        return [Story(fact.told, (Question(fact.asked, fact.answers),)) for fact in FACTS]
     count = max(s['texts_together'], s['num_facts'])
     if s['pass_keys']:
         return haystack_of(s, world, count)
@@ -106,13 +109,13 @@ def haystack_of(s, world, count):
 
 
 def library_of_settings(s):
-    """Of evaluate.py's settings. Raises ValueError where a file has fewer texts than are wanted."""
+    """Of evaluate.py's settings. Raises ValueError where there are fewer texts than are wanted."""
     told = read_squad(s['squad_file']) if s['squad_file'] else told_by(s, 'prove')
     if s['texts_together'] > len(told):
-        file = s['squad_file'] or s['memory_file']
-        raise ValueError(f"texts_together is {s['texts_together']}, but with {file} there are {len(told)}: "
+        given = s['squad_file'] or s['memory_file'] or 'everyday facts'
+        raise ValueError(f"texts_together is {s['texts_together']}, but with {given} there are {len(told)}: "
                          "give no more")
-    if s['squad_file']:
+    if s['squad_file'] or s['everyday']:
         random.Random(f"order {s['seed']}").shuffle(told)  # an article's paragraphs would else be neighbours
     return library_of(told, s['seed'], s['num_facts'])
 

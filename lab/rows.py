@@ -10,7 +10,7 @@ RATES = ('right', 'mentioned', 'greedy', 'substitute_right', 'substitute_mention
          'found', 'found_in_five', 'recalled', 'recalled_without', 'recalled_at_a_tenth')
 # what two points must share, for the difference between them to be the memory's
 TASK = ('start', 'chat', 'system', 'max_new_tokens', 'temperature', 'top_k', 'distance', 'num_facts', 'seed',
-        'answer', 'squad_file', 'pass_keys')
+        'answer', 'squad_file', 'pass_keys', 'everyday')
 SCORE_OF = {'sentiment': ('compound', np.median), 'recall': ('right', np.mean), 'facts': ('right', np.mean),
             'library': ('right', np.mean), 'talk': ('right', np.mean)}
 MEANS = (*RATES, 'probability', 'substitute_probability', 'substitute_plain_probability')  # of facts, cases

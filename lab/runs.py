@@ -60,7 +60,7 @@ def unused(settings):
     return {*(of_recall if settings['memory_method'] != 5 else ()), *([] if settings['cases'] else ['cases']),
             *(('context_turns',) if settings['measure'] != 'talk' else ()),
             *(() if settings['recall_neighbours'] else ('recall_neighbours',)),
-            *(() if settings['pass_keys'] else ('pass_keys',)),
+            *(name for name in ('pass_keys', 'everyday') if not settings[name]),
             *(('squad_file', 'tinyworld') if settings['measure'] != 'library' else ())}
 
 

@@ -17,21 +17,35 @@ OF_LIBRARY = {'memory': ORANGE, 'bm25': BLUE, 'prompt': '#5b8c5a', 'right': '#a2
 
 def library(points, rows, measure):
     """Right text found, and right answers, against the number of texts in one memory."""
-    fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), sharex=True, sharey=True)
-    for (how, style), some in series_of(points, rows).items():
-        for ax, name in zip(axes, ('found', 'right')):
-            across(ax, sorted(some, key=lambda pair: pair[0]), name, how, dict(style))
+    fig, axes = by_size(points, rows, {'found': 'right text found', 'right': 'answers with the right one'})
     most = max(point['settings']['texts_together'] for point in points)
     sizes = np.geomspace(1, max(2, most), 50)
     axes[0].plot(sizes, 1 / sizes, ls=':', color=INK, lw=1, label='chance')
-    for ax, title in zip(axes, ('right text found', 'answers with the right one')):
+    legend_below(fig, axes)
+    return fig
+
+
+def recalled(points, rows, measure):
+    """Something recalled, with the right text there and taken out, against the number of texts."""
+    fig, axes = by_size(points, rows, {'recalled': 'something is recalled',
+                                       'recalled_without': 'the same, the right text taken out'})
+    legend_below(fig, axes)
+    return fig
+
+
+def by_size(points, rows, titles):
+    """-> a figure with an axes for each {what of a row: title}."""
+    fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), sharex=True, sharey=True)
+    for (how, style), some in series_of(points, rows).items():
+        for ax, name in zip(axes, titles):
+            across(ax, sorted(some, key=lambda pair: pair[0]), name, how, dict(style))
+    for ax, title in zip(axes, titles.values()):
         ax.set_title(title)
         ax.set_xscale('log')
         ax.set_xlabel('texts in one memory')
         ax.set_ylim(-0.03, 1.05)
     axes[0].set_ylabel('share of questions (whiskers: 95 % interval)')
-    legend_below(fig, axes)
-    return fig
+    return fig, axes
 
 
 def series_of(points, rows):

@@ -15,11 +15,12 @@ from lab import many_texts, measures
 from lab.answers import remembered, turn_of
 from lab.conditions import OF_MANY_TEXTS
 from lab.damage import HeldOut
+from lab.everyday import FACTS
 from lab.made_up import Question, Story
 from lab.many_texts import Asking, Task
 from lab.rows import rows_of
 from lab.runs import run_id, unused
-from lab.text_figures import abstaining
+from lab.text_figures import abstaining, recalled
 from reader import Reading
 
 HEADS = (0, 1), (1, 1)
@@ -43,6 +44,18 @@ def task(condition, size=2, **changes):
 def test_every_text_is_asked_about_before_one_is_asked_about_again():
     assert many_texts.library_of(TOLD, 3, 4).right.tolist() == [0, 2, 3, 4]
     assert many_texts.library_of(TOLD, 3, 9).right.tolist() == [0, 2, 3, 4, 0]
+
+
+def test_everyday_facts_are_a_library_of_forty_each_with_its_question_in_an_order_of_the_seed(defaults):
+    settings = {**defaults, 'measure': 'library', 'everyday': True, 'num_facts': 40, 'texts_together': 40}
+    told = many_texts.library_of_settings(settings)
+    by_text = {fact.told: (fact.asked, fact.answers) for fact in FACTS}
+    asked = {told.texts[n]: (question.words, question.answers)
+             for n, question in zip(told.right, told.questions)}
+    assert asked == by_text and told.texts != tuple(by_text)
+    assert many_texts.library_of_settings({**settings, 'seed': 4}).texts != told.texts
+    with pytest.raises(ValueError, match='is 41, but with everyday facts there are 40: give no more'):
+        many_texts.library_of_settings({**settings, 'texts_together': 41})
 
 
 def test_each_question_has_its_text_in_a_memory_of_the_wanted_size_and_in_no_other():
@@ -132,7 +145,8 @@ def point_of_library():
     evidence = {'evidence': [0.89, 0.91, 2.0, 3.0], 'evidence_without': [n / 10 for n in range(11)]}
     samples = {'right': [0, 1, 1, 0], **evidence}
     return {'label': '', 'panel': 0, 'varied': {}, 'settings': {'condition': 'memory', 'measure': 'library',
-                                                              'cases': [], 'pass_keys': False},
+                                                              'cases': [], 'pass_keys': False,
+                                                              'everyday': False},
             'record': {'id': 'x', 'samples': samples, 'numbers': {}}}
 
 
@@ -204,7 +218,9 @@ def test_a_run_is_named_by_what_is_in_its_file_and_by_nothing_that_it_does_not_u
     assert run_id({**s, 'recall_votes': 7}, '') != run_id(s, '')
     assert run_id({**s, 'squad_file': 'squad'}, '') != run_id({**s, 'squad_file': 'other'}, '')
     assert run_id({**s, 'recall_neighbours': 1}, '') != run_id(s, '')
-    assert 'recall_neighbours' in unused(s)  # runs without are called what they were before there were any
+    assert run_id({**s, 'everyday': True}, '') != run_id(s, '')
+    # runs without are called what they were before there were any
+    assert {'recall_neighbours', 'everyday'} <= unused(s)
     facts = {**s, 'measure': 'facts', 'memory_method': 4}
     assert run_id({**facts, 'recall_votes': 7, 'squad_file': '', 'tinyworld': True}, '') == run_id(facts, '')
 
@@ -225,3 +241,10 @@ def test_the_figure_of_abstaining_has_what_each_threshold_recalls(point_of_libra
     mark, = (line for line in fig.axes[0].lines if line.get_marker() == 'o')
     assert mark.get_xydata().tolist() == [[2 / 11, 0.75]]
     assert mark.get_label() == '0.75 at recall_threshold 0.90'
+
+
+def test_the_figure_of_what_is_recalled_has_it_with_the_text_there_and_taken_out(point_of_library):
+    point_of_library['settings']['texts_together'] = 5
+    point_of_library['record']['samples'] |= {'recalled': [1, 1, 0, 1], 'recalled_without': [0, 1, 0, 0]}
+    fig = recalled([point_of_library], rows_of([point_of_library]), 'library')
+    assert [ax.lines[0].get_xydata().tolist() for ax in fig.axes] == [[[5, 0.75]], [[5, 0.25]]]

@@ -14,8 +14,8 @@ from lab.maps import cells_read, maps
 from lab.rows import rows_of
 
 TASK = {'start': '\nCats', 'cases': [], 'chat': False, 'system': '', 'squad_file': '', 'pass_keys': False,
-        'max_new_tokens': 5, 'temperature': 0.8, 'top_k': 200, 'distance': 0, 'num_facts': 2, 'seed': 1,
-        'answer': ''}
+        'everyday': False, 'max_new_tokens': 5, 'temperature': 0.8, 'top_k': 200, 'distance': 0,
+        'num_facts': 2, 'seed': 1, 'answer': ''}
 OF_SENTIMENT = ('sentence_compound', 'first_words_compound', 'polarity', 'pos', 'neu', 'neg',
                 'perplexity', 'repetition', 'distinct_2')
 PLAIN = [-0.5, 0.1, 0.3, -0.2, 0.6, 0.4, -0.1, 0.0]
