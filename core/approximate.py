@@ -13,7 +13,7 @@ import torch
 from core.index import one_thread
 
 TRAIN_ROWS = 50_000  # of which lists are made: more is slower and hardly better
-PROBED = 1 / 16  # of an inverted file's lists are looked through
+PROBED = 1 / 32  # of an inverted file's lists are looked through
 NEWER = 1 / 16  # of its rows may come later, which are looked at one by one: then it is worth making again
 ASKED, NEAREST = 200, 10  # stored rows whose nearest are looked for, both ways, to say how many are found
 
