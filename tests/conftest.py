@@ -325,3 +325,17 @@ def defaults():
     """evaluate.py's settings, as it has them without a config file."""
     from lab_settings import default_settings
     return default_settings()
+
+
+@pytest.fixture(scope='session')
+def browser():
+    """A headless Chromium, by playwright."""
+    sync_api = pytest.importorskip('playwright.sync_api', reason="needs playwright: pip install -r "
+                                                                 "requirements-page.txt")
+    chromium = shutil.which('chromium') or shutil.which('chromium-browser')
+    if not chromium:
+        pytest.skip("needs a Chromium on the PATH, such as Debian's package chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=['--no-sandbox'])
+        yield browser
+        browser.close()

@@ -6,7 +6,6 @@ $ python -m pytest tests/test_page.py
 import json
 import os
 import re
-import shutil
 
 import pytest
 from conftest import ROOT
@@ -103,19 +102,6 @@ def test_what_no_page_can_be_written_to_is_said_before_the_model_is_loaded(run, 
 
 
 # ---- in a browser ----
-
-@pytest.fixture(scope='module')
-def browser():
-    sync_api = pytest.importorskip('playwright.sync_api', reason="needs playwright: pip install -r "
-                                                                 "requirements-page.txt")
-    chromium = shutil.which('chromium') or shutil.which('chromium-browser')
-    if not chromium:
-        pytest.skip("needs a Chromium on the PATH, such as Debian's package chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=['--no-sandbox'])
-        yield browser
-        browser.close()
-
 
 @pytest.fixture
 def shown(browser, tmp_path):
