@@ -37,7 +37,8 @@ def talk(browser, model, tmp_path):  # noqa: F811
 
 def test_beside_each_reply_stands_what_it_drew_on_or_why_on_nothing(talk):
     say, page = talk
-    empty, seen = 'nothing was recalled: the memory is empty', 'nothing was recalled: text 0 stood in the context'
+    empty = 'nothing was recalled: the memory is empty'
+    seen = 'nothing was recalled: text 0 stood in the context'
     assert say('il gatto') == empty
     assert say(SCRIPT).startswith(seen)
     assert not page.is_visible('#trace')
