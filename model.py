@@ -320,28 +320,27 @@ class GPT(nn.Module):
         self.hidden(idx, cache, newest=1, layers=max(layers) + 1)
         return cache.kept
 
-    # ---- writing ----
-
     def generate(self, idx, max_new_tokens, temperature=1.0, top_k=None, seeds=None, end_ids=(),
-                 question=None, told=None):
+                 question=None, told=None, drop_half=False):
         """Continues idx (B, T) int64 by max_new_tokens -> (B, T + max_new_tokens), fewer if all rows end.
 
-        temperature: > 0. top_k: draw from the k likeliest tokens, None is all, 1 is greedy. seeds: an int a
-        row, which then gets what nanoGPT draws for it alone after torch.manual_seed(seed); None: torch's own.
-        end_ids: a row that draws one has ended, and is filled up with it. question: method 5, (first, end) of
-        the prompt's tokens that vote, None is all behind the header. told: is called with each step's (b, 1).
-        Past block_size the context is cropped from the left. `searches` counts the call. Raises ValueError.
+        temperature: > 0. top_k: draw from the k likeliest, None is all, 1 is greedy. seeds: an int a row,
+        which then gets what nanoGPT draws for it alone after torch.manual_seed(seed); None: torch's own.
+        end_ids: a row ends with one, and is filled up with it. question: method 5, (first, end) of tokens
+        that vote, None is all behind the header. told: is called with each step's (b, 1). drop_half: past
+        block_size half of the context goes at once, not its first token at each step. Raises ValueError.
         """
         check_ids(idx, self.config.vocab_size)
         check_writing(max_new_tokens, temperature, top_k)
-        ends, generators = check_end_ids(end_ids, self.config.vocab_size), generators_of(seeds, idx)
-        writing = Writing(max_new_tokens, temperature, top_k, generators, ends, told)
-        cache = self.begin(Cache(min(idx.size(1) + max_new_tokens, self.config.block_size)), idx.size(1))
+        ends = check_end_ids(end_ids, self.config.vocab_size)
+        writing = Writing(max_new_tokens, temperature, top_k, generators_of(seeds, idx), ends, told)
+        size = min(idx.size(1) + max_new_tokens, self.config.block_size)
+        cache = self.begin(Cache(size, drop_half=drop_half), idx.size(1))
         with torch.inference_mode():
-            if cache.recaller is not None:
-                rows = cache.recaller.write(self, cache, idx, writing, question)
-            else:
+            if cache.recaller is None:
                 rows = write(self.newest_logits, cache, idx, writing)
+            else:
+                rows = cache.recaller.write(self, cache, idx, writing, question)
         return rows.clone()  # an ordinary tensor, as those of inference mode are not
 
     def newest_logits(self, idx, cache):

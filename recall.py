@@ -254,15 +254,15 @@ class Recaller:
         held = self.memory.held
         recalled = self.recalled(model, idx, held, question)
         self.count(cache, idx, question)
-        cache.counts.recalled, size, parts = [[(0, *one)] for one in recalled], cache.size, {}
+        cache.counts.recalled, parts = [[(0, *one)] for one in recalled], {}
         for reads, group in itertools.product((False, True), self.of_like_header(idx)):
             rows = [b for b in group if bool(recalled[b][0]) == reads]
             if rows:
-                own = Cache(size)
+                own = cache.empty()
                 own.counts, own.readers = cache.counts, {}
                 if reads:
                     self.fill(model, idx[rows], [recalled[b][0] for b in rows], own, held)
-                renew = functools.partial(self.renew, model, rows, own.counts, size, question)
+                renew = functools.partial(self.renew, model, rows, cache, question)
                 written = write(model.newest_logits, own, idx[rows], writing.of(rows),
                                 renew if self.reading.recall_every else None)
                 parts.update(zip(rows, written))
@@ -271,16 +271,16 @@ class Recaller:
         filled = [torch.cat((row, row[-1:].expand(longest - len(row)))) for _, row in sorted(parts.items())]
         return torch.stack(filled)
 
-    def renew(self, model, rows, counts, size, question, idx, step):
+    def renew(self, model, rows, first, question, idx, step):
         """A cache with what is recalled at this step; None where it is not one of recall_every."""
         if step == 0 or step % self.reading.recall_every:
             return None
         held = self.memory.held
         idx, since = self.within_reach(idx, held, question)
-        recalled, cache = self.recalled(model, idx, held, since), Cache(size)
+        recalled, cache = self.recalled(model, idx, held, since), first.empty()
         for row, one in zip(rows, recalled):
-            counts.recalled[row].append((step, *one))
-        cache.counts, cache.readers = counts, {}
+            first.counts.recalled[row].append((step, *one))
+        cache.counts, cache.readers = first.counts, {}
         self.count(cache, idx, since)
         if any(numbers for numbers, _ in recalled):
             self.fill(model, idx, [numbers for numbers, _ in recalled], cache, held)

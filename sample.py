@@ -44,6 +44,7 @@ recall_candidates = 1  # where no text leads clearly, so many of the best are re
 recall_neighbours = 0  # a window of a longer text is read with so many before and after it
 memory_index = ''  # method 5: '' votes exactly, or an approximate index of FAISS, such as 'IVF1024,Flat'
 bookkeeping_tokens = 1  # positions of each text that a new memory leaves out
+drop_half = False  # past block_size half of the context goes at once: fast; else a token a step, as nanoGPT
 trace = False  # list the look-ups of the first step: the write-up's Table 2
 page = ''  # an HTML file that shows what the first sample drew from the memory, e.g. 'out/page.html'
 trace_file = ''  # the same as numbers, a JSON file whose schema page/README.md has
@@ -89,7 +90,8 @@ def write(model, tokenizer, idx, seeds, question=None):
     """
     end_ids, started = ends_of(tokenizer), time.perf_counter()
     prompts, T = idx.expand(len(seeds), -1), idx.size(1)
-    rows = model.generate(prompts, max_new_tokens, temperature, top_k or None, seeds, end_ids, question)
+    rows = model.generate(prompts, max_new_tokens, temperature, top_k or None, seeds, end_ids, question,
+                          drop_half=drop_half)
     seconds = time.perf_counter() - started
     shown = [row[:T * (not chat)] + before_end(row[T:], end_ids) for row in rows.tolist()]
     return [tokenizer.decode(row) for row in shown], rows, seconds
@@ -141,7 +143,8 @@ def write_with_memory(model, tokenizer, memory, idx, seeds, question):
     traced = {}
     if (page or trace_file) and len(memory):
         end = T + 1 + len(before_end(rows[0, T:].tolist(), ends_of(tokenizer)))  # its end token as well
-        traced = trace_of(model, tokenizer, rows[:1, :end], T, question, recalled, max_new_tokens)
+        traced = trace_of(model, tokenizer, rows[:1, :end], T, question, recalled, max_new_tokens,
+                          drop_half)
     return texts, work, traced
 
 
@@ -212,8 +215,8 @@ def show(seeds, columns):
 
 def describe_work(model, first, T, n, steps, seconds):
     """One line: how fast, and how many of all token-heads were looked up, `first` in the first step."""
-    c = model.config
-    lengths = [min(T + i, c.block_size) for i in range(steps)]
+    c, empty = model.config, Cache(model.config.block_size, drop_half=drop_half)
+    lengths = [T + i - empty.left(T + i) for i in range(steps)]
     heads = c.n_layer * c.n_head
     found = sum(model.searches.values()) / (n * steps)
     mean = heads * sum(lengths) / steps

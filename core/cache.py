@@ -21,6 +21,7 @@ class Cache:
     `front` {key: rows} that stand before those of the tokens, such as recalled ones; `front_seen` {layer:
     (B, rows) bool} of a layer in which they are not as many for each row of the batch, the rest is padding.
     `offset`: the position of the first token, whose header is in the front.
+    `gone`: so many tokens behind that have left the context; `drop_half`: how many leave at once, see `left`.
     `first` (B,): a memory read can change rows of the past, so in each row of the batch the first token that
     is new or changed.
     `readers` {layer: Reader} and `recaller` (method 5) are those of the call's begin, None before.
@@ -28,12 +29,23 @@ class Cache:
     `counts` are its look-ups; `trace`, for trace=True, a list that gets one record a look-up, else None.
     """
 
-    def __init__(self, size, trace=False):
+    def __init__(self, size, trace=False, drop_half=False):
         self.size, self.length, self.end = size, 0, 0
+        self.drop_half, self.gone = drop_half, 0
         self.rows, self.first, self.readers, self.recaller = {}, None, None, None
         self.kept, self.kept_layers = {}, ()
         self.front, self.front_seen, self.offset = {}, {}, 0
         self.counts, self.trace = Counts(), [] if trace else None
+
+    def empty(self):
+        """-> another, for a text that begins anew."""
+        return Cache(self.size, drop_half=self.drop_half)
+
+    def left(self, T):
+        """How many of a text's first T tokens have left the context: where it is full one a token, as in
+        nanoGPT, or half of it at once."""
+        over, at_once = max(0, T - self.offset - self.size), max(1, self.size // 2) if self.drop_half else 1
+        return -(-over // at_once) * at_once
 
     @property
     def searches(self):

@@ -83,8 +83,8 @@ def write(newest_logits, cache, idx, writing, renew=None):
     """Continues idx (B, T) -> (B, T + n): n is max_new_tokens, or less where all rows have ended by then.
 
     newest_logits(chunk, cache) -> (B, vocab_size) of the chunk's last row. Past the cache's size the context
-    is cropped from the left, as in nanoGPT, and computed anew at each step. A row that has drawn one of
-    end_ids goes on with it, for the others' sake. renew(idx, step) -> a cache to go on with from that step
+    is cropped from the left, see Cache.left, and computed anew. A row that has drawn one of end_ids goes on
+    with it, for the others' sake. renew(idx, step) -> a cache to go on with from that step
     on, None is the one before.
     """
     ended, ends = torch.zeros_like(idx[:, :1], dtype=torch.bool), idx.new_tensor(writing.end_ids)
@@ -110,8 +110,8 @@ def write(newest_logits, cache, idx, writing, renew=None):
 
 
 def chunk_of(idx, cache):
-    """Of idx (B, T) what the cache does not hold yet; all that it has room for, where it was full."""
-    context = idx[:, cache.offset:]  # what is before stands in the cache's front
-    if context.size(1) > cache.size:
+    """Of idx (B, T) what the cache does not hold yet; all that stays in the context, where some has left."""
+    if cache.left(idx.size(1)) > cache.gone:
         cache.restart()
-    return context[:, -cache.size:][:, cache.length:]
+        cache.gone = cache.left(idx.size(1))
+    return idx[:, cache.offset + cache.gone + cache.length:]  # what is before stands in the cache's front

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 
-from core.cache import Cache
 from core.generation import chunk_of
 from core.held import Layer
 from core.index import Index, Table
@@ -40,8 +39,8 @@ def again(model, ids, T, starts):
 
 def tokens_of_pass(cache, T, wanted):
     """How many of `wanted` tokens behind T can be asked for at once: one where the newest row picks for all,
-    and where the context is cropped, since everything is then computed anew."""
-    room = cache.size - (T - cache.offset) + 1
+    and where the context is full, since everything is then computed anew."""
+    room = cache.size - (T - cache.offset - cache.left(T)) + 1
     picks_for_all = any(picks_for_all_rows(one) for one in cache.readers.values())
     return 1 if room < 1 or picks_for_all else min(wanted, room, TOKENS_A_PASS)
 
@@ -67,25 +66,25 @@ def log_p(model, x, drawn):
 
 # ---- how the memory is read meanwhile ----
 
-def plainly(size):
+def plainly(empty):
     """Not at all."""
-    return {0: lambda idx: (new_cache(size, {}), [])}
+    return {0: lambda idx: (new_cache(empty, {}), [])}
 
 
-def as_attached(model, size, recalled, hidden=()):
+def as_attached(model, empty, recalled, hidden=()):
     """As it is attached now -> starts. recalled: of method 5, {step: numbers of texts}.
 
     hidden: for each row of the batch the (number of a text, first row, end) that nothing looks at; one row by
     methods 1 to 4. () hides nothing.
     """
     if model.recaller is not None:
-        return {step: reading_texts(model, size, numbers, hidden) for step, numbers in recalled.items()}
+        return {step: reading_texts(model, empty, numbers, hidden) for step, numbers in recalled.items()}
     memory = next(iter(model.readers.values())).memory
     readers, parts = model.readers if len(memory) else {}, whole(memory.held, memory.held.live.tolist())
     for span in hidden:
         kept = seen_rows(parts, *span)
         readers = {layer: with_rows(one, kept) for layer, one in readers.items()}
-    return {0: lambda idx: (new_cache(size, readers), parts)}
+    return {0: lambda idx: (new_cache(empty, readers), parts)}
 
 
 def whole(held, numbers):
@@ -98,19 +97,19 @@ def joined_parts(held, runs):
     return [part for run in runs for part in parts_of_a_run(held.texts, run)]
 
 
-def new_cache(size, readers, kept_layers=()):
-    cache = Cache(size)
+def new_cache(empty, readers, kept_layers=()):
+    cache = empty.empty()
     cache.readers, cache.kept_layers = readers, [*readers, *kept_layers]
     cache.counts.begin(readers)
     return cache
 
 
-def reading_texts(model, size, numbers, hidden):
+def reading_texts(model, empty, numbers, hidden):
     """Method 5, once it has recalled texts of these numbers."""
     recaller, held = model.recaller, model.recaller.memory.held
 
     def make(idx):
-        cache, parts = new_cache(size, {}, recaller.layers), []
+        cache, parts = new_cache(empty, {}, recaller.layers), []
         if numbers:
             near = recaller.within_reach(idx[:1], held, None)[0]
             parts = joined_parts(held, recaller.runs(held, numbers, recaller.room_beside(near, cache)))

@@ -9,6 +9,7 @@ import dataclasses
 
 import torch
 
+from core.cache import Cache
 from core.rows import TOKENS_A_BATCH
 from core.windows import SENTENCE_ENDS, places
 from page.again import again, as_attached, log_p, log_p_of, plainly
@@ -68,12 +69,12 @@ class Drawn:
                     self.picks[step + later].append([self.known[key], rounded(own)])
 
 
-def trace_of(model, tokenizer, row, T, question=None, recalled=(), max_new_tokens=0):
+def trace_of(model, tokenizer, row, T, question=None, recalled=(), max_new_tokens=0, drop_half=False):
     """What a row drew from the attached memory, and its check, as README.md says.
 
-    row (1, T + n) ids, as GPT.generate gave them for a prompt of T tokens; question and max_new_tokens: as
-    they were given there, 0 is n; recalled: GPT.recalled of the row, by method 5. The memory holds what it
-    held then. Raises ValueError where none is attached, or it is not told what was recalled.
+    row (1, T + n) ids, as GPT.generate gave them for a prompt of T tokens; question, max_new_tokens and
+    drop_half: as they were given there, 0 is n; recalled: GPT.recalled of the row, by method 5. The memory
+    holds what it held then. Raises ValueError where none is attached, or it is not told what was recalled.
     """
     way = model.recaller or next(iter(model.readers.values()), None)
     if way is None:
@@ -81,29 +82,30 @@ def trace_of(model, tokenizer, row, T, question=None, recalled=(), max_new_token
     if model.recaller and not recalled:
         raise ValueError("recalled is empty, which method 5 needs: give the row's of GPT.recalled")
     held, size = way.memory.held, min(max(row.size(1), T + max_new_tokens), model.config.block_size)
+    empty = Cache(size, drop_half=drop_half)
     recalls = {step: list(numbers) for step, numbers, _ in recalled}
     layers, words = list(way.layers if model.recaller else model.readers), pieces(tokenizer, row[0].tolist())
     drawn = Drawn(row.size(1) - T, layers, model.config.n_head, held.texts)
     with torch.inference_mode():
-        for step, cache, parts, x in again(model, row, T, as_attached(model, size, recalls)):
-            drawn.add(model, cache, step, parts, x.size(1), max(0, T + step - size))
+        for step, cache, parts, x in again(model, row, T, as_attached(model, empty, recalls)):
+            drawn.add(model, cache, step, parts, x.size(1), empty.left(T + step))
             drawn.log_p[step:step + x.size(1)] = log_p(model, x, row[:, T + step:T + step + x.size(1)])[0]
     texts = [text_of(tokenizer, held, number, own) for number, own in sorted(drawn.weights.items())]
     hidden = hidden_of(texts, drawn.weights)
     check = {'memory': rounded(drawn.log_p.tolist()),
-             'plain': rounded(log_p_of(model, row, T, plainly(size))[0].tolist()), 'hidden': hidden,
-             'without': rounded(log_p_without(model, row, T, size, recalls, hidden))}
+             'plain': rounded(log_p_of(model, row, T, plainly(empty))[0].tolist()), 'hidden': hidden,
+             'without': rounded(log_p_without(model, row, T, empty, recalls, hidden))}
     return {'format': FORMAT, 'model': model.config.name, 'heads': model.config.n_head, 'layers': layers,
             'reading': dataclasses.asdict(way.reading), 'prompt': words[:T],
-            'written': written(words[T:], drawn, thresholds(way.reading, T, size)), 'texts': texts,
+            'written': written(words[T:], drawn, thresholds(way.reading, T, empty)), 'texts': texts,
             'recalls': [vote_of(model, held, row, T, question, *one) for one in recalled],
             'look_ups': drawn.look_ups, 'check': check}
 
 
-def thresholds(reading, T, size):
+def thresholds(reading, T, cache):
     """-> a function: the number of a written token -> Eq. 4's threshold for it, None where there is none."""
     def threshold(n):
-        return rounded(1 / (reading.memory_fraction * min(T + n, size)))
+        return rounded(1 / (reading.memory_fraction * (T + n - cache.left(T + n))))
     return threshold if reading.method < 4 and reading.memory_fraction > 0 else lambda n: None
 
 
@@ -161,16 +163,16 @@ def hidden_of(texts, weights):
     return sorted(best)
 
 
-def log_p_without(model, row, T, size, recalls, hidden):
+def log_p_without(model, row, T, empty, recalls, hidden):
     """-> for each of `hidden` log p of the written tokens."""
     if model.recaller is None:
-        return [log_p_of(model, row, T, as_attached(model, size, recalls, [one]))[0].tolist()
+        return [log_p_of(model, row, T, as_attached(model, empty, recalls, [one]))[0].tolist()
                 for one in hidden]
     longest = max((own['rows'] for own in model.recaller.memory.texts), default=0)
     together, found = max(1, TOKENS_A_BATCH // (longest + row.size(1))), []
     for first in range(0, len(hidden), together):
         some = hidden[first:first + together]
-        starts = as_attached(model, size, recalls, some)
+        starts = as_attached(model, empty, recalls, some)
         found += log_p_of(model, row.expand(len(some), -1), T, starts).tolist()
     return found
 

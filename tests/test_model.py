@@ -23,13 +23,16 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_targets_that_count(model):
     torch.testing.assert_close(loss, expected)
 
 
-def nanogpt_generate(model, idx, n, temperature, top_k, seed):
+def nanogpt_generate(model, idx, n, temperature, top_k, seed, at_once=1):
     """nanoGPT's loop as it is documented: no cache, the global generator, the context cropped from the
-    left."""
+    left; at_once: so many tokens leave it, where it is full."""
     torch.manual_seed(seed)
+    first = 0
     for _ in range(n):
+        while idx.size(1) - first > model.config.block_size:
+            first += at_once
         with torch.no_grad():
-            logits = model(idx[:, -model.config.block_size:])[0][:, -1] / temperature
+            logits = model(idx[:, first:])[0][:, -1] / temperature
         if top_k is not None:
             logits[logits < logits.topk(min(top_k, logits.size(-1))).values[:, [-1]]] = -float('inf')
         idx = torch.cat((idx, torch.multinomial(F.softmax(logits, dim=-1), 1)), dim=1)
@@ -44,6 +47,18 @@ def test_each_seed_draws_what_nanogpt_draws_alone_even_past_the_context(model, t
     for seed, text in zip(seeds, texts, strict=True):
         alone = nanogpt_generate(model, idx, 30, temperature, top_k, seed)[0]
         assert alone.tolist() == text.tolist()
+
+
+@pytest.mark.parametrize('prompt', [PROMPT, PROMPT * 6])  # of 12 tokens and of 72
+def test_with_drop_half_a_full_context_loses_half_which_runs_once(model, prompt, monkeypatch):
+    idx, chunks, logits = torch.tensor([prompt]), [], model.newest_logits
+    monkeypatch.setattr(model, 'newest_logits',
+                        lambda idx, cache: chunks.append(idx.size(1)) or logits(idx, cache))
+    text = model.generate(idx, 40, 1.0, 20, [7], drop_half=True)
+    assert torch.equal(text, nanogpt_generate(model, idx, 40, 1.0, 20, 7, at_once=16))
+    first = {12: 12, 72: 72 - 48}[len(prompt)]
+    ones = 32 - first  # tokens until the context is full
+    assert chunks == ([first] + [1] * ones + ([17] + [1] * 15) * 3)[:40]
 
 
 def test_without_seeds_the_global_generator_draws(model):

@@ -13,7 +13,7 @@ def test_the_bare_text_of_a_model_with_a_chat_template_ends_where_a_turn_would(r
     _, tokenizer = load_model(instruct)
     end, letter = tokenizer.chat.end_ids[0], tokenizer.encode('a')[0]
 
-    def generate(self, idx, n, temperature, top_k, seeds, end_ids, question):
+    def generate(self, idx, n, temperature, top_k, seeds, end_ids, question, drop_half):
         assert tuple(end_ids) == tuple(tokenizer.chat.end_ids)
         return torch.cat((idx, idx.new_tensor([[letter, end, letter]]).expand(len(idx), -1)), dim=1)
     monkeypatch.setattr(GPT, 'generate', generate)

@@ -41,7 +41,7 @@ class Words:
         return ''.join(f'W{i}' + ('. ' if i % 2 == 0 else ' ') for i in ids)
 
 
-def written(family, settings, n=4):
+def written(family, settings, n=4, **how):
     """-> a model that reads two texts, its row of ids, and (T, question, recalled) of it."""
     model = tiny_model(n_head=4) if family == 'gpt2' else tiny_family(family)
     settings = {'layers': LAYERS, 'k': 3, **settings}
@@ -53,7 +53,7 @@ def written(family, settings, n=4):
     model.attach_memory(memory, **settings)
     prompt = torch.tensor([HEADER + QUESTION if settings['method'] == 5 else PROMPT])
     question = (2, prompt.size(1)) if settings['method'] == 5 else None
-    row = model.generate(prompt, n, top_k=1, question=question)
+    row = model.generate(prompt, n, top_k=1, question=question, **how)
     return model, row, (prompt.size(1), question, model.recalled[0] if model.recalled else ())
 
 
@@ -273,7 +273,7 @@ def test_a_memory_of_tokens_alone_is_traced_as_one_that_keeps_values(where):
 def test_past_the_context_it_is_traced_as_it_was_written_cropped(settings):
     model, row, (T, *_) = written('gpt2', settings, n=25)
     assert row.size(1) > model.config.block_size
-    passes = list(again(model, row, T, as_attached(model, model.config.block_size, {})))
+    passes = list(again(model, row, T, as_attached(model, Cache(model.config.block_size), {})))
     assert [step for step, *_ in passes][-3:] == [22, 23, 24]
     expected = model(row[:, -33:-1])[0][0, -1]
     assert torch.allclose(model.lm_head(passes[-1][-1])[0, -1], expected, atol=1e-3)
@@ -281,6 +281,21 @@ def test_past_the_context_it_is_traced_as_it_was_written_cropped(settings):
     context = ['' for _ in range(5)] + row[0, 5:-1].tolist()  # of the last token
     for at, _ in trace['written'][-1]['picks']:
         assert context[trace['look_ups'][at]['token']] != ''
+
+
+@pytest.mark.parametrize('settings', [CASES[1][1], CASES[5][1]])
+def test_a_context_that_lost_half_is_traced_as_it_was_written(settings):
+    model, row, (T, *_) = written('gpt2', settings, n=25, drop_half=True)
+    trace = trace_of(model, Words(), row, T, drop_half=True)
+    expected = []
+    for n in range(T, row.size(1)):  # of 32 tokens 16 leave at once
+        logits = model(row[:, 16 * (n > 32):n])[0][0, -1]
+        expected.append(logits.log_softmax(-1)[row[0, n]].item())
+    assert trace['check']['memory'] == pytest.approx(expected, abs=1e-3)
+    by_one = trace_of(model, Words(), row, T)['check']['memory']
+    assert by_one != pytest.approx(expected, abs=1e-3)
+    for at, _ in trace['written'][-1]['picks']:
+        assert trace['look_ups'][at]['token'] >= 16
 
 
 # ---- words ----
