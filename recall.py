@@ -29,7 +29,9 @@ CLEAR = 0.35  # of the best text's votes: ahead by so much, it needs no reading 
 ROWS_A_VOTE = 20  # an approximate index is asked for so many rows for each text that can get a vote
 CANDIDATES = 512  # texts that it names for all heads to vote on
 SAMPLED = 1024  # texts, drawn at random once, that tell the floor of all
-SHARE_VOTED_FOR = 1 / 50  # of all texts, at least: a right one that a head half knows is not of its best 20
+# of all texts, at least so large a share can get votes from a token and head: a right one that a head half
+# knows is not among the best 20 of 16,200
+SHARE_VOTED_FOR = 1 / 50
 
 
 class Recaller:
@@ -166,9 +168,7 @@ class Recaller:
 
         def evidence():
             after, without = log_p([numbers[:1], ()])
-            beside = sorted(known[run] for run in known if run and run[0] not in numbers)
-            # over all that was read beside it but the closest, which may say the same
-            gain, led = (after - max([without, *beside[:-1]])) / (span[1] - span[0]), lead / voters
+            gain, led = (after - without) / (span[1] - span[0]), lead / voters
             return gain + (min(led, gain) if self.are_few(held) else led)  # few: it leads for want of others
         return numbers, best, evidence
 

@@ -114,25 +114,6 @@ def test_behind_another_header_the_gain_is_read_behind_all_that_stands_before_th
     assert evidence_of(llama, prompt, (first, end)) == pytest.approx(expected, abs=1e-4)
 
 
-def test_where_no_text_leads_clearly_the_gain_is_over_all_that_was_read_but_the_closest(llama):
-    memory, close, draw = library(llama), torch.tensor([1.0, 1.01, 1.02, 1.0, 0.5]), random.Random(1)
-    attach(llama, memory, recall_votes=2, recall_candidates=4)
-    recaller, seen = llama.recaller, set()
-    while len(seen) < 2:
-        idx, span = torch.tensor([HEADER + [draw.randrange(48) for _ in range(5)]]), (2, 7)
-        with torch.inference_mode():
-            numbers, _, evidence = recaller.best(llama, idx, memory.held, span, close, 10)
-            none, *read = recaller.likelihoods(llama, idx, span, memory.held, [(), (0,), (1,), (2,), (3,)])
-            clear = recaller.best(llama, idx, memory.held, span, close ** 60, 10)[2]()
-            led = recaller.likelihoods(llama, idx, span, memory.held, [(2,)])[0] - none
-            found = evidence()
-        after = read.pop(numbers[0])
-        next_but_one = sorted(read)[-2]
-        assert found == pytest.approx(0.001 + (after - max(none, next_but_one)) / 5, abs=1e-4)
-        assert clear == pytest.approx((1.02 ** 60 - 1.01 ** 60) / 10 + led / 5, abs=1e-3)
-        seen.add(next_but_one > none)
-
-
 def test_a_model_that_abstains_is_bit_for_bit_the_plain_one(model):
     memory, idx = library(model), torch.tensor([PROMPT, PROMPT[::-1]])
     plain, text = model(idx)[0], model.generate(idx, 5, seeds=[1, 2])
