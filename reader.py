@@ -56,8 +56,8 @@ class Reading:
     can vote for, the weakest with nothing, of a large memory a fiftieth of all; where texts are fewer and
     there is no index, those that score above the header, if it has two tokens or more; recall_threshold,
     the evidence below which nothing is recalled, 0 always recalls: by how much the best text makes the
-    question likelier, in nats per token, without what stands between header and question, and its lead in
-    votes, in attention scores per token and head, which of so few texts counts no more than that;
+    question likelier, in nats per token, without what stands between header and question, and twice its
+    lead in votes, in attention scores per token and head, which of so few texts counts no more than that;
     recall_every, tokens after which it is recalled anew, 0 is never; index, '' for an exact vote, or
     FAISS's factory string for one on the texts that an approximate index names; recall_candidates > 0:
     where none leads clearly, so many of the best are read, and those recalled that make the question

@@ -21,7 +21,7 @@ from lab.many_texts import BYTES_KEPT, Asking, library_of, told_by
 from lab.squad import read_squad
 from memory import PersistentMemory
 from reader import Reading
-from recall import Recaller
+from recall import LEAD_COUNTS, Recaller
 
 MOST_HEADS = 6  # each costs a search; with more, what is found hardly rises
 MOST_KEY_HEADS = 4  # whose keys a memory keeps of each token; query heads that share one cost it nothing
@@ -114,7 +114,8 @@ def evidence_of(model, tokenizer, library, votes, voters, asking):
     texts, and with them taken out, of the first n questions: WEIGHED, where there are so many."""
     votes, voters = votes[:WEIGHED], voters[:WEIGHED]
     both = np.stack((votes, index_heads.without(votes, library.right[:WEIGHED])))
-    return index_heads.lead(both, voters) + gains(model, tokenizer, library, both.argmax(-1), asking)
+    lead = LEAD_COUNTS * index_heads.lead(both, voters)
+    return lead + gains(model, tokenizer, library, both.argmax(-1), asking)
 
 
 def gains(model, tokenizer, library, numbers, asking):

@@ -38,7 +38,7 @@ def slow_evidence(model, memory, question, floor_of=40, bounded=True):
         at = len(HEADER) + len(text)
         return (first + sum(log_p[at + i, token] for i, token in enumerate(question[1:]))).item()
     text = TEXTS[votes.index(max(votes))]
-    lead, gain = (best - next) / len(question) / len(HEADS), (log_p(text) - log_p([])) / len(question)
+    lead, gain = 2 * (best - next) / len(question) / len(HEADS), (log_p(text) - log_p([])) / len(question)
     return gain + (min(lead, gain) if bounded and len(votes) < floor_of else lead)
 
 
@@ -96,8 +96,8 @@ def test_what_stands_before_the_question_makes_no_text_gain_less(llama):
     prompt = HEADER + before + question
     votes, voters = llama.recaller.votes(llama, torch.tensor([prompt]), memory.held, (9, 14))
     alone, _ = llama.recaller.votes(llama, torch.tensor([HEADER + question]), memory.held)
-    gain = slow_evidence(llama, memory, question, bounded=False) - alone.item() / voters
-    expected = gain + min(votes.item() / voters, gain)
+    gain = slow_evidence(llama, memory, question, bounded=False) - 2 * alone.item() / voters
+    expected = gain + min(2 * votes.item() / voters, gain)
     assert evidence_of(llama, prompt, (9, 14)) == pytest.approx(expected, abs=1e-4)
 
 
@@ -110,7 +110,7 @@ def test_behind_another_header_the_gain_is_read_behind_all_that_stands_before_th
         votes, voters = recaller.votes(llama, idx, memory.held, (first, end))
         numbers, _, lead = recaller.ahead(votes[0], memory.held.live)
         after, without = recaller.likelihoods(llama, idx, (first, end), memory.held, [numbers[:1], ()])
-    expected = (after - without) / 5 + min(lead / voters, (after - without) / 5)
+    expected = (after - without) / 5 + min(2 * lead / voters, (after - without) / 5)
     assert evidence_of(llama, prompt, (first, end)) == pytest.approx(expected, abs=1e-4)
 
 
