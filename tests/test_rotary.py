@@ -13,6 +13,7 @@ from conftest import PROMPT, REMEMBERED, slow_pick, slow_value
 from core.cache import Cache
 from memory import PersistentMemory
 from model import GPT, GPTConfig
+from reader import grouped
 
 FAMILIES = {
     'llama': dict(),
@@ -257,3 +258,11 @@ def test_a_memory_of_one_family_is_refused_by_another(memory, model, tmp_path):
     with pytest.raises(ValueError, match='n_kv_head'):
         other = GPT(GPTConfig(**{**vars(model.config), 'n_kv_head': 1}))
         other.attach_memory(memory, layers=(0,))
+
+
+@pytest.mark.parametrize(('nh', 'nkv'), [(4, 4), (6, 2)])
+def test_products_with_keys_that_lie_among_values_are_those_of_each_head(nh, nkv):
+    kv, x = torch.randn(3, 2 * nkv, 9, 8)[:, :, :7], torch.randn(3, nh, 2, 8)
+    for y in (*kv.chunk(2, dim=1), torch.randn(3, nkv, 7, 8)):
+        slow = [torch.stack([x[b, h] @ y[b, h * nkv // nh].T for h in range(nh)]) for b in range(3)]
+        torch.testing.assert_close(grouped(x, y.transpose(-2, -1)), torch.stack(slow))
