@@ -155,10 +155,10 @@ def attention_scores(q, k):
 
 
 def grouped(x, y):
-    """x @ y: x (B, nh, n, a), y (B, nkv, a, b) -> (B, nh, n, b); y serves nh / nkv heads each, uncopied."""
+    """x @ y: x (B, nh, n, a), y (B or 1, nkv, a, b) -> (B, nh, n, b); y serves nh / nkv heads, uncopied."""
     B, nh, n, a = x.shape
     rows = x.reshape(B, y.size(1), nh // y.size(1) * n, a)
-    if y.is_cuda or B == 1 or y.stride(0) == y.size(1) * y.stride(1):
+    if y.is_cuda or len(y) < B or B == 1 or y.stride(0) == y.size(1) * y.stride(1):
         found = rows @ y
     else:  # between a row's keys and the next one's its values lie: one product for all would copy them
         found = torch.stack([row @ own for row, own in zip(rows, y)])

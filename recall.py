@@ -25,8 +25,7 @@ from core.windows import around
 from reader import attention_scores, grouped
 
 AS_GOOD = 10_000  # votes are told apart to so many parts of the best
-# in the evidence, beside a gain in nats: of XQuAD's questions, a tenth falsely, 0.78 recall; if once, 0.72
-LEAD_COUNTS = 2
+LEAD_COUNTS = 2  # in the evidence: of XQuAD's questions, a tenth falsely, 0.79 recall; counted once 0.72
 CLEAR = 0.35  # of the best text's votes: ahead by so much, it needs no reading beside others
 ROWS_A_VOTE = 20  # an approximate index is asked for so many rows for each text that can get a vote
 CANDIDATES = 512  # texts that it names for all heads to vote on
@@ -155,7 +154,7 @@ class Recaller:
     def best(self, model, idx, held, span, votes, voters):
         """votes (texts,) of voters token-heads for the tokens span of idx (1, T) -> the best texts' numbers
         and votes, and a function of the evidence for the first."""
-        (numbers, best, lead), known, alone = self.ahead(votes, held.live), {}, self.by_itself(idx, span)
+        (numbers, best), known, alone = self.ahead(votes, held.live), {}, self.by_itself(idx, span)
 
         def log_p(runs):
             new = [run for run in runs if run not in known]
@@ -168,7 +167,9 @@ class Recaller:
 
         def evidence():
             after, without = log_p([numbers[:1], ()])
-            gain, led = (after - without) / (span[1] - span[0]), LEAD_COUNTS * lead / voters
+            others = votes[torch.isin(held.live, torch.tensor(numbers), invert=True)].tolist()
+            led = LEAD_COUNTS * (best[0] - max(others, default=0)) / voters
+            gain = (after - without) / (span[1] - span[0])
             return gain + (min(led, gain) if self.are_few(held) else led)  # few: it leads for want of others
         return numbers, best, evidence
 
@@ -181,14 +182,14 @@ class Recaller:
 
     def ahead(self, votes, numbers):
         """votes (texts,) for texts of these numbers -> the numbers and votes of those recalled, or of more
-        where none leads clearly; and the lead of the best over the first not recalled."""
+        where none leads clearly over the first not recalled."""
         wanted, among = self.reading.recall_texts, self.reading.recall_candidates
-        # of texts that are as good but for rounding, such as one that is stored twice, the first
+        # of texts as good but for rounding, such as one that is stored twice, the first
         at = (votes * (AS_GOOD / votes.max().clamp(min=1e-9))).round().argsort(descending=True, stable=True)
         best = votes[at[:max(wanted + 1, among)]]
-        lead = (best[0] - (best[wanted] if len(best) > wanted else 0)).item()
+        lead = best[0] - (best[wanted] if len(best) > wanted else 0)
         count = wanted if lead >= CLEAR * best[0] else max(wanted, among)
-        return tuple(numbers[at[:count]].tolist()), tuple(best[:count].tolist()), lead
+        return tuple(numbers[at[:count]].tolist()), tuple(best[:count].tolist())
 
     def fitting(self, idx, held, numbers, votes):
         """Of more texts than are recalled those that can be read beside idx (1, T), if they are enough."""
@@ -208,9 +209,8 @@ class Recaller:
         return tuple(number for *_, number, _ in best), tuple(own for *_, own in best)
 
     def likelihoods(self, model, idx, span, held, recalled):
-        """log p of the tokens of span of idx (1, T) after each of `recalled`, the numbers of texts, or () for
-        the header alone, side by side: [nats]. But for 'far', what follows the header is told by that,
-        without a text."""
+        """log p of span's tokens of idx (1, T) after each of `recalled`, numbers of texts or () for the header
+        alone, side by side: [nats]. But for 'far', what follows a header is told by that, without a text."""
         first, end = span
         cache, idx = Cache(end), idx[:, :end].expand(len(recalled), -1)
         cache.readers = {}

@@ -87,7 +87,10 @@ def library_of(told, seed, num_questions):
 
 def told_by(s, world):
     """-> [Story], as many as evaluate.py's settings want, of made-up English or, for a model that knows none,
-    of data/tinyworld's grammar, or the everyday facts; world: 'choose' or 'prove'."""
+    of data/tinyworld's grammar, or the everyday facts; world: 'choose' or 'prove'. Raises ValueError."""
+    if s['everyday'] and (s['pass_keys'] or s['tinyworld'] or s['squad_file'] or s['find']):
+        raise ValueError("everyday facts are a library of their own, and no search's: leave everyday out, or "
+                         "pass_keys, tinyworld, squad_file and find")
     if s['everyday']:
         return [Story(fact.told, (Question(fact.asked, fact.answers),)) for fact in FACTS]
     count = max(s['texts_together'], s['num_facts'])
@@ -110,7 +113,8 @@ def haystack_of(s, world, count):
 
 def library_of_settings(s):
     """Of evaluate.py's settings. Raises ValueError where there are fewer texts than are wanted."""
-    told = read_squad(s['squad_file']) if s['squad_file'] else told_by(s, 'prove')
+    of_file = s['squad_file'] and not s['everyday']
+    told = read_squad(s['squad_file']) if of_file else told_by(s, 'prove')
     if s['texts_together'] > len(told):
         given = s['squad_file'] or s['memory_file'] or 'everyday facts'
         raise ValueError(f"texts_together is {s['texts_together']}, but with {given} there are {len(told)}: "

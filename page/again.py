@@ -42,7 +42,7 @@ def tokens_of_pass(cache, T, wanted):
     and where the context is full, since everything is then computed anew."""
     room = cache.size - (T - cache.offset - cache.left(T)) + 1
     picks_for_all = any(picks_for_all_rows(one) for one in cache.readers.values())
-    return 1 if room < 1 or picks_for_all else min(wanted, room, TOKENS_A_PASS)
+    return 1 if picks_for_all else min(wanted, room, TOKENS_A_PASS)
 
 
 def picks_for_all_rows(reader):

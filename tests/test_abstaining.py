@@ -108,10 +108,25 @@ def test_behind_another_header_the_gain_is_read_behind_all_that_stands_before_th
     with torch.inference_mode():
         recaller, idx = llama.recaller, torch.tensor([prompt])
         votes, voters = recaller.votes(llama, idx, memory.held, (first, end))
-        numbers, _, lead = recaller.ahead(votes[0], memory.held.live)
+        numbers, _ = recaller.ahead(votes[0], memory.held.live)
+        lead = sorted(votes[0].tolist())[-1] - sorted(votes[0].tolist())[-2]
         after, without = recaller.likelihoods(llama, idx, (first, end), memory.held, [numbers[:1], ()])
     expected = (after - without) / 5 + min(2 * lead / voters, (after - without) / 5)
     assert evidence_of(llama, prompt, (first, end)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_lead_is_that_of_the_text_recalled_also_where_another_has_more_votes(llama):
+    memory, close, draw = library(llama), torch.tensor([1.0, 1.01, 1.02, 1.0, 0.5]), random.Random(1)
+    attach(llama, memory, recall_votes=2, recall_candidates=4)
+    recaller, recalled = llama.recaller, set()
+    while len(recalled) < 3:
+        idx, span = torch.tensor([HEADER + [draw.randrange(48) for _ in range(5)]]), (2, 7)
+        with torch.inference_mode():
+            (number,), _, evidence = recaller.best(llama, idx, memory.held, span, close, 10)
+            after, none = recaller.likelihoods(llama, idx, span, memory.held, [(number,), ()])
+            lead = {0: -0.02, 1: -0.01, 2: 0.01, 3: -0.02}[number]
+            assert evidence() == pytest.approx(2 * lead / 10 + (after - none) / 5, abs=1e-4)
+        recalled.add(number)
 
 
 def test_a_model_that_abstains_is_bit_for_bit_the_plain_one(model):

@@ -266,3 +266,5 @@ def test_products_with_keys_that_lie_among_values_are_those_of_each_head(nh, nkv
     for y in (*kv.chunk(2, dim=1), torch.randn(3, nkv, 7, 8)):
         slow = [torch.stack([x[b, h] @ y[b, h * nkv // nh].T for h in range(nh)]) for b in range(3)]
         torch.testing.assert_close(grouped(x, y.transpose(-2, -1)), torch.stack(slow))
+        of_all = grouped(x[:1].expand(3, -1, -1, -1), y[:1].transpose(-2, -1))  # what a batch shares
+        torch.testing.assert_close(of_all, slow[0].expand(3, -1, -1, -1))
