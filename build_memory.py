@@ -158,8 +158,12 @@ def new_entries(texts, model, tokenizer, header, memory):
     held = {key_of(entry) for entry in there}
     new = [entry for entry in entries if key_of(entry) not in held]
     if len(new) < len(entries):
-        print(f"{len(entries) - len(new)} of {len(entries)} texts are in {memory_file} already: passed over")
+        say_passed_over(len(entries) - len(new), len(entries))
     return new
+
+
+def say_passed_over(count, of):
+    print(f"{count} of {of} texts {'is' if count == 1 else 'are'} in {memory_file} already: passed over")
 
 
 def key_of(entry):
@@ -193,23 +197,40 @@ def save(memory):
 
 # ---- list, forget, merge, compact ----
 
+def texts_are(count, of=''):
+    return f"{count} text{of} is" if count == 1 else f"{count} texts{of} are"
+
+
+def merge_new(memory, other):
+    """Adds the other's texts that memory_file does not hold already -> how many."""
+    held = {key_of(entry) for entry in memory.held.live_texts}
+    there = [number for number in other.held.live.tolist()
+             if other.texts[number]['text'] and key_of(other.texts[number]) in held]
+    if there:
+        say_passed_over(len(there), len(other.held.live))
+        other.home = None  # its own files stay as they are
+        other.forget(there)
+        other.compact()
+    memory.merge(other)
+    return len(other.held.live)
+
+
 def change():
     """No model is loaded: what is there needs none."""
     memory = PersistentMemory.load(memory_file, None)
     if merge:
-        other = PersistentMemory.load(merge, None)
-        memory.merge(other)
-        print(f"{len(other.texts) - len(other.forgotten)} texts of {merge} are added")
+        added = merge_new(memory, PersistentMemory.load(merge, None))
+        print(f"{texts_are(added, f' of {merge}')} added")
     if forget:
         is_numbers = all(part.strip().isdecimal() for part in forget.split(','))
         count = memory.forget([int(part) for part in forget.split(',')] if is_numbers else forget)
         where = ("stay on the disk until --compact=True" if memory.home else "are in the file no more")
-        print(f"{count} texts are forgotten: nothing recalls them, and their words {where}")
+        print(f"{texts_are(count)} forgotten, recalled no more, and the words {where}")
     if merge or forget:
         memory.save(memory_file)
     if compact:
         count = memory.compact()
-        print(f"{count} forgotten texts are gone: their words are in no file of {memory_file} any more")
+        print(f"{texts_are(count)} gone that had been forgotten: no file of {memory_file} has the words now")
     if list:
         for number, entry in enumerate(memory.texts):
             print(line_of(number, entry, number in memory.forgotten))

@@ -209,7 +209,7 @@ class Recaller:
         return tuple(number for *_, number, _ in best), tuple(own for *_, own in best)
 
     def likelihoods(self, model, idx, span, held, recalled):
-        """log p of span's tokens of idx (1, T) after each of `recalled`, numbers of texts or () for the header
+        """log p of span's tokens of idx (1, T) after each of `recalled`, numbers of texts or () for a header
         alone, side by side: [nats]. But for 'far', what follows a header is told by that, without a text."""
         first, end = span
         cache, idx = Cache(end), idx[:, :end].expand(len(recalled), -1)

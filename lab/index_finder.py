@@ -110,8 +110,9 @@ def proofs_of(s, count):
 
 
 def evidence_of(model, tokenizer, library, votes, voters, asking):
-    """Whether a text is recalled, as recall.py weighs it: votes (Q, N), voters (Q,) -> (2, n), with the right
-    texts, and with them taken out, of the first n questions: WEIGHED, where there are so many."""
+    """Whether a text is recalled, as recall.py weighs it among as many texts as can get votes or more: votes
+    (Q, N), voters (Q,) -> (2, n), with the right texts, and with them taken out, of the first n questions:
+    WEIGHED, where there are so many."""
     votes, voters = votes[:WEIGHED], voters[:WEIGHED]
     both = np.stack((votes, index_heads.without(votes, library.right[:WEIGHED])))
     lead = LEAD_COUNTS * index_heads.lead(both, voters)

@@ -144,12 +144,12 @@ def test_a_memory_is_listed_forgotten_from_and_compacted_without_its_model(
     assert len(lines) == count + 1 and "'Cats are lovely.'" in lines[0] and lines[0].split()[0] == '0'
     out = build(run, f'--forget=0,{count - 1}', path=path)
     stay = 'stay on the disk until --compact=True' if path == 'all' else 'are in the file no more'
-    assert f'2 texts are forgotten: nothing recalls them, and their words {stay}' in out
+    assert f'2 texts are forgotten, recalled no more, and the words {stay}' in out
     assert f'{count - 2} texts' in out
     build(run, '--forget=FILE:notes/c.txt', path=path)
     if path == 'all':
         assert build(run, '--list=True').count('(forgotten)') == count - 1
-        assert f'{count - 1} forgotten texts are gone' in build(run, '--compact=True')
+        assert f'{count - 1} texts are gone that had been forgotten' in build(run, '--compact=True')
     assert "'Dogs are kind.'" in build(run, '--list=True', path=path)
     assert [text['text'] for text in loaded(folder, path).texts] == ['Dogs are kind.']
     assert "no text is from 'nobody'" in error_of(run, '--forget=nobody', path=path)
@@ -161,6 +161,13 @@ def test_two_memories_are_merged(run, notes, folder):
     build(run, '--text=FILE:notes/[cd]*', *OF_A_LIBRARY, path='more')
     assert 'texts of more are added' in build(run, '--merge=more')
     check_same(loaded(folder, 'all'), loaded(folder, 'whole.safetensors'))
+    count, more = len(loaded(folder, 'all').texts), len(loaded(folder, 'more').texts)
+    build(run, '--forget=0')  # what is forgotten may come again
+    build(run, '--text=FILE:notes/a*', *OF_A_LIBRARY, '--append=True', path='more')
+    out = build(run, '--merge=more')
+    assert f'{more} of {more + 1} texts are in {"all"} already: passed over' in out
+    assert '1 text of more is added' in out and len(loaded(folder, 'all').held.live) == count
+    assert len(loaded(folder, 'more').held.live) == more + 1  # it stays as it was
     build(run, '--text=FILE:notes/[cd]*', '--memory_layers=1', path='other.safetensors')
     assert 'the memories differ in index_heads' in error_of(run, '--merge=other.safetensors')
 

@@ -43,6 +43,19 @@ def test_it_goes_on_recalling_past_the_end_of_the_context(llama, candidates):
     assert [step for step, *_ in llama.recalled[0]] == list(range(0, size, 4))
 
 
+@pytest.mark.parametrize('every', (0, 7))
+def test_with_drop_half_what_follows_a_recalled_text_runs_again_now_and_then(llama, every, monkeypatch):
+    attach(llama, library(llama), recall_every=every)
+    chunks, logits = [], llama.newest_logits
+    monkeypatch.setattr(llama, 'newest_logits',
+                        lambda idx, cache: chunks.append(idx.size(1)) or logits(idx, cache))
+    for half in (False, True):
+        chunks.clear()
+        llama.generate(torch.tensor([PROMPT]), 60, top_k=1, drop_half=half)
+        again = [n for step, n in enumerate(chunks) if n > 1 and (not every or step % every)]
+        assert len(again) <= 4 if half else len(again) > 20
+
+
 def test_a_text_without_rows_gets_no_vote_and_gives_none(llama):
     memory = library(llama)
     attach(llama, memory, recall_texts=6)

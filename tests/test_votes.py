@@ -12,6 +12,7 @@ from test_recall import HEADS as VOTING
 from test_recall import PROMPT, QUESTION, TEXTS, attach, library
 from test_rotary import tiny_family
 
+from core.approximate import Approximate
 from core.memory_file import OnDisk
 from core.narrow import DTYPES, IndexRows, narrowed, widened
 from core.votes import above_the_floor, best_of_texts, named_texts
@@ -121,6 +122,11 @@ def test_int8_is_for_keys_of_index_heads_alone(llama):
 
 
 # ---- by candidates ----
+
+def test_an_approximate_index_looks_through_a_thirty_second_of_its_lists_at_least_one():
+    for lists, probed in ((16, 1), (64, 2)):
+        assert Approximate(torch.randn(2500, 8), f'IVF{lists},Flat').index.nprobe == probed
+
 
 def test_an_approximate_index_names_texts_and_all_heads_vote_on_these_exactly(llama, monkeypatch):
     memory, idx = library(llama), torch.tensor([PROMPT, PROMPT[:2] + PROMPT[:1:-1]])

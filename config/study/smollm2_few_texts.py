@@ -5,7 +5,8 @@
 # $ python evaluate.py config/study/smollm2_few_texts.py
 #
 # As chat.py recalls, by a threshold of 2.0. Of fewer texts than can get votes, 20, a lead counts no more than
-# what a text does for the question; of more it counts in full.
+# what a text does for the question; of more it counts in full. Of 20, with one taken out, the 19 are fewer;
+# of one nothing is left that could be recalled.
 from config.index_heads_smollm2 import *  # noqa: F403
 
 measure = 'library'
