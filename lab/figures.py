@@ -241,7 +241,7 @@ def shares(points, rows, measure):
         by_layer = {int(layer): 100 * share for layer, share in row['shares'].items()}
         layers = sorted(by_layer)
         ax.plot(layers, [by_layer[layer] for layer in layers], 'o-', color=color, label=row['label'], ms=4)
-    ax.set_xticks(layers)
+    ax.set_xticks(layers[::1 + len(layers) // 16])
     ax.set_xlabel('layer')
     ax.set_ylabel('token-heads that look up, %')
     ax.set_ylim(0)
