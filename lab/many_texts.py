@@ -88,7 +88,7 @@ def library_of(told, seed, num_questions):
 def told_by(s, world):
     """-> [Story], as many as evaluate.py's settings want, of made-up English or, for a model that knows none,
     of data/tinyworld's grammar, or the everyday facts; world: 'choose' or 'prove'. Raises ValueError."""
-    if s['everyday'] and (s['pass_keys'] or s['tinyworld'] or s['squad_file'] or s['find']):
+    if s['everyday'] and (s['pass_keys'] or s['tinyworld'] or s['squad_file'] or s.get('find')):
         raise ValueError("everyday facts are a library of their own, and no search's: leave everyday out, or "
                          "pass_keys, tinyworld, squad_file and find")
     if s['everyday']:

@@ -327,7 +327,7 @@ def defaults():
     return default_settings()
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')  # longer, and the thread's event loop would be taken
 def browser():
     """A headless Chromium, by playwright."""
     sync_api = pytest.importorskip('playwright.sync_api', reason="needs playwright: pip install -r "

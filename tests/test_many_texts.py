@@ -58,6 +58,13 @@ def test_everyday_facts_are_a_library_of_forty_each_with_its_question_in_an_orde
         many_texts.library_of_settings({**settings, 'texts_together': 41})
 
 
+@pytest.mark.parametrize('other', [{'pass_keys': True}, {'tinyworld': True}, {'squad_file': 'dev.json'},
+                                   {'find': 'index_heads'}])
+def test_everyday_facts_are_refused_beside_another_library(defaults, other):
+    with pytest.raises(ValueError, match='everyday facts are a library of their own'):
+        many_texts.library_of_settings({**defaults, 'everyday': True, **other})
+
+
 def test_each_question_has_its_text_in_a_memory_of_the_wanted_size_and_in_no_other():
     told = many_texts.library_of(TOLD, 3, 5)
     for size in (1, 2, 3, 5):
