@@ -84,8 +84,8 @@ def write(newest_logits, cache, idx, writing, renew=None):
 
     newest_logits(chunk, cache) -> (B, vocab_size) of the chunk's last row. Past the cache's size the context
     is cropped from the left, see Cache.left, and computed anew. A row that has drawn one of end_ids goes on
-    with it, for the others' sake. renew(idx, step) -> a cache to go on with from that step
-    on, None is the one before.
+    with it, for the others' sake. renew(idx, step) -> a cache to go on with from that step on, None is the
+    one before.
     """
     ended, ends = torch.zeros_like(idx[:, :1], dtype=torch.bool), idx.new_tensor(writing.end_ids)
     for step in range(writing.max_new_tokens):
@@ -111,7 +111,8 @@ def write(newest_logits, cache, idx, writing, renew=None):
 
 def chunk_of(idx, cache):
     """Of idx (B, T) what the cache does not hold yet; all that stays in the context, where some has left."""
-    if cache.left(idx.size(1)) > cache.gone:
+    gone = cache.left(idx.size(1))
+    if gone > cache.gone:
         cache.restart()
-        cache.gone = cache.left(idx.size(1))
+        cache.gone = gone
     return idx[:, cache.offset + cache.gone + cache.length:]  # what is before stands in the cache's front

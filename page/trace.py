@@ -31,17 +31,14 @@ class Drawn:
         self.maps, self.log_p = torch.zeros(n, len(layers), n_head), torch.zeros(n)
         self.weights, self.picks, self.look_ups, self.known = {}, [[] for _ in range(n)], [], {}
 
-    def add(self, model, cache, step, parts, m, shift):
-        """What a pass of m rows drew, whose layers can draw from these parts of texts.
-
-        shift: so many tokens are cropped from the context.
-        """
+    def add(self, model, cache, step, parts, m):
+        """What a pass of m rows drew, whose layers can draw from these parts of texts."""
         now, rows = slice(step, step + m), 0
         for at, layer in enumerate(self.layers):
             reader, found = cache.readers.get(layer), None
             if isinstance(reader, Reader) and reader.reading.method != 4:
                 found = look_ups(model, cache, layer, m)
-                self.add_look_ups(layer, found, step, shift)
+                self.add_look_ups(layer, found, step, cache.gone)
             weights = weights_of(model, cache, layer, m, found).cpu()  # (m, nh, P)
             self.maps[now, at] = weights.sum(-1)
             rows = rows + weights.mean(1) / len(self.layers)  # (m, P)
@@ -52,13 +49,13 @@ class Drawn:
                 kept = self.weights.setdefault(number, torch.zeros(len(self.log_p), length))
                 kept[now, first:end] = own
 
-    def add_look_ups(self, layer, found, step, shift):
+    def add_look_ups(self, layer, found, step, gone):
         """Each once: by select 'last' a token-head is another where what it found has changed."""
         names = 'rows', 'distances', 'shares'
         found_columns = found.ids, found.distances, found.shares
         attention = found.attention.T.tolist()
         for n, (head, token) in enumerate(zip(found.heads.tolist(), found.tokens.tolist())):
-            record = {'layer': layer, 'head': head, 'token': shift + token}
+            record = {'layer': layer, 'head': head, 'token': gone + token}
             record |= {name: rounded(column[n].tolist()) for name, column in zip(names, found_columns)}
             key = str(record)
             if key not in self.known:
@@ -88,7 +85,7 @@ def trace_of(model, tokenizer, row, T, question=None, recalled=(), max_new_token
     drawn = Drawn(row.size(1) - T, layers, model.config.n_head, held.texts)
     with torch.inference_mode():
         for step, cache, parts, x in again(model, row, T, as_attached(model, empty, recalls)):
-            drawn.add(model, cache, step, parts, x.size(1), empty.left(T + step))
+            drawn.add(model, cache, step, parts, x.size(1))
             drawn.log_p[step:step + x.size(1)] = log_p(model, x, row[:, T + step:T + step + x.size(1)])[0]
     texts = [text_of(tokenizer, held, number, own) for number, own in sorted(drawn.weights.items())]
     hidden = hidden_of(texts, drawn.weights)

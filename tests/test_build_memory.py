@@ -165,7 +165,7 @@ def test_two_memories_are_merged(run, notes, folder):
     build(run, '--forget=0')  # what is forgotten may come again
     build(run, '--text=FILE:notes/a*', *OF_A_LIBRARY, '--append=True', path='more')
     out = build(run, '--merge=more')
-    assert f'{more} of {more + 1} texts are in {"all"} already: passed over' in out
+    assert f'{more} of {more + 1} texts are in all already: passed over' in out
     assert '1 text of more is added' in out and len(loaded(folder, 'all').held.live) == count
     assert len(loaded(folder, 'more').held.live) == more + 1  # it stays as it was
     build(run, '--text=FILE:notes/[cd]*', '--memory_layers=1', path='other.safetensors')
