@@ -44,7 +44,8 @@ def percent_scale(ax, axis):
         return
     getattr(ax, f'set_{axis}scale')('symlog', linthresh=10)
     low, high = getattr(ax, f'get_{axis}lim')()
-    high *= 1.3  # the twentieth more that a linear scale has is nothing on a logarithmic one
+    # the twentieth more that a linear scale has is nothing above, and below, of large numbers, a decade
+    low, high = max(low, 1.3 * min(0, getattr(ax.dataLim, f'{axis}min')) - 3), high * 1.3
     getattr(ax, f'set_{axis}lim')(low, high)
     ticks = [t for t in (-10, 0, 10, 100, 1000, 10_000, 100_000) if low <= t <= high or t == 0]
     ticks += [30] * int(30 < high < 100)  # else none would stand where it is logarithmic
