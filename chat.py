@@ -23,6 +23,7 @@ seed = 1337  # of each reply
 index_heads = ()  # that find a text, for a new memory; () is those of config/index_heads_<init_from>.py
 recall_texts = 1  # so many of the best texts are read
 recall_votes = 20  # so many texts a token of the question can vote for
+recall_candidates = 5  # where none leads clearly, so many of the best are read beside the question to choose
 recall_threshold = 2.0  # evidence per token, some nats, below which nothing is recalled; 0 always recalls
 memory_distance = 512  # tokens before the query, where texts seem to stand when they are searched
 device = 'auto'  # 'auto', 'cpu', 'cuda'
@@ -62,7 +63,8 @@ def check_settings():
 
 def reading_by(index_heads):
     return Reading(layers=(), method=5, index_heads=index_heads, recall_texts=recall_texts,
-                   recall_votes=recall_votes, recall_threshold=recall_threshold, distance=memory_distance)
+                   recall_votes=recall_votes, recall_candidates=recall_candidates,
+                   recall_threshold=recall_threshold, distance=memory_distance)
 
 
 def heads_of_model():

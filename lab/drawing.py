@@ -7,6 +7,7 @@ import matplotlib
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib import ticker  # noqa: E402
 
 INK, GREY, BLUE, ORANGE = '#1f2933', '#9aa5b1', '#2b5c8a', '#dc8a1c'
 SERIES = [ORANGE, BLUE, '#5b8c5a', '#a23b52', '#6c5b9e', '#3b3b3b', '#c0a030', '#4aa3a3']
@@ -23,6 +24,16 @@ def png(fig):
     plt.close(fig)
     Image.open(raw).convert('RGB').quantize(64, dither=Image.Dither.NONE).save(small, 'PNG', optimize=True)
     return small.getvalue()
+
+
+def logarithmic(ax, axis):
+    """A logarithmic scale of the axis 'x' or 'y', with plain numbers at it: 0.3, 1, 100,000."""
+    getattr(ax, f'set_{axis}scale')('log')
+    low, high = getattr(ax, f'get_{axis}lim')()
+    own = getattr(ax, f'{axis}axis')
+    own.set_major_locator(ticker.LogLocator(subs=(1, 3) if high < 100 * low else (1,)))
+    own.set_major_formatter(ticker.FuncFormatter(lambda x, _: f'{x:,.10g}'))
+    own.set_minor_formatter(ticker.NullFormatter())
 
 
 def legend_below(fig, axes):

@@ -1,7 +1,7 @@
 """
 The figures of bench.py, from the numbers of one model; each returns a matplotlib figure.
 """
-from lab.drawing import BLUE, GREY, INK, ORANGE, SERIES, plt
+from lab.drawing import BLUE, GREY, INK, ORANGE, SERIES, logarithmic, plt
 
 FAR_APART = 15  # times: from there on bars are drawn on a logarithmic scale
 
@@ -28,7 +28,7 @@ def bars(ax, table):
     names = [row['name'] for row in table]
     ax.barh(names, middle, color=list(map(color_of, names)), xerr=spread, error_kw={'lw': 1, 'ecolor': INK})
     if max(middle) > FAR_APART * min(middle):
-        ax.set_xscale('log')
+        logarithmic(ax, 'x')
     ax.invert_yaxis()
     ax.set_xlabel('ms a row-token, median and quartiles')
     ax.tick_params(axis='y', labelsize=7)
@@ -55,7 +55,7 @@ def curves(model):
     axes[0, 1].set_title(f"{memory[0]['context']} tokens of context", loc='left')
     axes[1, 0].set_xlabel('context, tokens')
     axes[1, 1].set_xlabel('stored tokens')
-    axes[0, 1].set_xscale('log')
+    logarithmic(axes[0, 1], 'x')
     for ax in axes[1]:
         ax.axhline(model['n_head'], color=GREY, ls=':', lw=1, label='n_head')
     axes[0, 0].set_ylabel('ms a token, one row')
@@ -90,7 +90,7 @@ def peers(model):
             rows = [row for row in model['peers'] if row['name'] == name]
             values = [row[key][0] if isinstance(row[key], list) else row[key] for row in rows]
             ax.plot([row['texts'] for row in rows], values, 'o-', ms=3, color=color, label=name)
-        ax.set_xscale('log')
+        logarithmic(ax, 'x')
         ax.set_yscale('symlog' if key == 'bytes_a_token' else 'log')
         if key == 'bytes_a_token':
             ax.set_ylim(0)

@@ -8,7 +8,7 @@ from operator import itemgetter
 import numpy as np
 
 from lab.conditions import OF_MANY_TEXTS
-from lab.drawing import BLUE, GREY, INK, ORANGE, SERIES, legend_below, plt
+from lab.drawing import BLUE, GREY, INK, ORANGE, SERIES, legend_below, logarithmic, plt
 from lab.haystack import DEPTHS, depth_of
 
 NAMED = SERIES[4:] + SERIES[:1]  # of what a grid names, beside those of conditions
@@ -41,9 +41,9 @@ def by_size(points, rows, titles):
             across(ax, sorted(some, key=lambda pair: pair[0]), name, how, dict(style))
     for ax, title in zip(axes, titles.values()):
         ax.set_title(title)
-        ax.set_xscale('log')
         ax.set_xlabel('texts in one memory')
         ax.set_ylim(-0.03, 1.05)
+    logarithmic(axes[0], 'x')  # which both share
     axes[0].set_ylabel('share of questions (whiskers: 95 % interval)')
     return fig, axes
 

@@ -14,5 +14,6 @@ num_facts = 40
 num_seeds = 1
 top_k = 1  # the likeliest answers, not drawn ones
 max_new_tokens = 24
+recall_candidates = 5  # as chat.py
 recall_threshold = 2.0
 context_turns = 0  # with two, the model soon writes nothing but its own last reply again
