@@ -35,7 +35,7 @@ compact = False  # of a library: what is forgotten leaves the disk; no text is r
 list = False  # list what memory_file holds; no text is read
 engine = 'process'  # or 'ray': texts are shared out over a cluster
 device = 'auto'  # 'auto', 'cpu', 'cuda'
-dtype = 'float32'  # of the model, or 'bfloat16', 'int8'
+dtype = 'float32'  # of the model, or 'bfloat16', 'int8', 'int4'
 threads = 0  # of torch, 0 is its own choice
 # -----------------------------------------------------------------------------
 config = configure(globals(), written=('memory_file',))

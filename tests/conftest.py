@@ -46,11 +46,11 @@ def tiny_model(seed=0, sharp=12.0, **sizes):
     return model
 
 
-def random_folder(folder, block_size):
+def random_folder(folder, block_size, **sizes):
     """A random model in Hugging Face format, with the embedded model's tokenizer."""
     shutil.copy(os.path.join(ROOT, 'assets', 'tinyworld', 'tokenizer.json'), folder)
     vocab_size = tokenizer_of_folder(str(folder)).n_vocab
-    tiny_model(vocab_size=vocab_size, block_size=block_size, sharp=8.0).save_pretrained(folder)
+    tiny_model(vocab_size=vocab_size, block_size=block_size, sharp=8.0, **sizes).save_pretrained(folder)
     return str(folder)
 
 

@@ -1,14 +1,18 @@
 """
-Weights as a CPU multiplies with them fastest: int8, and bfloat16 where the processor has no such products.
+Weights as a CPU multiplies with them fastest: int8, int4, and bfloat16 where the processor has no such
+products.
 
 $ python -m pytest tests/test_packed.py
 """
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
-from conftest import PROMPT, REMEMBERED
+from conftest import PROMPT, REMEMBERED, random_folder
+from gguf.constants import GGMLQuantizationType
+from gguf.quants import dequantize, quantize
 from torch.nn import functional as F
 
 from core.packed import Linear
@@ -25,9 +29,15 @@ def linear(inputs, bias=True):
     return Linear(inputs, 30, bias=bias).requires_grad_(False)
 
 
-@pytest.fixture
-def narrow(folder):
-    return GPT.from_pretrained(folder, dtype=torch.int8)
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """In place of the one that all tests share: of sizes that int4 divides."""
+    return random_folder(tmp_path_factory.mktemp('random'), 128, n_embd=32)
+
+
+@pytest.fixture(params=[torch.int8, torch.int4])
+def narrow(request, folder):
+    return GPT.from_pretrained(folder, dtype=request.param)
 
 
 def check_products(layer, weight, bias):
@@ -36,20 +46,54 @@ def check_products(layer, weight, bias):
         expected = F.linear(x.double(), weight.double(), None if bias is None else bias.double())
         for given in (x, x[None]):
             y = layer(given)
-            assert (y.dtype, y.shape) == (torch.bfloat16, (*given.shape[:-1], 30))
-            torch.testing.assert_close(y.double().view(n, 30), expected, atol=0.01, rtol=0.01)
+            assert (y.dtype, y.shape) == (torch.bfloat16, (*given.shape[:-1], len(weight)))
+            torch.testing.assert_close(y.double().view(n, -1), expected, atol=0.01, rtol=0.01)
 
 
 @pytest.mark.parametrize(('inputs', 'bias'), [(64, True), (96, False), (18, True), (72, False)])
 def test_products_with_int8_are_those_with_the_numbers_that_it_stands_for(inputs, bias):
     layer = linear(inputs, bias).bfloat16()
     exact = layer.weight.clone()
-    layer.pack(int8=True)
+    layer.pack(torch.int8)
     assert layer.weight.dtype == torch.int8
     rounded = layer.state_dict()['weight']
     scales = exact.abs().amax(1, keepdim=True) / 127
     assert ((rounded.float() - exact.float()).abs() <= 0.6 * scales + exact.abs() / 128).all()
     check_products(layer, rounded, layer.bias)
+
+
+@pytest.mark.parametrize(('inputs', 'bias'), [(64, True), (96, False)])
+def test_products_with_int4_are_those_with_the_numbers_that_it_stands_for(inputs, bias):
+    torch.manual_seed(0)
+    layer = Linear(inputs, 48, bias=bias).requires_grad_(False)
+    exact = layer.weight.clone()
+    layer.pack(torch.int4)
+    assert layer.weight.numel() * layer.weight.element_size() == inputs * 48 / 2
+    rounded = layer.state_dict()['weight']
+    groups = exact.view(48, -1, 32)
+    steps = (groups.amax(2, keepdim=True) - groups.amin(2, keepdim=True)) / 15
+    assert ((rounded.view_as(groups) - groups).abs() <= 0.6 * steps).all()
+    check_products(layer.bfloat16(), rounded, layer.bias)
+
+
+def test_int4_finds_the_numbers_of_a_gguf_file_again():
+    numbers = np.random.default_rng(0).standard_normal((32, 64)).astype(np.float32)
+    stored = torch.from_numpy(dequantize(quantize(numbers, GGMLQuantizationType.Q4_1),
+                                         GGMLQuantizationType.Q4_1))
+    layer = Linear(64, 32, bias=False).requires_grad_(False)
+    layer.weight.copy_(stored)
+    layer.pack(torch.int4)
+    # its scales are in bfloat16, to eight bits, and its zeros are of eight steps
+    groups = stored.view(32, -1, 32)
+    largest = groups.abs().amax(2, keepdim=True)
+    assert ((layer.state_dict()['weight'].view_as(groups) - groups).abs() <= largest / 64).all()
+
+
+@pytest.mark.parametrize('sizes', [(48, 48), (64, 30)])
+def test_sizes_that_int4_does_not_divide_are_int8(sizes):
+    layer = Linear(*sizes).requires_grad_(False)
+    layer.pack(torch.int4)
+    assert layer.weight.dtype == torch.int8
 
 
 def test_a_frozen_model_in_bfloat16_multiplies_as_exactly_for_one_row_as_for_many():
@@ -61,7 +105,7 @@ def test_a_frozen_model_in_bfloat16_multiplies_as_exactly_for_one_row_as_for_man
     assert torch.equal(layer.weight, exact)
 
 
-def test_a_row_in_int8_is_the_same_alone_in_a_batch_and_through_a_cache(narrow):
+def test_a_rounded_row_is_the_same_alone_in_a_batch_and_through_a_cache(narrow):
     rows = torch.tensor([PROMPT[:6], PROMPT[1:7], PROMPT[2:8]])
     alone = torch.cat([narrow(row[None])[0] for row in rows])
     torch.testing.assert_close(narrow(rows)[0], alone, atol=0.5, rtol=0.05)
@@ -69,7 +113,7 @@ def test_a_row_in_int8_is_the_same_alone_in_a_batch_and_through_a_cache(narrow):
     assert texts.shape == (3, 11)
 
 
-def test_int8_is_the_same_model_reads_its_memories_and_is_near_it(folder, narrow, tmp_path):
+def test_a_rounded_model_is_the_same_reads_its_memories_and_is_near_it(folder, narrow, tmp_path):
     exact = GPT.from_pretrained(folder)
     assert narrow.fingerprint() == exact.fingerprint()
     assert narrow.get_num_params() == exact.get_num_params()
@@ -84,17 +128,20 @@ def test_int8_is_the_same_model_reads_its_memories_and_is_near_it(folder, narrow
 
 
 @pytest.mark.parametrize('twin_of', [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_int8_can_be_copied_but_neither_trained_nor_cast(narrow, twin_of):
+def test_a_rounded_model_can_be_copied_but_neither_trained_nor_cast(narrow, twin_of):
     before = narrow(IDX)[0]
     assert torch.equal(twin_of(narrow)(IDX)[0], before)
     for wrong in (narrow.unfreeze, narrow.float):
-        with pytest.raises(ValueError, match='rounded to int8 when the model was loaded: load it again'):
+        with pytest.raises(ValueError, match=r'rounded to int\d when the model was loaded: load it again'):
             wrong()
     assert torch.equal(narrow(IDX)[0], before)
 
 
-def test_int8_is_a_dtype_of_loading_on_a_cpu(folder, monkeypatch):
-    assert load_model(folder, device='cpu', dtype='int8')[0].lm_head.weight.dtype == torch.int8
+@pytest.mark.parametrize('dtype', ['int8', 'int4'])
+def test_int8_and_int4_are_dtypes_of_loading_on_a_cpu(dtype, folder, monkeypatch):
+    model = load_model(folder, device='cpu', dtype=dtype)[0]
+    assert model.lm_head.weight.dtype == torch.int8
+    assert model.transformer.h[0].mlp.c_fc.weight.dtype == (torch.int8 if dtype == 'int8' else torch.uint8)
     monkeypatch.setattr('load.pick_device', lambda device: device)
-    with pytest.raises(ValueError, match="which a CPU computes, not 'cuda': take 'bfloat16'"):
-        load_model(folder, device='cuda', dtype='int8')
+    with pytest.raises(ValueError, match=f"dtype is '{dtype}', which a CPU computes, not 'cuda'"):
+        load_model(folder, device='cuda', dtype=dtype)
