@@ -11,6 +11,7 @@ from tqdm import tqdm
 from core.cache import Cache
 from core.sampling import sample
 from lab.speed_clock import ratio, seconds, spread
+from lab.speed_library import heads_of
 from lab.speed_setup import (
     EACH,
     LATE,
@@ -22,8 +23,11 @@ from lab.speed_setup import (
     reading_layers,
     readings,
 )
+from memory import PersistentMemory, describe
+from reader import Reading
 
 CONTEXT_OF_MEMORY_CURVE = 256  # tokens
+RECALLED = 200  # tokens of the text that method 5 has in front, where the context has room for it
 # walk(): writes one token more -> seconds; searched: for each token, the look-ups of the busiest layer
 Walker = namedtuple('Walker', 'walk searched')
 
@@ -56,6 +60,12 @@ def point(model, T, M, setup):
     walkers = {'plain': walker(model, idx, n, setup.seed)}
     walkers |= {name: walker(model, idx, n, setup.seed, memory, ways[name])
                 for name in (EACH, LATE, 'method 4')}
+    if RECALLED + T + n <= model.config.block_size:
+        heads = heads_of(model.config, setup)
+        text = PersistentMemory(describe(model), (), 1, '', heads, 'tokens')
+        text.add(model, random_ids(RECALLED, setup)[0].tolist(), '', '')
+        walkers['method 5'] = walker(model, idx, n, setup.seed, text,
+                                     Reading(layers=(), method=5, index_heads=heads))
     times = {name: [] for name in walkers}
     for _ in range(n):
         for name, one in walkers.items():

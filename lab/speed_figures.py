@@ -67,13 +67,14 @@ def curves(model):
 
 def curve(top, bottom, rows, key):
     """A line a contender: its time with quartiles above, its look-ups below."""
-    x = [row[key] for row in rows]
     for color, contender in zip((INK, *SERIES), rows[0]['ms']):
-        middle, low, high = ([row['ms'][contender][i] for row in rows] for i in range(3))
+        some = [row for row in rows if contender in row['ms']]  # a long context has no room for a text
+        x = [row[key] for row in some]
+        middle, low, high = ([row['ms'][contender][i] for row in some] for i in range(3))
         top.plot(x, middle, 'o-', ms=3, color=color, label=contender)
         top.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
         if contender != 'plain':
-            bottom.plot(x, [row['searches'][contender] for row in rows], 'o-', ms=3, color=color)
+            bottom.plot(x, [row['searches'][contender] for row in some], 'o-', ms=3, color=color)
     top.set_ylim(0)
     bottom.set_ylim(0)
 

@@ -20,6 +20,7 @@ from model import GPT
 from reader import Reading
 
 TEMPERATURE, TOP_K = 0.8, 200
+GGUF = 'model.gguf'  # beside the same weights in Hugging Face's format
 EACH, LATE = 'each, method 3', 'last, method 2, one layer'  # names of readings
 
 
@@ -65,6 +66,7 @@ def folder_of_model(name, seed):
             GPT.from_pretrained(name).save_pretrained(folder)
             own = tokenizer_of_gguf(gguf_file.read_gguf(gguf_file.path_of(name))).own
             own.save(os.path.join(folder, 'tokenizer.json'))
+            os.symlink(os.path.abspath(gguf_file.path_of(name)), os.path.join(folder, GGUF))
         yield folder
 
 

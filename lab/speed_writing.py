@@ -1,6 +1,8 @@
 """
 Speed of writing: contenders with and without a memory, beside Hugging Face and beside the machine's limits.
 """
+import contextlib
+import os
 import re
 import statistics
 from collections import namedtuple
@@ -11,6 +13,7 @@ from core.sampling import sample
 from lab.speed_clock import ratio, seconds, spread, take_turns
 from lab.speed_setup import (
     EACH,
+    GGUF,
     LATE,
     TEMPERATURE,
     TOP_K,
@@ -22,7 +25,7 @@ from lab.speed_setup import (
     their_model,
 )
 
-HALF = 'Hugging Face, bfloat16'
+HALF, LLAMA = 'Hugging Face, bfloat16', 'llama.cpp'
 AGAIN, AGAIN_LATE = 'everything again', f'everything again, {LATE}'
 MAIN = EACH, 'last, method 3', LATE, 'method 4'  # readings, also of larger memories
 WARM_TOKENS = 2  # of the round that does not count
@@ -67,7 +70,7 @@ def limit(weights, dtype, bandwidth, rate):
 
 def contenders(folder, work, setup):
     """{name: Contender} of a workload."""
-    exact, half = our_model(folder, setup), our_model(folder, setup, 'bfloat16')
+    exact = our_model(folder, setup)
     layers, small = reading_layers(setup, exact.config.n_layer), setup.stored_tokens[0]
     ways = readings(setup, exact.config.n_layer)
     memories = {M: random_memory(exact, M, layers, setup.seed) for M in setup.stored_tokens}
@@ -77,12 +80,14 @@ def contenders(folder, work, setup):
         found[HALF] = hugging_face(their_model(folder, setup, 'bfloat16'), idx, work)
     found[AGAIN] = again(exact, idx, work, setup.seed)
     found[AGAIN_LATE] = again(exact, idx, work, setup.seed, memories[small], ways[LATE])
-    found['plain'], found['plain, bfloat16'] = ours(exact, idx, work), ours(half, idx, work)
-    if setup.device == 'cpu':
-        found['plain, int8'] = ours(our_model(folder, setup, 'int8'), idx, work)
+    found |= llama_cpp(folder, idx, work)
+    found['plain'] = ours(exact, idx, work)
     for name, M in readings_of(work, ways, setup):
         found[f'{name}, {M}'] = ours(exact, idx, work, memories[M], ways[name])
-    found[f'{EACH}, {small}, bfloat16'] = ours(half, idx, work, memories[small], ways[EACH])
+    for dtype in ('bfloat16', 'int8', 'int4') if setup.device == 'cpu' else ('bfloat16',):
+        model = our_model(folder, setup, dtype)
+        found[f'plain, {dtype}'] = ours(model, idx, work)
+        found[f'{EACH}, {small}, {dtype}'] = ours(model, idx, work, memories[small], ways[EACH])
     return {name: contender for name, contender in found.items() if re.search(work.get('only', ''), name)}
 
 
@@ -126,6 +131,27 @@ def hugging_face(model, idx, work):
         with torch.no_grad():
             model.generate(idx, max_new_tokens=n, min_new_tokens=n, **settings)
     return Contender(lambda n=new: seconds(lambda: run(min(n, new))) / (rows * min(n, new)), dict)
+
+
+def llama_cpp(folder, idx, work):
+    """{its name: Contender} that writes one row with the GGUF file; {} without one, or the package."""
+    path = os.path.join(folder, GGUF)
+    with contextlib.suppress(ImportError):
+        from llama_cpp import Llama
+        if work['rows'] == 1 and os.path.exists(path):
+            threads = torch.get_num_threads()
+            model = Llama(path, n_ctx=work['prompt'] + work['new'], n_threads=threads,
+                          n_threads_batch=threads, verbose=False)
+
+            def run(n):
+                model.reset()  # else it keeps the prompt
+                written = model.generate(idx[0].tolist(), TOP_K, 1.0, 0.0, temp=TEMPERATURE,
+                                         repeat_penalty=1.0)
+                for _ in range(n):
+                    next(written)
+            new = work['new']
+            return {LLAMA: Contender(lambda n=new: seconds(lambda: run(min(n, new))) / min(n, new), dict)}
+    return {}
 
 
 def again(model, idx, work, seed, memory=None, reading=None):
@@ -177,7 +203,7 @@ def counted(contender, name, looked_up):
 
 def row_of(name, times, searches):
     bases = {'of_plain': 'plain', 'of_hugging_face': 'Hugging Face',
-             'of_hugging_face_bfloat16': HALF, 'of_again': AGAIN,
+             'of_hugging_face_bfloat16': HALF, 'of_llama_cpp': LLAMA, 'of_again': AGAIN,
              'of_again_last': AGAIN_LATE}
     ratios = {key: ratio(times, name, base) for key, base in bases.items()}
     return {'name': name, 'ms': spread(times[name], 1000), **ratios,
@@ -186,12 +212,13 @@ def row_of(name, times, searches):
 
 def print_table(label, table):
     print(f"\n{label}: ms a row-token [quartiles]; times as fast as Hugging Face, the same in "
-          "bfloat16, as everything again without a memory, as everything again with 'last'; time over "
-          "plain; searches a row-token in the busiest layer")
+          "bfloat16, as llama.cpp, as everything again without a memory, as everything again with 'last'; "
+          "time over plain; searches a row-token in the busiest layer")
     for row in table:
         ms, low, high = row['ms']
         faster = [f"{1 / row[key]:8.2f}" if row[key] else ' ' * 8
-                  for key in ('of_hugging_face', 'of_hugging_face_bfloat16', 'of_again', 'of_again_last')]
+                  for key in ('of_hugging_face', 'of_hugging_face_bfloat16', 'of_llama_cpp', 'of_again',
+                              'of_again_last')]
         of_plain = f"{row['of_plain']:8.2f}" if row['of_plain'] else ' ' * 8
         print(f"  {row['name']:44}{ms:9.2f} [{low:.2f} {high:.2f}]".ljust(76)
               + f"{''.join(faster)}{of_plain}{row['searches']:9.2f}", flush=True)

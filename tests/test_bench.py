@@ -36,7 +36,8 @@ def measured(folder, tmp_path_factory):
     out, argv = io.StringIO(), sys.argv
     sys.argv = ['bench.py', f'--models={folder}', f'--publish_dir={published}', *SMALL]
     try:
-        with contextlib.redirect_stdout(out):
+        with contextlib.redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(speed_curves, 'RECALLED', 90)  # room for it beside 16 tokens of 128, not 40
             runpy.run_path(os.path.join(ROOT, 'bench.py'), run_name='__main__')
     finally:
         sys.argv = argv
@@ -58,7 +59,8 @@ def test_writing_has_all_contenders_and_their_ratios_are_to_the_right_ones(measu
     assert [work['prompt'] for work in model['write']] == [16, 20], 'longer ones are left out'
     names = {row['name']: row for row in model['write'][0]['table']}
     assert {'Hugging Face', 'Hugging Face, bfloat16', 'everything again', 'plain', 'plain, bfloat16',
-            'plain, int8', 'each, method 1, 20', 'each, method 3, 30', 'last, method 3, 20',
+            'plain, int8', 'plain, int4', 'each, method 3, 20, int4',
+            'each, method 1, 20', 'each, method 3, 30', 'last, method 3, 20',
             'last, method 2, one layer, 30', 'method 4, 20', 'each, method 3, 20, bfloat16'} < names.keys()
     assert all(0 < row['ms'][1] <= row['ms'][0] <= row['ms'][2] for row in names.values())
     assert names['plain']['of_plain'] == names['Hugging Face']['of_hugging_face'] == 1
@@ -77,8 +79,35 @@ def test_a_gguf_file_is_measured_beside_hugging_face_with_the_same_weights(tmp_p
         ours, theirs = speed_setup.our_model(folder, setup), speed_setup.their_model(folder, setup)
         assert speed_setup.their_model(folder, setup, 'bfloat16').dtype == torch.bfloat16
         assert tokenizer_of_folder(folder).encode('ab') == [2]
+        assert os.path.samefile(os.path.join(folder, speed_setup.GGUF), path)
     check_logits(ours, theirs)
     ours.attach_memory(speed_setup.random_memory(ours, 5, (0,), 0), layers=(0,))  # of grouped heads
+
+
+def test_llama_cpp_writes_the_same_prompt_with_the_file_where_it_is_installed(tmp_path, monkeypatch):
+    idx, work, calls = torch.tensor([[5, 6]]), {'rows': 1, 'prompt': 2, 'new': 3}, []
+
+    class Llama:
+        def __init__(self, path, n_ctx, **threads):
+            calls.append((os.path.basename(path), n_ctx))
+
+        def reset(self):
+            calls.append('reset')
+
+        def generate(self, tokens, top_k, *rest, temp, **more):
+            calls.append((tokens, top_k, temp))
+            while True:
+                calls.append('token')
+                yield 1
+
+    monkeypatch.setitem(sys.modules, 'llama_cpp', types.SimpleNamespace(Llama=Llama))
+    assert speed_writing.llama_cpp(tmp_path, idx, work) == {}, 'no GGUF file'
+    (tmp_path / speed_setup.GGUF).touch()
+    assert speed_writing.llama_cpp(tmp_path, idx, {**work, 'rows': 2}) == {}, 'it writes one row'
+    assert speed_writing.llama_cpp(tmp_path, idx, work)['llama.cpp'].take() > 0
+    assert calls == [('model.gguf', 5), 'reset', ([5, 6], 200, 0.8), *['token'] * 3]
+    monkeypatch.setitem(sys.modules, 'llama_cpp', None)  # as if it were not installed
+    assert speed_writing.llama_cpp(tmp_path, idx, work) == {}
 
 
 def test_curves_count_the_look_ups_of_one_token_alone(measured):
@@ -86,6 +115,7 @@ def test_curves_count_the_look_ups_of_one_token_alone(measured):
     points = [(row['context'], row['stored_tokens']) for row in model['curves']['context']]
     assert points == [(16, 20), (40, 20)]
     assert [row['stored_tokens'] for row in model['curves']['memory']] == [10, 30]
+    assert ['method 5' in row['ms'] for row in model['curves']['context']] == [True, False]
     for row in (row for rows in model['curves'].values() for row in rows):
         assert row['searches']['plain'] == 0
         assert row['searches']['method 4'] == model['n_head'], 'every head of the newest row, and no other'
