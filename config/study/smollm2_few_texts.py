@@ -4,14 +4,16 @@
 #
 # $ python evaluate.py config/study/smollm2_few_texts.py
 #
-# As chat.py recalls, by a threshold of 2.0. Of fewer texts than can get votes, 20, a lead counts no more than
+# As chat.py recalls. Of fewer texts than can get votes, 20, a lead counts no more than
 # what a text does for the question; of more it counts in full. Of 20, with one taken out, the 19 are fewer;
 # of one nothing is left that could be recalled.
 from config.index_heads_smollm2 import *  # noqa: F403
 
 measure = 'library'
 figure = 'recalled'
-recall_threshold = 2.0
+recall_votes = 20
+recall_candidates = 5
+recall_threshold = 1.5
 top_k = 1
 max_new_tokens = 24
 held_out_text = 'FILE:config/writeup/held_out.txt'
