@@ -20,6 +20,7 @@ from core.frozen import WeightState
 from core.generation import Writing, check_end_ids, check_ids, check_writing, generators_of, write
 from core.packed import ROUNDED, Linear, count
 from core.rotary import Rotary, turn
+from core.shared_prompt import attend_behind
 from reader import Heads, Reader, Reading, causal_mask
 from recall import Recaller
 
@@ -76,19 +77,16 @@ class CausalSelfAttention(nn.Module):
             if reader is not None:
                 plain_k = k if at is None else cache.append((self.layer, 'plain'), plain_k)
         if reader is None:
-            seen = None if cache is None else cache.front_seen.get(self.layer)
-            y = self.attend(q[:, :, -newest:], k, v, seen)
+            y = self.attend(q[:, :, -newest:], k, v, cache)
         else:
             y = reader.attend(Heads(q, k, v, plain_q, plain_k), cache, newest)[:, :, -newest:]
         y = y.transpose(1, 2).flatten(2)  # heads side by side
         return self.resid_dropout(self.c_proj(y.to(dtype)))
 
-    def attend(self, q, k, v, seen=None):
-        """Plain causal attention: q (B, nh, T, hs) of the newest rows, k and v (B, nkv, S, hs) -> as q.
-
-        seen (B, P): which of the first P rows are there for a row of the batch, None is all.
-        """
+    def attend(self, q, k, v, cache=None):
+        """Plain causal attention: q (B, nh, T, hs) of the newest rows, k and v (B, nkv, S, hs) -> as q."""
         T, S, dropout = q.size(2), k.size(2), self.dropout if self.training else 0
+        seen, shared = cache.before_all(self.layer) if cache is not None else (None, None)
         mask = causal_mask(T, S, q.device) if 1 < T < S else None  # T == S is the kernel's own case
         if seen is not None:
             behind = torch.ones(len(seen), S - seen.size(1), dtype=torch.bool, device=q.device)
@@ -96,6 +94,8 @@ class CausalSelfAttention(nn.Module):
             mask = there if mask is None else there & mask
         if T == 1:  # one row sees everything, so that the query heads of a key head can be its rows
             rows = q.reshape(len(q), self.n_kv_head, -1, self.head_size)
+            if shared is not None:
+                return attend_behind(shared, rows, k, v).view(q.shape)
             return F.scaled_dot_product_attention(rows, k, v, attn_mask=mask).view(q.shape)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout,
                                               is_causal=mask is None,

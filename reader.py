@@ -179,6 +179,11 @@ class Reader:
         self.all_heads, self.group = len(self.heads) == n_head, n_head // memory.n_head
         self.placed = None, None  # the keys, and those keys turned to their positions
 
+    @property
+    def changes_past(self):
+        """Whether what layers above see of earlier tokens can change with a new one."""
+        return self.reading.select == 'last' and self.reading.method != 4
+
     def attend(self, heads, cache, newest=0):
         """Heads -> y (B, nh, n, hs) of the newest n >= T rows.
 

@@ -399,10 +399,10 @@ class Recaller:
 
 class FarTexts:
     """One layer's way to recalled texts that stand `distance` tokens before whoever asks."""
+    changes_past = False
 
-    def __init__(self, keys, values, seen, recaller):
-        self.keys, self.values = keys, values  # (B or 1, nkv, P, hs)
-        self.seen, self.recaller = seen, recaller
+    def __init__(self, keys, values, seen, recaller):  # keys and values (B or 1, nkv, P, hs)
+        self.keys, self.values, self.seen, self.recaller = keys, values, seen, recaller
 
     def attend(self, heads, cache, newest=0):
         """Heads -> y (B, nh, T, hs)."""

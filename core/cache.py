@@ -3,6 +3,7 @@ The state of a call: what its layers keep of the tokens seen, the memory that it
 
 B batch, T tokens given. A model is shared by its callers, a cache is not: what a call changes is kept here.
 """
+import math
 import threading
 import weakref
 
@@ -20,6 +21,8 @@ class Cache:
     `length` is the number of tokens seen before this forward pass, `end` after it.
     `front` {key: rows} that stand before those of the tokens, such as recalled ones; `front_seen` {layer:
     (B, rows) bool} of a layer in which they are not as many for each row of the batch, the rest is padding.
+    `shared` {key: (1, ..., P, d)} that stand before those of `rows` in every row of the batch, P rows of its
+    front and of its prompt's `shared_length` tokens.
     `offset`: the position of the first token, whose header is in the front.
     `gone`: so many tokens behind that have left the context; `drop_half`: how many leave at once, see `left`.
     `first` (B,): a memory read can change rows of the past, so in each row of the batch the first token that
@@ -35,6 +38,7 @@ class Cache:
         self.rows, self.first, self.readers, self.recaller = {}, None, None, None
         self.kept, self.kept_layers = {}, ()
         self.front, self.front_seen, self.offset = {}, {}, 0
+        self.shared, self.shared_length = {}, 0
         self.counts, self.trace = Counts(), [] if trace else None
 
     def empty(self):
@@ -67,19 +71,42 @@ class Cache:
         self.first = torch.full((B,), self.length, device=idx.device)
 
     def append(self, key, x):
-        """x (..., n, d), the newest n rows -> (..., front and end, d), all of them."""
-        front = self.front[key].size(-2) if key in self.front else 0
+        """x (..., n, d), the newest n rows -> (..., front and end, d), all of them but those shared."""
+        before = self.before(key)
         if key not in self.rows:
-            self.rows[key] = x.new_zeros(*x.shape[:-2], front + self.size, x.size(-1))
-            if front:
-                self.rows[key].narrow(-2, 0, front).copy_(self.front[key])
-        self.rows[key].narrow(-2, front + self.end - x.size(-2), x.size(-2)).copy_(x)
+            self.rows[key] = x.new_zeros(*x.shape[:-2], before + self.size, x.size(-1))
+            if before > 0:
+                self.rows[key].narrow(-2, 0, before).copy_(self.front[key])
+        self.rows[key].narrow(-2, before + self.end - x.size(-2), x.size(-2)).copy_(x)
         return self.seen(key)
 
     def seen(self, key):
         """All rows that were appended under a key, behind those of the front: (..., front and end, d)."""
-        front = self.front[key].size(-2) if key in self.front else 0
-        return self.rows[key].narrow(-2, 0, front + self.end)
+        return self.rows[key].narrow(-2, 0, self.before(key) + self.end)
+
+    def before(self, key):
+        """How many of a key's rows stand before the first token's; below 0 where that is shared."""
+        if key in self.shared:
+            return -self.shared_length
+        return self.front[key].size(-2) if key in self.front else 0
+
+    def before_all(self, layer):
+        """Of a layer, which of the front's rows are there for each row of the batch, and the shared rows;
+        None for all, and for none."""
+        return self.front_seen.get(layer), self.shared.get((layer, 'kv'))
+
+    def share(self, B):
+        """As expand, but that on a CPU the one row of layers without a reader is kept, which all rows read.
+
+        Not above a reader that changes rows of the past, in each row of the batch its own.
+        """
+        changed = min((layer for layer, one in self.readers.items() if one.changes_past), default=math.inf)
+        seen = {(layer, kind): self.seen((layer, kind)) for layer, kind in self.rows
+                if layer < changed and layer not in self.readers}
+        if not any(rows.is_cuda for rows in seen.values()):
+            self.shared, self.shared_length = seen, self.length
+            self.rows = {key: rows for key, rows in self.rows.items() if key not in seen}
+        self.expand(B)
 
     def expand(self, B):
         """One row's tokens become those of a batch of B; what was looked up counts for each."""
@@ -94,7 +121,7 @@ class Cache:
 
         Positions have moved, so nothing kept still holds.
         """
-        self.rows, self.length = {}, 0
+        self.rows, self.length, self.shared = {}, 0, {}
 
 
 class Counts:

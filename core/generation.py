@@ -95,7 +95,7 @@ def write(newest_logits, cache, idx, writing, renew=None):
         shared = step == 0 and len(chunk) > 1 and (chunk == chunk[0]).all().item()
         logits = newest_logits(chunk[:1] if shared else chunk, cache)
         if shared:
-            cache.expand(len(chunk))
+            cache.share(len(chunk))
             logits = logits.expand(len(chunk), -1)
         drawn = sample(logits, writing.temperature, writing.top_k, writing.generators)
         if writing.end_ids:
