@@ -1,7 +1,7 @@
 """
 Speed of writing: contenders with and without a memory, beside Hugging Face and beside the machine's limits.
 """
-import contextlib
+import importlib.util
 import os
 import re
 import statistics
@@ -135,23 +135,18 @@ def hugging_face(model, idx, work):
 
 def llama_cpp(folder, idx, work):
     """{its name: Contender} that writes one row with the GGUF file; {} without one, or the package."""
-    path = os.path.join(folder, GGUF)
-    with contextlib.suppress(ImportError):
-        from llama_cpp import Llama
-        if work['rows'] == 1 and os.path.exists(path):
-            threads = torch.get_num_threads()
-            model = Llama(path, n_ctx=work['prompt'] + work['new'], n_threads=threads,
-                          n_threads_batch=threads, verbose=False)
+    path, threads, new = os.path.join(folder, GGUF), torch.get_num_threads(), work['new']
+    if work['rows'] > 1 or not os.path.exists(path) or importlib.util.find_spec('llama_cpp') is None:
+        return {}
+    from llama_cpp import Llama
+    model = Llama(path, n_ctx=work['prompt'] + new, n_threads=threads, n_threads_batch=threads, verbose=False)
 
-            def run(n):
-                model.reset()  # else it keeps the prompt
-                written = model.generate(idx[0].tolist(), TOP_K, 1.0, 0.0, temp=TEMPERATURE,
-                                         repeat_penalty=1.0)
-                for _ in range(n):
-                    next(written)
-            new = work['new']
-            return {LLAMA: Contender(lambda n=new: seconds(lambda: run(min(n, new))) / min(n, new), dict)}
-    return {}
+    def run(n):
+        model.reset()  # else it keeps the prompt
+        written = model.generate(idx[0].tolist(), TOP_K, 1.0, 0.0, temp=TEMPERATURE, repeat_penalty=1.0)
+        for _ in range(n):
+            next(written)
+    return {LLAMA: Contender(lambda n=new: seconds(lambda: run(min(n, new))) / min(n, new), dict)}
 
 
 def again(model, idx, work, seed, memory=None, reading=None):

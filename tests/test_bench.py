@@ -100,7 +100,7 @@ def test_llama_cpp_writes_the_same_prompt_with_the_file_where_it_is_installed(tm
                 calls.append('token')
                 yield 1
 
-    monkeypatch.setitem(sys.modules, 'llama_cpp', types.SimpleNamespace(Llama=Llama))
+    monkeypatch.setitem(sys.modules, 'llama_cpp', types.SimpleNamespace(Llama=Llama, __spec__=True))
     assert speed_writing.llama_cpp(tmp_path, idx, work) == {}, 'no GGUF file'
     (tmp_path / speed_setup.GGUF).touch()
     assert speed_writing.llama_cpp(tmp_path, idx, {**work, 'rows': 2}) == {}, 'it writes one row'
