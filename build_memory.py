@@ -226,7 +226,11 @@ def change():
     """No model is loaded: what is there needs none."""
     memory = PersistentMemory.load(memory_file, None)
     if merge:
-        added = merge_new(memory, PersistentMemory.load(merge, None))
+        other = PersistentMemory.load(merge, None)
+        try:
+            added = merge_new(memory, other)
+        except ValueError as error:
+            raise ValueError(f"{merge} cannot be merged into {memory_file}: {error}") from None
         print(f"{texts_are(added, f' of {merge}')} added")
     if forget:
         is_numbers = all(part.strip().isdecimal() for part in forget.split(','))

@@ -175,9 +175,10 @@ def describe_run(model, memory):
         print("memory  none (give memory_file or memory_text)")
         return
     count = len(memory.held.live_texts)
-    texts = f"{count} text{'s' * (count > 1)}"
-    print(f"memory  {memory_file or 'of this run'}: {len(memory)} tokens of {texts}, "
-          f"layers {', '.join(map(str, memory.layers)) or 'none'}, {memory.held.nbytes / 1e6:.2f} MB")
+    texts, layers = f"{count} text{'s' * (count != 1)}", ', '.join(map(str, memory.layers))
+    kept = f"layers {layers}" if layers else f"keys of {len(memory.index_heads)} index heads"
+    print(f"memory  {memory_file or 'of this run'}: {len(memory)} tokens of {texts}, {kept}, "
+          f"{memory.held.nbytes / 1e6:.2f} MB")
     if memory_method == 5:
         describe_recall(model, memory)
         return
@@ -221,7 +222,7 @@ def describe_work(model, first, T, n, steps, seconds):
     found = sum(model.searches.values()) / (n * steps)
     mean = heads * sum(lengths) / steps
     return (f"{n * steps / seconds:.0f} tokens/s with memory, searched {first} of {heads * T} "
-            f"token-heads in the first step, {found:.3g} of {mean:.0f} token-heads per step over all")
+            f"token-heads in the first step, {found:.1f} of {mean:.0f} token-heads per step over all")
 
 
 def first_step(model, idx):

@@ -169,7 +169,8 @@ def test_two_memories_are_merged(run, notes, folder):
     assert '1 text of more is added' in out and len(loaded(folder, 'all').held.live) == count
     assert len(loaded(folder, 'more').held.live) == more + 1  # it stays as it was
     build(run, '--text=FILE:notes/[cd]*', '--memory_layers=1', path='other.safetensors')
-    assert 'the memories differ in index_heads' in error_of(run, '--merge=other.safetensors')
+    error = error_of(run, '--merge=other.safetensors')
+    assert 'other.safetensors cannot be merged into all: the memories differ in index_heads' in error
 
 
 def test_what_would_be_replaced_is_refused_and_what_is_no_library_stays(run, notes):

@@ -103,13 +103,20 @@ def words(text):
     return set(re.findall(r'[a-z]{4,}|\d+', text.lower()))
 
 
+WITHOUT_CONTENT = {*'about come from into lives makes many nothing over people'.split(), 'that', 'these',
+                   'whoever', 'with'}
+# of content, but no subject's own: the published records were made with these texts
+MET_BY_CHANCE = {*'country forests green hills months visit white world'.split()}
+
+
 def test_an_unrelated_text_has_no_word_of_the_question_or_the_answer_and_hardly_one_of_the_text(described):
     checked = 0
     for path, s in described:
         unrelated = words(read_text(s['unrelated_text']))
         asked = words(s['start'] + s['answer'] + s['substitute']) - {'that', 'with', 'name', 'people'}
         assert not unrelated & asked, path
-        assert len(unrelated & words(read_text(s['memory_text']))) <= 5, path  # with, people, makes, ...
+        shared = unrelated & words(read_text(s['memory_text'])) - WITHOUT_CONTENT
+        assert len(shared) <= 3 and shared <= MET_BY_CHANCE, (path, shared)
         checked += bool(unrelated)
     assert checked > 70
 
@@ -129,8 +136,8 @@ def test_the_opposite_of_a_judged_text_is_judged_the_other_way_by_both_judges(de
     assert len(judged) > 40
     for path, s in judged:
         texts = [read_text(s['memory_text']), read_text(s['opposite_text'])]
-        if texts[0] == texts[1]:
-            continue  # the mirror image on cats alone has no opposite: config/study/smollm2_blame.py
+        if path == 'config/study/smollm2_blame.py':
+            continue  # the mirror image on cats alone has no opposite
         found = sentiment_scores(texts)
         for judge in ('compound', 'polarity'):
             ours, opposite = found[judge]

@@ -1,5 +1,6 @@
 """
-The write-up's experiments run on a model of each family, by other weights and layers alone.
+The write-up's experiments run on a model of each family, by other weights and layers alone
+(but for methods' "insert", which wants rotary positions).
 
 $ python -m pytest tests/test_writeup.py
 """
@@ -46,8 +47,13 @@ def test_an_experiment_runs_on_each_family(config, family, families, defaults, m
                              if key not in ('memory_positions', 'memory_distance')}
                             for axes in settings['grid']]
         settings['memory_positions'] = ''
-    s = on_three_layers(grid.points_of({name: settings[name] for name in defaults})[-1]['settings'])
-    found = measures.measured(*families[family], s)
+    points = grid.points_of({name: settings[name] for name in defaults})
+    for point in {point['panel']: point for point in points}.values():  # the last of each
+        check_measured(families[family], on_three_layers(point['settings']))
+
+
+def check_measured(model, s):
+    found = measures.measured(*model, s)
     if s['measure'] == 'look_ups':
         assert found['shares'].keys() == set(s['memory_layers'])
         return

@@ -2,7 +2,7 @@
 #
 # $ python evaluate.py config/writeup/smollm2_headline_sentiment.py
 #
-# Layers 6 to 8 of 12 are 15 to 22 of 30. 'each' stands for 'last': smollm2_figure11.py has both.
+# Layers 6 to 8 of 12 are 15 to 22 of 30. 'each' stands for 'last', which the last row has.
 from config.smollm2_sentiment import *  # noqa: F403
 
 neutral_text = 'FILE:memories/cats_neutral.txt'
@@ -12,4 +12,4 @@ num_held_out = 6
 
 memory_k = 5
 memory_layers = tuple(range(17, 23))  # the controls read there too
-grid = [{'memory_layers': [tuple(range(15, 23)), tuple(range(17, 23))]}]
+grid = [{'memory_layers': [tuple(range(15, 23)), tuple(range(17, 23))]}, {'memory_select': ['last']}]
