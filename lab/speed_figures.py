@@ -75,7 +75,11 @@ def curve(top, bottom, rows, key):
         top.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
         if contender != 'plain':
             bottom.plot(x, [row['searches'][contender] for row in some], 'o-', ms=3, color=color)
-    top.set_ylim(0)
+    times = [ms[0] for row in rows for ms in row['ms'].values()]
+    if max(times) > FAR_APART * min(times):
+        logarithmic(top, 'y')
+    else:
+        top.set_ylim(0)
     bottom.set_ylim(0)
 
 
