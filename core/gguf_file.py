@@ -6,6 +6,7 @@ The layout is that of ggml's docs/gguf.md; the numbers of its quantised types ar
 for all memory or an endless loop, and a vocabulary takes it seconds. Here each size is held against what is
 left of the file before it is used.
 """
+import functools
 import importlib.metadata
 import math
 import os
@@ -26,6 +27,7 @@ SCALARS = {0: '<B', 1: '<b', 2: '<H', 3: '<h', 4: '<I', 5: '<i', 6: '<f', 7: '<?
 STRING, ARRAY = 8, 9
 # in one array: the largest vocabularies have 2**18 tokens, and fewer than 2**20 merges
 MOST_STRINGS = 2**22
+ROWS_AS_ONE = 64
 LONGEST_NAME = 200  # ggml's own are shorter than 64
 DEEPEST = 3  # arrays of arrays of arrays; no file that is a language model's has even two
 
@@ -63,7 +65,9 @@ class GgufFile:
             raise damaged(self.path, f"it became shorter while {name} was read")
         try:
             with np.errstate(all='ignore'):  # numbers that are none are told where all weights are checked
-                numbers = dequantize(numbers.reshape(math.prod(place.shape[:-1]), -1), kind)
+                # gguf works out sixteen rows at a time, each of them many of a narrow model's
+                rows = math.prod(place.shape[:-1])
+                numbers = dequantize(numbers.reshape(rows // math.gcd(rows, ROWS_AS_ONE), -1), kind)
         except NotImplementedError:
             raise ValueError(f"{name} of {self.path!r} is stored as {kind.name}, from which the package "
                              "gguf makes no "
@@ -77,12 +81,19 @@ def read_gguf(path):
     Raises ValueError for a damaged or foreign file, OSError kinds.
     """
     try:
-        with open(path, 'rb') as f:
-            return GgufFile(path, *Parser(f, path).contents())
+        of = os.stat(path)
+        return as_it_is(path, of.st_mtime_ns, of.st_size)
     except OSError as error:
         raise type(error)(f"{path} cannot be read ({error.strerror}): give a .gguf file") from None
     except UnicodeDecodeError:
         raise damaged(path, "a text in it is not UTF-8") from None
+
+
+@functools.lru_cache(maxsize=1)
+def as_it_is(path, changed, size):
+    """Read once for the weights and the tokenizer: a vocabulary takes half a second."""
+    with open(path, 'rb') as f:
+        return GgufFile(path, *Parser(f, path).contents())
 
 
 def damaged(path, what):
@@ -176,7 +187,22 @@ class Parser:
             return np.frombuffer(self.take(count * struct.calcsize(SCALARS[kind])), SCALARS[kind])
         if count > MOST_STRINGS:
             raise damaged(self.path, f"an array of {count} texts")
-        return [self.value(kind, depth) for _ in range(count)]
+        return self.texts(count) if kind == STRING else [self.value(kind, depth) for _ in range(count)]
+
+    def texts(self, count):
+        """As so many calls of text, which for a vocabulary's would be most of the time that a file takes."""
+        read, length, left, found = self.f.read, struct.Struct('<Q').unpack, self.left, []
+        for _ in range(count):
+            left -= 8
+            n = length(read(8).ljust(8, b'\0'))[0] if left >= 0 else 0
+            left -= n
+            if left < 0:
+                raise damaged(self.path, "its texts are longer than what is left of it")
+            found.append(read(n).decode())
+        self.left = left
+        if self.f.tell() != self.size - left:
+            raise damaged(self.path, "it became shorter while it was read")
+        return found
 
     def tensor(self, name):
         """-> type, shape, offset."""

@@ -17,7 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from core.families import GGUF, HUGGING_FACE
 from core.gguf_fields import NEUTRAL, fields_of
-from core.gguf_file import GgufFile, Place, find_smollm2, load, read_gguf
+from core.gguf_file import GgufFile, Parser, Place, find_smollm2, load, read_gguf
 from load import load_model
 from model import GPT, GPTConfig
 
@@ -377,3 +377,27 @@ def test_the_file_of_smollm2_is_found_and_says_what_it_is():
     file = read_gguf(SMOLLM2)
     assert os.path.isfile(SMOLLM2)
     assert file.metadata['general.architecture'] == 'llama' and len(file.places) == 272
+
+
+# ---- read once, and to its end ----
+
+def test_a_file_is_parsed_once_for_the_weights_and_the_tokenizer_until_it_changes(tmp_path, monkeypatch):
+    parsed, contents = [], Parser.contents
+    monkeypatch.setattr(Parser, 'contents', lambda self: parsed.append(1) or contents(self))
+    _, path = written(tmp_path / 'tiny.gguf')
+    for _ in range(2):
+        assert read_gguf(path).metadata['general.architecture'] == 'llama'
+    assert len(parsed) == 1
+    written(tmp_path / 'tiny.gguf', more_keys={'general.name': 'another'})
+    assert read_gguf(path).metadata['general.name'] == 'another'
+
+
+@pytest.mark.parametrize('share', [0.3, 0.6, 0.9])
+def test_a_vocabulary_that_becomes_shorter_while_it_is_read_is_told(tmp_path, share):
+    words = [f'{n:06}' for n in range(20_000)]
+    path = write(tmp_path / 'words.gguf', 'llama', {'tokenizer.ggml.tokens': words}, {'w': np.zeros(4, 'f4')})
+    with open(path, 'rb') as f:
+        parser = Parser(f, path)
+        os.truncate(path, int(share * os.path.getsize(path)))
+        with pytest.raises(ValueError, match='it became shorter while it was read'):
+            parser.contents()
