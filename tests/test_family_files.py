@@ -187,7 +187,7 @@ def test_a_memory_of_one_family_is_one_line_for_another(run, twins, tmp_path):
         assert (code, err.count('\n')) == (1, 1) and "memory was written by 'llama' with" in err
 
 
-@pytest.mark.parametrize('dtype', ['float64', 'int4', 'bf16', ''])
+@pytest.mark.parametrize('dtype', ['float64', 'int3', 'bf16', ''])
 def test_a_dtype_that_is_none_is_one_line(run, twins, dtype):
     code, _, err = run('sample.py', *ONE, f'--dtype={dtype}', init_from=twins['qwen3'][1])
     assert (code, err.count('\n')) == (1, 1) and "expected one of 'float32', 'bfloat16', " in err
