@@ -10,6 +10,7 @@ import weakref
 import torch
 from torch.nn import functional as F
 
+SHARED_FROM_ROWS = 2000  # of the batch together: with fewer a second softmax costs more than it saves
 last_calls = threading.local()  # two threads may write with one model, each asks for its own counts
 
 
@@ -98,12 +99,14 @@ class Cache:
     def share(self, B):
         """As expand, but that on a CPU the one row of layers without a reader is kept, which all rows read.
 
-        Not above a reader that changes rows of the past, in each row of the batch its own.
+        Not above a reader that changes rows of the past, in each row of the batch its own, nor where there is
+        little to save. After it one token a call follows.
         """
         changed = min((layer for layer, one in self.readers.items() if one.changes_past), default=math.inf)
         seen = {(layer, kind): self.seen((layer, kind)) for layer, kind in self.rows
                 if layer < changed and layer not in self.readers}
-        if not any(rows.is_cuda for rows in seen.values()):
+        lengths = [B * rows.size(-2) for rows in seen.values() if rows.device.type == 'cpu']
+        if len(lengths) == len(seen) and min(lengths, default=0) >= SHARED_FROM_ROWS:
             self.shared, self.shared_length = seen, self.length
             self.rows = {key: rows for key, rows in self.rows.items() if key not in seen}
         self.expand(B)

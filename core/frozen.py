@@ -6,8 +6,9 @@ import contextlib
 import torch
 from torch import nn
 
+from core.checks import check_choice
 from core.identity import fingerprint, sampled_fingerprint
-from core.packed import Linear
+from core.packed import ROUNDED, Linear
 
 
 class WeightState:
@@ -44,6 +45,11 @@ class WeightState:
         return self.sampled or sampled_fingerprint(model.named_weights())
 
     def freeze(self, model, rounded=None):
+        """rounded: what the products' weights become, torch.int8 or torch.int4; None leaves them. Raises
+        ValueError for another, or where the model is frozen otherwise."""
+        check_choice('rounded', rounded, (None, *ROUNDED))
+        if self.frozen and rounded != self.rounded:
+            raise ValueError(f"the model is frozen, rounded to {self.rounded}, not {rounded}: load it again")
         if not self.frozen:
             self.frozen, self.rounded = self.fingerprint(model), rounded
             self.pack(model)

@@ -24,7 +24,8 @@ class Linear(nn.Linear):
     """nn.Linear, whose weight can be packed.
 
     A packed weight is opaque: it keeps its numbers, but can no more be trained. One of int8 has a scale for
-    each output, one of int4 (uint8, two a byte) a scale and a zero for each group of inputs.
+    each output, one of int4 (uint8, two a byte, in this processor's own order, for bfloat16 inputs) a scale
+    and a zero for each group of inputs.
     """
     scales, widened_from = None, math.inf  # bfloat16, of int8 (out,), of int4 (in / INT4_GROUP, out, 2)
 

@@ -52,7 +52,7 @@ def remembered(model, tokenizer, task, texts, keep='tokens'):
 # ---- answers ----
 
 @functools.lru_cache(4)
-def known(fingerprint, dtype, chat, system, new_tokens, end_ids):
+def known(fingerprint, dtypes, chat, system, new_tokens, end_ids):
     """Answers by now: {(question, texts, how they are read): the answer}. How () is in the prompt."""
     return {}
 
@@ -63,8 +63,9 @@ def answers(model, tokenizer, task, asked):
 
     Texts are read from memory under the conditions that read, and stand in the prompt under the others.
     """
-    before = known(model.fingerprint(), model.lm_head.weight.dtype, task.asking.chat,
-                   task.asking.system, task.new_tokens, task.end_ids)
+    dtypes = model.transformer.wte.weight.dtype, model.state.rounded
+    before = known(model.fingerprint(), dtypes, task.asking.chat, task.asking.system, task.new_tokens,
+                   task.end_ids)
     reading, reads = task.reading, task.condition in ('memory', 'right')
     way = (reading.layers, reading.positions, reading.distance) if reads else ()
     wanted = [(task.library.questions[n], texts, way if texts else ()) for n, texts in asked]

@@ -17,6 +17,8 @@ def compare(rows, pairs):
     """rows: a record's. pairs: [(label, label of the one beside it)] -> [(both labels, their difference, the
     test's name, p)]. Raises ValueError for a label that is not there, or whose row has no scores."""
     scores, found = {row['label']: row.get('scores') for row in rows}, []
+    if len(scores) < len(rows):
+        raise ValueError("two rows of the record have one label: their numbers cannot be told apart")
     for pair in pairs:
         for label in pair:
             if not scores.get(label):
@@ -35,7 +37,8 @@ def main(arguments):
     rows = read_json(path).get('rows', [])
     for (one, other), by, test, p in compare(rows, list(zip(labels[::2], labels[1::2]))):
         low, high = by['interval']
-        print(f"{one}, less {other}: {by['value']:+.3f} ({low:+.3f}, {high:+.3f}), {test}, p {p:.2g}")
+        by = f"mean of pairs {by['value']:+.3f} ({low:+.3f}, {high:+.3f})"
+        print(f"{one}, less {other}: {by}, {test}, p {p:.2g}")
 
 
 if __name__ == '__main__':

@@ -137,6 +137,14 @@ def test_a_rounded_model_can_be_copied_but_neither_trained_nor_cast(narrow, twin
     assert torch.equal(narrow(IDX)[0], before)
 
 
+def test_a_model_is_rounded_once_and_to_what_there_is(folder, narrow):
+    with pytest.raises(ValueError, match='rounded is torch.bfloat16, expected one of None'):
+        GPT.from_pretrained(folder).unfreeze().freeze(torch.bfloat16)
+    with pytest.raises(ValueError, match='the model is frozen, rounded to torch.int.*: load it again'):
+        narrow.freeze()
+    assert narrow.freeze(narrow.state.rounded) is narrow
+
+
 @pytest.mark.parametrize('dtype', ['int8', 'int4'])
 def test_int8_and_int4_are_dtypes_of_loading_on_a_cpu(dtype, folder, monkeypatch):
     model = load_model(folder, device='cpu', dtype=dtype)[0]

@@ -9,6 +9,7 @@ from conftest import tiny_model
 from test_recall import HEADER, HEADS, TEXTS, library
 from test_rotary import FAMILIES, tiny_family
 
+from core import cache as cache_module
 from core.cache import Cache
 from memory import PersistentMemory
 
@@ -20,6 +21,11 @@ READINGS = {  # and the layers of three whose prompt is kept once
     'each': ({'layers': (1,), 'method': 3, 'select': 'each'}, [0, 2]),
     'last': ({'layers': (1,), 'method': 2, 'select': 'last'}, [0]),
     'method 4': ({'layers': (1,), 'method': 4, 'k': 4, 'softmax_scale': 1.0}, [0, 2])}
+
+
+@pytest.fixture(autouse=True)
+def few_rows_are_shared_too(monkeypatch):
+    monkeypatch.setattr(cache_module, 'SHARED_FROM_ROWS', 0)
 
 
 def tiny(family):
@@ -62,6 +68,23 @@ def test_rows_that_recall_the_same_and_share_a_prompt_are_written_as_each_alone(
     alone = [model.generate(idx[:1], 6, seeds=[seed]) for seed in seeds]
     assert torch.equal(together, torch.cat(alone))
     assert len(together.unique(dim=0)) > 1
+    cache = Cache(SIZE)
+    model(idx[:1], cache=cache)
+    cache.share(3)
+    kept = [key for key in cache.shared if key in cache.front]
+    assert len(kept) == (3 if positions == 'insert' else 0), 'what was recalled is shared with the prompt'
+    assert all(cache.shared[key].size(-2) == cache.front[key].size(-2) + len(PROMPT) - len(HEADER)
+               for key in kept)
+
+
+def test_a_short_prompt_of_few_rows_is_copied_for_each(monkeypatch):
+    monkeypatch.setattr(cache_module, 'SHARED_FROM_ROWS', 3 * len(PROMPT) + 1)
+    for rows, shared in ((3, 0), (4, 3)):
+        model, cache = tiny('llama'), Cache(SIZE)
+        model.begin(cache, len(PROMPT))
+        model.newest_logits(torch.tensor([PROMPT]), cache)
+        cache.share(rows)
+        assert len(cache.shared) == shared
 
 
 def test_a_context_that_is_full_shares_nothing_any_more():
