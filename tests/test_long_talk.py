@@ -3,9 +3,12 @@ The measure 'talk': what is said when, and under which condition a question is a
 
 $ python -m pytest tests/test_long_talk.py
 """
+import ast
 import json
+import runpy
 
 import pytest
+from conftest import ROOT
 from lab_settings import records_of
 from test_talk import HEADS, save_instruct
 
@@ -28,6 +31,17 @@ def model(instruct):
 
 def task(folder, condition='memory'):
     return Task(condition, 10, 1337, str(folder), Style('', 1, 1, 1.0, 1, 1337), READING)
+
+
+@pytest.mark.parametrize('config', ['smollm2_talk', 'smollm2_few_texts'])
+def test_what_is_measured_recalls_as_chat_py_does(config, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with open('chat.py', encoding='utf-8') as f:
+        given = {line.targets[0].id: line.value for line in ast.parse(f.read()).body
+                 if isinstance(line, ast.Assign)}
+    measured = runpy.run_path(f'config/study/{config}.py')
+    for name in ('recall_votes', 'recall_candidates', 'recall_threshold'):
+        assert measured[name] == ast.literal_eval(given[name]), name
 
 
 @pytest.mark.parametrize('count', [10, 40])

@@ -2,7 +2,8 @@
 #
 # $ python evaluate.py config/writeup/smollm2_headline_sentiment.py
 #
-# Layers 6 to 8 of 12 are 15 to 22 of 30. 'each' stands for 'last', which the last row has.
+# Layers 6 to 8 of 12 are 15 to 22 of 30. 'each' stands for 'last', the write-up's, which
+# the last row has.
 from config.smollm2_sentiment import *  # noqa: F403
 
 neutral_text = 'FILE:memories/cats_neutral.txt'
