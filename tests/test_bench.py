@@ -13,9 +13,10 @@ import types
 
 import pytest
 import torch
-from conftest import PROMPT, ROOT
+from conftest import PROMPT, ROOT, tiny_model
 from test_gguf import check_logits, written
 
+from core.cache import Cache
 from core.tokenizers import tokenizer_of_folder
 from lab import speed_curves, speed_peers, speed_setup, speed_writing
 from lab.made_up import stories
@@ -187,6 +188,18 @@ def test_a_walker_reads_its_own_memory_and_leaves_the_model_as_it_was(model, mem
     assert (plain.searched, reads.searched) == ([0, 0], [2, 2])
     assert not model.readers
     assert torch.equal(model(idx)[0], before)
+
+
+def test_the_curve_of_method_5_is_that_of_a_text_recalled_in_front(monkeypatch):
+    setup = types.SimpleNamespace(device='cpu', seed=1, repeats=1, memory_layers=(0,), memory_k=2,
+                                  index_heads=((1, 0),), memory_fraction=1.0, bookkeeping_fraction=0.5)
+    made = []
+    monkeypatch.setattr(speed_curves, 'RECALLED', 12)
+    monkeypatch.setattr(speed_curves, 'Cache', lambda size: made.append(Cache(size)) or made[-1])
+    row = speed_curves.point(tiny_model(vocab_size=300, block_size=64), 10, 5, setup)
+    assert row['of_plain']['method 5'] > 0
+    assert made[-1].counts.recalled == [[(0, (0,), made[-1].counts.recalled[0][0][2])]]
+    assert {rows.size(-2) for rows in made[-1].front.values()} == {12}, 'header and text'
 
 
 @pytest.mark.parametrize(('wrong', 'message'), [
