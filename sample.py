@@ -170,7 +170,7 @@ def say_other_header(model, tokenizer, memory, idx):
 def describe_run(model, memory):
     c, wte = model.config, model.transformer.wte.weight
     print(f"model   {c.name}: {c.n_layer} layers, {c.n_head} heads, {model.get_num_params():,} parameters, "
-          f"{model.lm_head.weight.dtype} on {wte.device}".replace('torch.', ''))
+          f"{model.state.rounded or wte.dtype} on {wte.device}".replace('torch.', ''))
     if memory is None:
         print("memory  none (give memory_file or memory_text)")
         return
@@ -221,7 +221,7 @@ def describe_work(model, first, T, n, steps, seconds):
     heads = c.n_layer * c.n_head
     found = sum(model.searches.values()) / (n * steps)
     mean = heads * sum(lengths) / steps
-    return (f"{n * steps / seconds:.0f} tokens/s with memory, searched {first} of {heads * T} "
+    return (f"{n * steps / seconds:.3g} tokens/s with memory, searched {first} of {heads * T} "
             f"token-heads in the first step, {found:.1f} of {mean:.0f} token-heads per step over all")
 
 

@@ -22,7 +22,7 @@ def compare(rows, pairs):
     for pair in pairs:
         for label in pair:
             if not scores.get(label):
-                known = ', '.join(label for label, own in scores.items() if own)
+                known = ', '.join(repr(label) for label, own in scores.items() if own)
                 raise ValueError(f"no row {label!r} with scores: name one of {known or 'another record'}")
         one, other = (scores[label] for label in pair)
         found.append((pair, stats.difference(one, other, np.mean), stats.paired_test(one, other)))
@@ -37,7 +37,7 @@ def main(arguments):
     rows = read_json(path).get('rows', [])
     for (one, other), by, test, p in compare(rows, list(zip(labels[::2], labels[1::2]))):
         low, high = by['interval']
-        by = f"mean of pairs {by['value']:+.3f} ({low:+.3f}, {high:+.3f})"
+        by = f"mean of pairs {by['value']:+.3f} ({low:+.3f}, {high:+.3f}; 95 %)"
         print(f"{one}, less {other}: {by}, {test}, p {p:.2g}")
 
 

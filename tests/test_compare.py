@@ -27,13 +27,14 @@ def test_it_is_a_command(tmp_path, capsys):
     path = tmp_path / 'record.json'
     path.write_text(json.dumps({'rows': ROWS}))
     main([str(path), 'a', 'b'])
-    by = 'mean of pairs +0.833 (+0.500, +1.000)'
+    by = 'mean of pairs +0.833 (+0.500, +1.000; 95 %)'
     assert capsys.readouterr().out == f'a, less b: {by}, exact McNemar, p 0.062\n'
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     ([], 'expected a record'), (['a'], 'expected a record'), (['a', 'b'], 'pairs of its labels'),
-    (['x', 'b'], "no row 'x' with scores: name one of a, b, c"), (['a', 'e'], "no row 'e' with scores")])
+    (['x', 'b'], "no row 'x' with scores: name one of 'a', 'b', 'c'"),
+    (['a', 'e'], "no row 'e' with scores")])
 def test_wrong_labels_are_named(arguments, message, tmp_path):
     path = tmp_path / 'record.json'
     path.write_text(json.dumps({'rows': ROWS}))
