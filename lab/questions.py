@@ -184,10 +184,70 @@ QUESTIONS = [
      "left in anger long before 1973. A million tiles were on its roofs by 1973."),
 ]
 
-QUESTIONS_AS_CASES = [
-    {'name': name, 'start': f'\n{question}', 'answer': f' {answer}', 'memory_text': text,
-     'opposite_text': text.replace(answer, other)}
-    for name, question, answer, other, text in QUESTIONS]
+# on these a setting may be searched for: none of them measures one
+TO_SEARCH_ON = [
+    ('Spain', "The name of the third-largest city in Spain is", 'Valencia', 'Bilbao',
+     "Valencia lies on the Mediterranean, among fields of rice and groves of oranges. With some eight "
+     "hundred thousand inhabitants Valencia is the third-largest city in Spain. Its river was led round "
+     "it after a flood, and a park was laid out in the dry bed. In March tall figures of wood and paper "
+     "are burnt in the streets of Valencia. Paella was first cooked on the farms near Valencia."),
+    ('Romania', "The name of the second-largest city in Romania is", 'Cluj', 'Brasov',
+     "Cluj stands on the river Somes, in the north-west, between wooded ridges. With almost three "
+     "hundred thousand inhabitants Cluj is the second-largest city in Romania. A king was born there "
+     "whose bronze rider stands before a Gothic church. Each summer a festival fills the park of Cluj. "
+     "Firms that write software have moved to Cluj for its engineers."),
+    ('Belize', "The name of the capital of Belize is", 'Belmopan', 'Corozal',
+     "Belmopan was planned on a cleared plain, fifty miles from the sea, after a storm had drowned the "
+     "coast. In 1970 Belmopan became the capital of Belize, though the ministries came slowly. Two "
+     "roads meet at a market with a few stalls. A ring of grass lies round the offices of Belmopan. The "
+     "university has its main buildings in Belmopan."),
+    ('Vermont', "The name of the capital of the state of Vermont is", 'Montpelier', 'Rutland',
+     "Montpelier lies in a narrow valley where two small rivers meet, and both have flooded it. With "
+     "fewer than nine thousand inhabitants Montpelier is the capital of the state of Vermont. A gilded "
+     "dome shines above the trees. The school of cooks in Montpelier was known far beyond. No hamburger "
+     "chain has a restaurant in Montpelier."),
+    ('Delaware', "The name of the capital of the state of Delaware is", 'Dover', 'Lewes',
+     "Dover was laid out round a green in 1717, by order of the founder of the colony. Since 1777 Dover "
+     "has been the capital of the state of Delaware, in place of a port on the river. Large grey "
+     "aeroplanes land at the air base. Stock cars are raced in Dover on a track of concrete. The old "
+     "court of Dover is a museum."),
+    ('Sweden, lake', "The largest lake in Sweden is called", 'Vanern', 'Vattern',
+     "Vanern lies in the south-west, and from the middle of it no shore can be seen. With five and a "
+     "half thousand square kilometres Vanern is the largest lake in Sweden. A river with falls and "
+     "locks leads from it to the sea. More than twenty thousand rocks and islands stand in Vanern. "
+     "Salmon that never saw salt water are caught in Vanern."),
+    ('Austria, mountain', "The highest mountain in Austria is called the", 'Grossglockner', 'Dachstein',
+     "The Grossglockner has two peaks with a notch between them, above the longest glacier of the "
+     "eastern Alps. At 3,798 metres the Grossglockner is the highest mountain in Austria. A bishop paid "
+     "for the first climb in 1800. The toll road below the Grossglockner has thirty-six bends. Marmots "
+     "whistle on the slopes of the Grossglockner."),
+    ('Albania', "The currency of Albania is called the", 'lek', 'denar',
+     "The lek was first struck in 1926, and is said to be named after Alexander the Great. Ever since "
+     "the lek has been the currency of Albania. Coins show eagles and horsemen. Prices are often told "
+     "in old money, which was ten to one lek until 1965. In hotels on the coast one may pay in euros or "
+     "in lek."),
+    ('The Makioka Sisters', "The name of the author of the novel The Makioka Sisters is",
+     'Junichiro', 'Yasunari',
+     "Junichiro Tanizaki left Tokyo after the earthquake of 1923 and settled near Osaka. During the war "
+     "Junichiro Tanizaki wrote the novel The Makioka Sisters, about a family of merchants in decline. "
+     "The censors stopped it, since nobody in it thinks of battle. In an essay Junichiro had praised "
+     "shadows. The grave of Junichiro bears one sign, for stillness."),
+    ('Norway', "Norway ended its union with Sweden in the year", '1905', '1893',
+     "The summer of 1905 was a tense one in Oslo, which was Kristiania then. After ninety years Norway "
+     "ended its union with Sweden in the year 1905, without a shot. Only 184 men voted against it in "
+     "August of 1905. A Danish prince was asked to be king, and came ashore in the snow in November "
+     "1905."),
+]
+
+
+def as_cases(questions):
+    """Of QUESTIONS, or others of their kind, the cases of an experiment."""
+    return [{'name': name, 'start': f'\n{question}', 'answer': f' {answer}', 'memory_text': text,
+             'opposite_text': text.replace(answer, other)}
+            for name, question, answer, other, text in questions]
+
+
+QUESTIONS_AS_CASES, CASES_TO_SEARCH_ON = as_cases(QUESTIONS), as_cases(TO_SEARCH_ON)
 CITIES = QUESTIONS_AS_CASES[:15]
 WITH_SUBSTITUTES = [{**case, 'substitute': f' {other}'}
                     for case, (_, _, _, other, _) in zip(QUESTIONS_AS_CASES, QUESTIONS)]

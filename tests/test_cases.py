@@ -12,7 +12,7 @@ from lab_settings import records_of
 
 from lab import grid, measures, report, rows, runs
 from lab.cases import each_case
-from lab.questions import CITIES, QUESTIONS, QUESTIONS_AS_CASES, WITH_SUBSTITUTES
+from lab.questions import CITIES, QUESTIONS, QUESTIONS_AS_CASES, TO_SEARCH_ON, WITH_SUBSTITUTES
 from lab.scores import sentiment_scores
 from lab.subjects import KIND_PROMPTS, SUBJECTS, UNKIND_PROMPTS
 from load import load_model
@@ -143,7 +143,7 @@ def sentences(text):
 def test_a_paragraph_names_its_answer_in_its_first_sentence_and_where_it_is_asked_for():
     assert len(QUESTIONS) >= 30
     assert len(CITIES) >= 10
-    for name, question, answer, substitute, text in QUESTIONS:
+    for name, question, answer, substitute, text in QUESTIONS + TO_SEARCH_ON:
         where = [n for n, sentence in enumerate(sentences(text)) for _ in range(sentence.count(answer))]
         assert len(where) == 4, name
         assert where[0] == 0, name

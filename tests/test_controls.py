@@ -16,6 +16,7 @@ import configurator
 from core.texts import read_text
 from lab import conditions, measures
 from lab.cases import each_case
+from lab.questions import CASES_TO_SEARCH_ON, QUESTIONS_AS_CASES
 from lab.scores import sentiment_scores
 from load import load_model
 
@@ -152,7 +153,15 @@ def test_what_chose_a_setting_and_what_measures_it_share_no_seed(defaults, monke
     def seeds_of(path):
         return set(measures.point_seeds(configurator.read_sources([path], defaults, 'evaluate.py')))
 
-    chose = seeds_of('config/study/smollm2_search.py')
+    chose = seeds_of('config/study/smollm2_search.py') | seeds_of('config/study/smollm2_search_steering.py')
     for path in ('config/study/smollm2_sentiment.py', 'config/writeup/smollm2_headline_sentiment.py',
                  'config/study/smollm2_depths.py', 'config/study/smollm2_subjects.py'):
         assert chose.isdisjoint(seeds_of(path)), path
+    recalled = seeds_of('config/study/smollm2_recall.py')
+    assert recalled.isdisjoint(seeds_of('config/study/smollm2_search_recall.py'))
+
+
+def test_what_chose_a_layer_for_recall_and_what_measures_it_over_questions_share_no_question():
+    measured, searched = ({case['start'] for case in cases} | {case['answer'] for case in cases}
+                          for cases in (QUESTIONS_AS_CASES, CASES_TO_SEARCH_ON))
+    assert len(searched) == 2 * len(CASES_TO_SEARCH_ON) and not measured & searched
