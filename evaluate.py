@@ -53,7 +53,8 @@ redraw = ''  # a folder: no experiment, but each of its figures drawn again from
 json = False  # the last line printed is a JSON object
 engine = 'process'  # or 'ray', a task a run: of this machine, or of the cluster at RAY_ADDRESS
 threads = 0  # of torch in a run, 0 is torch's own choice; the same number gives the same numbers
-find = ''  # a search: 'positive', 'negative' (sentiment), 'answer' (recall), 'index_heads', 'reading_layers'
+# a search: 'positive', 'negative' (sentiment), 'answer' (recall), 'index_heads', 'index_heads_by_half' (of
+find = ''  # squad_file's articles), 'reading_layers'
 max_damage = 1.1  # find: the largest held-out perplexity, relative to the plain model's
 wandb_log = False
 wandb_project = 'memory'
@@ -100,7 +101,7 @@ config = configure(globals())
 from core.atomic import write_files  # noqa: E402, settings are checked before the slow imports
 from core.places import found  # noqa: E402
 from core.wandb_run import start_wandb  # noqa: E402
-from lab import finder, index_finder, one_page, reading_layers, report, rows  # noqa: E402
+from lab import finder, heads_by_half, index_finder, one_page, reading_layers, report, rows  # noqa: E402
 from lab.figures import FIGURES  # noqa: E402
 from lab.grid import check_model, check_point, note_on, points_of  # noqa: E402
 from lab.redraw import draw_all, picture_of  # noqa: E402
@@ -108,7 +109,8 @@ from lab.runs import ENGINES, Results, model_of, run_all  # noqa: E402
 from lab.stats import perplexity  # noqa: E402
 from page.files import check_file, page_of, write_told  # noqa: E402
 
-SEARCHES = {'index_heads': index_finder, 'reading_layers': reading_layers}  # that need no runs
+SEARCHES = {'index_heads': index_finder, 'index_heads_by_half': heads_by_half,
+            'reading_layers': reading_layers}  # that need no runs
 
 
 def config_files():

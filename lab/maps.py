@@ -39,15 +39,26 @@ def outlined(ax, y, x):
 
 def head_map(alone, chosen):
     """Index heads: the share (n_layer, n_head) that each finds alone; chosen [(layer, head)] are outlined."""
-    fig, ax = plt.subplots(figsize=(1.6 + 0.32 * alone.shape[1], 1.2 + 0.2 * len(alone)))
-    drawn = ax.imshow(alone, cmap='Oranges', vmin=0, vmax=1, aspect='auto')
-    for layer, head in chosen:
-        outlined(ax, layer, head)
-    ax.set_xticks(range(alone.shape[1]))
-    ax.set_yticks(range(0, len(alone), max(1, len(alone) // 15)))
-    ax.set_xlabel('query head')
-    ax.set_ylabel('layer')
-    fig.colorbar(drawn, label='share of questions whose text\nthe head finds alone (outlined: chosen)')
+    return head_maps({'': (alone, chosen)})
+
+
+def head_maps(found):
+    """A map beside the other: {its title: (alone, chosen)}."""
+    size = next(alone.shape for alone, _ in found.values())
+    width = 1.6 + 0.32 * size[1]
+    fig, axes = plt.subplots(1, len(found), figsize=(width + (width - 1) * (len(found) - 1),
+                                                     1.2 + 0.2 * size[0]), sharey=True, squeeze=False)
+    for ax, (title, (alone, chosen)) in zip(axes[0], found.items()):
+        drawn = ax.imshow(alone, cmap='Oranges', vmin=0, vmax=1, aspect='auto')
+        for layer, head in chosen:
+            outlined(ax, layer, head)
+        ax.set_xticks(range(size[1]))
+        ax.set_yticks(range(0, size[0], max(1, size[0] // 15)))
+        ax.set_xlabel('query head')
+        ax.set_title(title)
+    axes[0, 0].set_ylabel('layer')
+    fig.colorbar(drawn, ax=list(axes[0]), label='share of questions whose text\nthe head finds alone '
+                                                '(outlined: chosen)')
     return fig
 
 

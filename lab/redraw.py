@@ -11,7 +11,7 @@ from core.atomic import write_files
 from lab import finder
 from lab.drawing import png
 from lab.figures import FIGURES
-from lab.maps import cells_read, head_map, layers_that_read, maps
+from lab.maps import cells_read, head_map, head_maps, layers_that_read, maps
 
 
 def picture_of(numbers):
@@ -21,6 +21,9 @@ def picture_of(numbers):
     """
     if 'alone' in numbers:
         return png(head_map(np.array(numbers['alone']), numbers['heads']))
+    if 'halves' in numbers:
+        return png(head_maps({half['name']: (np.array(half['alone']), half['heads'])
+                              for half in numbers['halves']}))
     if 'fresh' in numbers:
         return png(layers_that_read(numbers))
     config = numbers['config']

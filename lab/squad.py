@@ -34,6 +34,18 @@ def read_squad(path):
     return [Story(context, tuple(questions)) for context, questions in paragraphs.items()]
 
 
+def read_articles(path):
+    """-> [[Story]], of each article of a file its paragraphs, as read_squad has them; one that comes twice is
+    the first article's. Raises what read_squad does, and ValueError for a dataset, which is told of no
+    articles here."""
+    if not is_file(path):
+        raise ValueError(f"squad_file {path!r} is no file: articles are read of a .json file alone")
+    told = {story.text: story for story in read_squad(path)}
+    articles = [[told.pop(text) for text in (one['context'].strip() for one in article['paragraphs'])
+                 if text in told] for article in json.loads(read_file(path))['data']]
+    return [article for article in articles if article]
+
+
 def is_file(path):
     return os.path.exists(path) or path.endswith('.json')
 
