@@ -1,0 +1,14 @@
+# What a memory of a hundred made-up texts costs text on other subjects, where it may abstain; and how many of
+# forty questions recall their text at the same thresholds, and something else with their text taken out.
+#
+# $ python evaluate.py config/study/smollm2_library_held_out_facts.py
+#
+# 2.25 is the threshold that config/find_index_heads.py set on facts of another world.
+from config.study.smollm2_library_paragraphs import *  # noqa: F403
+
+figure = 'lines'
+num_facts = 40
+num_held_out = 16
+grid = [{'name': 'plain model', 'condition': ['plain']},
+        {'name': 'memory', 'texts_together': [100], 'recall_threshold': [0.0, 1.66, 2.25]}]
+controls = False
