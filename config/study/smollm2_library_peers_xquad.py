@@ -1,0 +1,15 @@
+# What else could answer a question on one of many real paragraphs: BM25's choice in the prompt, and methods
+# 1 to 4, which look all texts up at once, as config/study/smollm2_library_peers.py has them on made-up facts.
+#
+# $ python evaluate.py config/study/smollm2_library_peers_xquad.py --squad_file=dev.json
+#
+# A question each on forty paragraphs. Methods 1 to 4 are asked of ten texts at most: each of their tokens looks
+# up in all layers, so that ten take some 10 s a question, and 120, method 4 alone, more than half a minute.
+from config.study.smollm2_library_paragraphs import *  # noqa: F403
+from config.study.smollm2_library_peers import grid as _on_made_up_facts
+
+num_facts = 40
+num_held_out = 4
+max_new_tokens = 20
+grid = [{**axes, 'texts_together': [1, 10, *([120] if 'condition' in axes else [])]}
+        for axes in _on_made_up_facts]
