@@ -3,8 +3,9 @@
 #
 # $ python evaluate.py config/study/smollm2_library_peers_xquad.py --squad_file=dev.json
 #
-# A question each on forty paragraphs. Methods 1 to 4 are asked of ten texts at most: each of their tokens looks
-# up in all layers, so that ten take some 10 s a question, and 120, method 4 alone, more than half a minute.
+# A question each on forty paragraphs. Methods 1 to 4 are asked of ten texts at most: their tokens look up in
+# all layers, which with ten texts takes some five seconds a question, and with all 120 far more than half a
+# minute by method 4.
 from config.study.smollm2_library_paragraphs import *  # noqa: F403
 from config.study.smollm2_library_peers import grid as _on_made_up_facts
 
