@@ -145,6 +145,7 @@ def lines(points, rows, measure):
     styles = {}  # of a series' label, the same in all panels
     for (top, bottom), panel in zip(axes.T, panels):
         series = series_of(rows, panel)
+        top.set_title(next(row.get('name', '') for row in rows if row['panel'] == panel))
         for label, some in series.items():
             color, dashes = styles.setdefault(label, (SERIES[len(styles) % 8], DASHES[len(styles) // 8 % 4]))
             curve(top, bottom, some, measure, {'color': color, 'ls': dashes, 'label': label})

@@ -12,7 +12,8 @@ num_seeds = 2  # a question
 figure = 'lines'
 _sets = [_layers(*ends) for ends in ((0, 29), (10, 29), (15, 29), (20, 29))]
 _single = [(layer,) for layer in (11, 14, 17, 20, 22, 23, 24, 25, 26, 27, 28, 29)]
-grid = [{'condition': ['plain', 'prompt']},
+grid = [{'name': 'plain model', 'condition': ['plain']},
+        {'name': 'text in the prompt', 'condition': ['prompt']},
         {'name': 'method 1, TS 1', **_by_key, 'memory_method': [1], 'softmax_scale': [1.0],
          'memory_layers': _sets},
         {'name': 'method 2, TS 30, RF 0.33', **_by_key, 'memory_method': [2], 'softmax_scale': [30.0],

@@ -25,13 +25,14 @@ _single = [(layer,) for layer in range(11, 30)]
 _by_key = {'memory_k': [5], 'memory_fraction': [5.0], 'bookkeeping_fraction': [0.9],
            'memory_select': ['each'], 'memory_positions': ['']}
 _sharp = {**_by_key, 'memory_method': [2], 'softmax_scale': [1000.0], 'residual_fraction': [0.1]}
-grid = [{'condition': ['plain', 'prompt']},
-        {'name': 'method 1', **_by_key, 'memory_method': [1], 'softmax_scale': [1.0, 30.0],
-         'memory_layers': _sets},
-        {'name': 'method 2, RF 0.33', **_by_key, 'memory_method': [2], 'residual_fraction': [0.33],
-         'softmax_scale': [1.0, 30.0], 'memory_layers': _sets},
-        {'name': 'method 3, RF 0.33', **_by_key, 'memory_method': [3], 'residual_fraction': [0.33],
-         'softmax_scale': [1.0, 30.0], 'memory_layers': _sets},
-        {'name': 'method 2, one layer', **_sharp, 'memory_layers': _single},
-        {'name': 'the first token alone', **_sharp, 'memory_layers': _single, 'memory_fraction': [0.0],
+grid = [{'name': 'plain model', 'condition': ['plain']},
+        {'name': 'text in the prompt', 'condition': ['prompt']},
+        {'name': 'method 1', 'memory_layers': _sets, 'softmax_scale': [1.0, 30.0], **_by_key,
+         'memory_method': [1]},
+        {'name': 'method 2, RF 0.33', 'memory_layers': _sets, 'softmax_scale': [1.0, 30.0], **_by_key,
+         'memory_method': [2], 'residual_fraction': [0.33]},
+        {'name': 'method 3, RF 0.33', 'memory_layers': _sets, 'softmax_scale': [1.0, 30.0], **_by_key,
+         'memory_method': [3], 'residual_fraction': [0.33]},
+        {'name': 'method 2, one layer', 'memory_layers': _single, **_sharp},
+        {'name': 'the first token alone', 'memory_layers': _single, **_sharp, 'memory_fraction': [0.0],
          'bookkeeping_fraction': [0.0]}]

@@ -9,6 +9,6 @@ num_seeds = 24
 num_held_out = 2
 controls = False
 figure = 'lines'
-grid = [{'condition': ['plain']},
-        {'condition': ['steering'], 'steering_scale': [1.0, 2.0, 3.0, 4.0],
+grid = [{'name': 'plain model', 'condition': ['plain']},
+        {'name': 'steering vector', 'condition': ['steering'], 'steering_scale': [1.0, 2.0, 3.0, 4.0],
          'steering_layer': [12, 15, 18, 21]}]
