@@ -347,7 +347,8 @@ def test_ray_gives_the_same_numbers_though_a_worker_is_killed(folder, tmp_path, 
 # ---- the configs ----
 
 CONFIGS = sorted(os.path.relpath(path, ROOT) for path in glob.glob(f'{ROOT}/config/[sw]*/*.py'))
-COARSE = ('smollm2_search.py',)  # of 24 seeds, as the page on SmolLM2 says
+# of 24 seeds, as the page on SmolLM2 says
+COARSE = 'smollm2_search.py', 'smollm2_search_recall.py', 'smollm2_search_steering.py'
 
 
 def test_every_table_and_figure_of_the_writeup_has_its_config_for_each_model():
