@@ -1,6 +1,6 @@
-# Which heads know which text is meant, picked on one half of real paragraphs, by article: what do they find in
-# the other half, which had no part in the choice? Beside them those of the library, which were picked on all
-# of XQuAD, and BM25.
+# Which heads know which text is meant, picked on one half of real paragraphs, by article: what do they find
+# in the other half, which had no part in the choice? Beside them those of the library, which were picked on
+# all of XQuAD, and BM25.
 #
 # $ python evaluate.py config/find_heads_by_half.py --squad_file=dev.json
 #

@@ -109,7 +109,7 @@ def rate_bars(ax, rows, kind, color, height, shift, label):
     """Of the answer, kind '', or of the substitute; color '' is each row's own."""
     for y, row in enumerate(rows):
         if f'{kind}right' in row:
-            rate, p = row[f'{kind}right'], row[f'{kind}probability']
+            rate, p = row[f'{kind}right'], row.get(f'{kind}probability', np.nan)  # a library has none
             p = p['value'] if isinstance(p, dict) else p  # of facts a mean, of one question a number
             ax.barh(y + shift, rate['value'], height, color=color if kind else color_of(row), alpha=0.8)
             ax.plot(rate['interval'], [y + shift] * 2, color=INK, lw=1)

@@ -94,16 +94,17 @@ def test_heads_are_picked_by_their_half_alone_and_asked_of_the_other_among_all_t
     assert any(line.startswith(f'| {HALVES[0]}, which it was picked on | {HALVES[0]} |') for line in lines)
 
 
-def test_the_search_by_halves_is_a_command_whose_config_runs_and_whose_figure_is_of_its_numbers(
-        squad, run, roomy_folder, tmp_path):
-    arguments = ['--find=index_heads_by_half', '--measure=library', f'--squad_file={squad}',
-                 '--recall_votes=3', f'--out_dir={tmp_path}/out', f'--publish_dir={tmp_path}/assets']
-    code, out, err = run('evaluate.py', *arguments, init_from=roomy_folder)
+def test_the_search_by_halves_writes_a_config_that_runs_and_a_figure_of_its_numbers(
+        squad, run, narrow_smollm2, tmp_path):
+    short = [f'--squad_file={squad}', '--chat=False', f'--out_dir={tmp_path}/out',
+             f'--publish_dir={tmp_path}/assets']
+    code, out, err = run('evaluate.py', 'config/find_heads_by_half.py', *short, init_from=narrow_smollm2)
     assert code == 0, err
-    numbers = json.loads((tmp_path / 'assets' / 'evaluate.json').read_text())
-    assert picture_of(numbers) == (tmp_path / 'assets' / 'evaluate.png').read_bytes()
-    assert 'exact McNemar p' in (tmp_path / 'assets' / 'evaluate.md').read_text()
-    code, out, err = run('sample.py', str(tmp_path / 'out' / 'evaluate' / 'best.py'),
+    numbers = json.loads((tmp_path / 'assets' / 'find_heads_by_half.json').read_text())
+    assert picture_of(numbers) == (tmp_path / 'assets' / 'find_heads_by_half.png').read_bytes()
+    page = (tmp_path / 'assets' / 'find_heads_by_half.md').read_text()
+    assert page.count('exact McNemar p') == 3 and f'| {GIVEN} | {ALL} |' in page
+    code, out, err = run('sample.py', str(tmp_path / 'out' / 'find_heads_by_half' / 'best.py'),
                          '--memory_text=The mayor of Taldun is Ida.', '--start=\nThe mayor of Taldun is',
                          '--num_samples=1', '--max_new_tokens=2', init_from='')
     assert code == 0, err
