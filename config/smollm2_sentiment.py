@@ -17,7 +17,7 @@ measure = 'sentiment'  # of evaluate.py, from here on
 opposite_text = 'FILE:memories/cats_blame.txt'
 unrelated_text = 'FILE:memories/vancouver.txt'
 held_out_text = 'FILE:config/writeup/held_out.txt'
-steering_layer = 18
+steering_layer = 18  # see config/study/smollm2_search_steering.py
 steering_scale = 2.0
 figure = 'boxes'
 

@@ -3,8 +3,8 @@
 # $ python evaluate.py config/study/smollm2_recall.py
 #
 # Winnipeg in Vancouver's place is the opposite text, and the substitute: does the answer follow the text?
-# Methods 1 to 3 read where a search over layers found most; 'far' is at 512 tokens but where another
-# distance is named.
+# Methods 1 and 2 read where a search over layers had found most; what it finds on other seeds, and where it
+# would read now, says smollm2_search_recall.py. 'far' is at 512 tokens but where another distance is named.
 from config.smollm2_recall import *  # noqa: F403
 
 opposite_text = open('memories/vancouver.txt').read().replace('Vancouver', 'Winnipeg')

@@ -3,7 +3,7 @@
 #
 # $ python evaluate.py config/study/smollm2_search_questions.py
 #
-# Methods 1 to 3 are as sharp as smollm2_search_recall.py had them at their best on one question.
+# Methods 1 and 3 are as sharp as smollm2_search_recall.py had them at their best on one question.
 from config.study.smollm2_search_recall import _by_key, _layers, _sharp
 from config.writeup.smollm2_headline_recall import *  # noqa: F403
 from lab.questions import CASES_TO_SEARCH_ON as cases  # noqa: F401
@@ -16,8 +16,8 @@ grid = [{'name': 'plain model', 'condition': ['plain']},
         {'name': 'text in the prompt', 'condition': ['prompt']},
         {'name': 'method 1, TS 1', **_by_key, 'memory_method': [1], 'softmax_scale': [1.0],
          'memory_layers': _sets},
-        {'name': 'method 2, TS 30, RF 0.33', **_by_key, 'memory_method': [2], 'softmax_scale': [30.0],
-         'residual_fraction': [0.33], 'memory_layers': _sets},
+        {'name': 'method 2, RF 0.33', 'memory_layers': _sets, 'softmax_scale': [1.0, 30.0], **_by_key,
+         'memory_method': [2], 'residual_fraction': [0.33]},
         {'name': 'method 3, TS 1, RF 0.33', **_by_key, 'memory_method': [3], 'softmax_scale': [1.0],
          'residual_fraction': [0.33], 'memory_layers': _sets},
         {'name': 'method 2, one layer', **_sharp, 'memory_layers': _single},

@@ -3,9 +3,9 @@
 #
 # $ python evaluate.py config/writeup/smollm2_headline_recall.py
 #
-# In layer 29, in all heads, where a search on one question found most. Beside it the text in the prompt. The
-# unit is the question. smollm2_figure10.py has other layers and BF 0.9, config/study/smollm2_questions.py
-# other methods.
+# In layer 29, in all heads, where a search on one question found most (config/study/smollm2_search_recall.py;
+# on ten others smollm2_search_questions.py). Beside it the text in the prompt. The unit is the question.
+# smollm2_figure10.py has other layers and BF 0.9, config/study/smollm2_questions.py other methods.
 from lab.questions import QUESTIONS_AS_CASES as cases  # noqa: F401
 
 init_from = 'smollm2'
