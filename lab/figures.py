@@ -174,7 +174,7 @@ def ticks_of_settings(ax, rows):
     """The values of the first setting that the rows vary."""
     name = next(iter(rows[0]['varied']))
     values = [brief(row['varied'][name]) for row in rows]
-    slant = 0 if max(map(len, values)) <= 4 else 45 if len(rows) <= 13 else 90
+    slant = 90 if len(rows) > 13 else 45 if max(map(len, values)) > 4 else 0
     ax.set_xticks(range(len(rows)), values, rotation=slant)
     ax.set_xlabel(UNITS.get(name, name))
 

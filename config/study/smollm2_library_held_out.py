@@ -3,13 +3,13 @@
 #
 # $ python evaluate.py config/study/smollm2_library_held_out.py --squad_file=dev.json
 #
-# Sixteen paragraphs that no memory is about. The questions are a dozen, to see that it is the same memory:
-# how much of what is there each threshold recalls says smollm2_library_abstaining.py.
+# Sixteen paragraphs that no memory is about. The questions are eight, to see that it is the same memory: how
+# much of what is there each threshold recalls says smollm2_library_abstaining.py.
 from config.study.smollm2_library_paragraphs import *  # noqa: F403
 
 figure = 'lines'
-num_facts = 12
+num_facts = 8
 num_held_out = 16
 grid = [{'name': 'plain model', 'condition': ['plain']},
-        {'name': 'memory', 'texts_together': [120], 'recall_threshold': [0.0, 1.0, 1.66, 2.25]}]
+        {'name': 'memory', 'texts_together': [120], 'recall_threshold': [0.0, 1.66, 2.25]}]
 controls = False
