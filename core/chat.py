@@ -144,15 +144,16 @@ def compiled(template):
 
 
 def render(chat, turns, now):
-    """The prompt that a template makes of turns [(role, words)] at the time `now`.
+    """The prompt that a template makes of turns [(role, words)] at the time `now`; a model that can think
+    aloud is told not to, since a reply of so few tokens would be thoughts alone.
 
     Raises ValueError for a template that fails, or renders too much.
     """
     messages, pieces, length = [{'role': role, 'content': words} for role, words in turns], [], 0
     try:
         for piece in compiled(chat.template).generate(
-                messages=messages, add_generation_prompt=True, tools=None, documents=None,
-                strftime_now=now.strftime, **chat.named):
+                messages=messages, add_generation_prompt=True, enable_thinking=False, tools=None,
+                documents=None, strftime_now=now.strftime, **chat.named):
             pieces.append(piece)
             length += len(piece)
             if length > LONGEST:
@@ -177,8 +178,9 @@ def turns_of(user, system='', before=()):
 def parts_of(tokenizer, turns):
     """The prompt as [(text, number of the turn that it is all the words of, else -1)].
 
-    What was typed goes in less the blank space around it, as most templates have it. Raises ValueError for
-    a tokenizer without a template, for no words, and where the template loses or changes some.
+    What was typed goes in less the blank space around it, as most templates have it, and what the assistant
+    said less what its template leaves out of that. Raises ValueError for a tokenizer without a template, for
+    no words, and where the template loses or changes some.
     """
     chat = tokenizer.chat
     now = chat.now or datetime.datetime.now()
@@ -194,12 +196,36 @@ def parts_of(tokenizer, turns):
         if mark and frame.count(mark) != 1:
             raise ValueError(f"the model's chat template writes what the {role} says {frame.count(mark)} "
                              f"times, expected once: leave out {'system' if role == 'system' else 'chat'}")
-    parts = [(turns[marks.index(part)][1], marks.index(part)) if part in marks and part else (part, -1)
-             for part in re.split(f"({'|'.join(filter(None, marks))})", frame)]
-    if render(chat, turns, now) != ''.join(text for text, _ in parts):
+    whole, parts = render(chat, turns, now), filled(frame, marks, turns)
+    if joined(parts)[0] != whole:
+        parts = filled(frame, marks, as_kept(chat, turns, marks, frame, now))
+    if joined(parts)[0] != whole:
         raise ValueError("the model's chat template changes what was typed (it may take out its own "
                          "tokens): write it differently")
     return parts
+
+
+def filled(frame, marks, turns):
+    """What a template made of marks -> the parts of parts_of, each mark's turn in its place."""
+    return [(turns[marks.index(part)][1], marks.index(part)) if part in marks and part else (part, -1)
+            for part in re.split(f"({'|'.join(filter(None, marks))})", frame)]
+
+
+def as_kept(chat, turns, marks, frame, now):
+    """The turns, and of what the assistant said only what the template keeps: it may leave out thoughts."""
+    shown = [(role, words if role == 'assistant' else mark) for (role, words), mark in zip(turns, marks)]
+    shown, kept = render(chat, shown, now), list(turns)
+    for n, (role, words) in enumerate(turns):
+        if role == 'assistant' and words and marks[n - 1] and marks[n + 1]:  # the user's, around it
+            before, _, behind = between(frame, marks[n - 1], marks[n + 1]).partition(marks[n])
+            rest = between(shown, marks[n - 1], marks[n + 1])
+            rest = rest[len(before):len(rest) - len(behind)]
+            kept[n] = role, rest if rest in words else words
+    return kept
+
+
+def between(text, first, last):
+    return text.partition(first)[2].partition(last)[0]
 
 
 def joined(parts):

@@ -17,7 +17,7 @@ from core.chat import chat_frame, chat_prompt, chat_turn, header_ids, turn_behin
 from core.tokenizers import own_tokenizer, prompt_ids, tokenizer_of_folder
 
 SPECIAL = ['<s>', '</s>', '<|turn|>', '<|end|>', '[INST]', '[/INST]']
-STYLES = {  # in the manner of: SmolLM2, with a system turn of its own; Llama 3; Qwen 2.5; Mistral
+STYLES = {  # in the manner of: SmolLM2, with a system turn of its own; Llama 3; Qwen 2.5 and 3; Mistral
     'smollm2': "{% for m in messages %}\n    {% if loop.first and m['role'] != 'system' %}<|turn|>system\n"
                "la luna<|end|>\n{% endif %}"
                "{{ '<|turn|>' + m['role'] + '\n' + m['content'] + '<|end|>' + '\n' }}"
@@ -35,6 +35,45 @@ STYLES = {  # in the manner of: SmolLM2, with a system turn of its own; Llama 3;
             "    {%- set ns.n = ns.n + 1 %}\n"
             "    {{- '<|turn|>' ~ ns.n ~ {'it': '<&>'} | tojson ~ '\n' + m.content + '<|end|>\n' }}\n"
             "{%- endfor %}{% generation %}{{- '<|turn|>' }}{% endgeneration %}",
+    'qwen2.5': "{%- if tools %}{{ tools | tojson }}\n{%- elif messages[0]['role'] == 'system' %}\n"
+               "    {{- '<|turn|>system\n' + messages[0]['content'] + '<|end|>\n' }}\n{%- else %}\n"
+               "    {{- '<|turn|>system\nla luna guarda<|end|>\n' }}\n{%- endif %}\n"
+               "{%- for m in messages %}\n"
+               "    {%- if (m.role == 'user') or (m.role == 'system' and not loop.first) or "
+               "(m.role == 'assistant' and not m.tool_calls) %}\n"
+               "        {{- '<|turn|>' + m.role + '\n' + m.content + '<|end|>' + '\n' }}\n"
+               "    {%- elif m.role == 'tool' and messages[loop.index0 - 1].role != 'tool' %}"
+               "{{- m | tojson }}\n"
+               "    {%- endif %}\n{%- endfor %}\n"
+               "{%- if add_generation_prompt %}\n    {{- '<|turn|>assistant\n' }}\n{%- endif %}\n",
+    'qwen3': "{%- if not tools and messages[0].role == 'system' %}\n"
+             "    {{- '<|turn|>system\n' + messages[0].content + '<|end|>\n' }}\n{%- endif %}\n"
+             "{%- set seen = namespace(looking=true, last=messages|length - 1) %}\n"
+             "{%- for m in messages[::-1] %}\n"
+             "    {%- if seen.looking and m.role == 'user' and m.content is string and "
+             "not (m.content.startswith('<tool>') and m.content.endswith('</tool>')) %}\n"
+             "        {%- set seen.looking = false %}\n"
+             "        {%- set seen.last = (messages|length - 1) - loop.index0 %}\n"
+             "    {%- endif %}\n{%- endfor %}\n"
+             "{%- for m in messages %}\n    {%- set said = m.content if m.content is string else '' %}\n"
+             "    {%- if m.role == 'user' or (m.role == 'system' and not loop.first) %}\n"
+             "        {{- '<|turn|>' + m.role + '\n' + said + '<|end|>\n' }}\n"
+             "    {%- elif m.role == 'assistant' %}\n        {%- set thought = '' %}\n"
+             "        {%- if m.reasoning_content is string %}\n"
+             "            {%- set thought = m.reasoning_content %}\n"
+             "        {%- elif '</think>' in said %}\n"
+             "            {%- set thought = said.split('</think>')[0].rstrip('\n').split('<think>')[-1] %}\n"
+             "            {%- set said = said.split('</think>')[-1].lstrip('\n') %}\n"
+             "        {%- endif %}\n"
+             "        {{- '<|turn|>' + m.role + '\n' }}\n"
+             "        {%- if loop.index0 > seen.last and (loop.last or thought) %}\n"
+             "            {{- '<think>\n' + thought.strip('\n') + '\n</think>\n\n' }}\n"
+             "        {%- elif loop.previtem and loop.previtem.role == 'tool' %}{{- m | tojson }}\n"
+             "        {%- endif %}\n        {{- said + '<|end|>\n' }}\n"
+             "    {%- endif %}\n{%- endfor %}\n"
+             "{%- if add_generation_prompt %}\n    {{- '<|turn|>assistant\n' }}\n"
+             "    {%- if enable_thinking is defined and enable_thinking is false %}\n"
+             "        {{- '<think>\n\n</think>\n\n' }}\n    {%- endif %}\n{%- endif %}",
     'mistral': "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + "
                "m['content'] + ' [/INST]' }}{% else %}"
                "{{ raise_exception('no place for a ' + m['role']) }}{% endif %}{% endfor %}",
@@ -73,7 +112,7 @@ def test_text_and_ids_of_a_chat_are_those_of_transformers(tmp_path, style, syste
             chat_prompt(ours, 'il gatto', system)
         return
     for user in ('il gatto dorme?', 'gatto', '1 < 2 & "é"\n\n  猫 {{ bos_token }} {% if %}'):
-        asked = dict(add_generation_prompt=True, return_dict=False)
+        asked = dict(add_generation_prompt=True, return_dict=False, enable_thinking=False)
         text = theirs.apply_chat_template(turns(user, system), tokenize=False, **asked)
         assert chat_prompt(ours, f' {user}\n', system) == text
         ids = theirs.apply_chat_template(turns(user, system), tokenize=True, **asked)
@@ -84,7 +123,7 @@ def test_text_and_ids_of_a_chat_are_those_of_transformers(tmp_path, style, syste
 SAID = [('la luna?', 'il tetto <|end|> e la luna'), ('gatto', '')]
 
 
-@pytest.mark.parametrize('style', ['smollm2', 'llama3', 'qwen'])
+@pytest.mark.parametrize('style', [style for style in STYLES if style != 'mistral'])
 def test_a_talk_is_that_of_transformers_and_what_was_said_before_never_acts(tmp_path, style):
     theirs = save(tmp_path, STYLES[style])
     ours, system = tokenizer_of_folder(str(tmp_path)), 'il tetto'
@@ -92,13 +131,29 @@ def test_a_talk_is_that_of_transformers_and_what_was_said_before_never_acts(tmp_
     for said in SAID:
         talk += [{'role': role, 'content': words} for role, words in zip(('user', 'assistant'), said)]
     talk += turns('il gatto dorme?')
-    text = theirs.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
+    text = theirs.apply_chat_template(talk, tokenize=False, add_generation_prompt=True, enable_thinking=False)
     turn = chat_turn(ours, ' il gatto dorme?', system, SAID)
     assert ours.decode(turn.ids) == text
     assert ours.decode(turn.ids[turn.start:turn.end]).strip() == 'il gatto dorme?'
     end = SPECIAL.index('<|end|>')
     plain = chat_turn(ours, 'il gatto dorme?', system, [('la luna?', 'il tetto'), ('gatto', '')]).ids
     assert turn.ids.count(end) == plain.count(end), 'one that was typed or written acts'
+
+
+@pytest.mark.parametrize('reply', ['<think>\nla luna?\n</think>\n\nil tetto', 'la </think> <|end|> luna',
+                                   '<think>la luna</think>', '<think>\nla luna'])
+def test_of_an_earlier_reply_the_model_sees_what_its_template_keeps(tmp_path, reply):
+    theirs = save(tmp_path, STYLES['qwen3'])
+    ours, before = tokenizer_of_folder(str(tmp_path)), [('la luna?', reply), ('gatto', 'il tetto')]
+    talk = [{'role': role, 'content': words}
+            for said in before for role, words in zip(('user', 'assistant'), said)]
+    text = theirs.apply_chat_template([*talk, *turns('il gatto')], tokenize=False, add_generation_prompt=True,
+                                      enable_thinking=False)
+    turn = chat_turn(ours, 'il gatto', '', before)
+    assert ours.decode(turn.ids) == text
+    assert ours.decode(turn.ids[turn.start:turn.end]) == 'il gatto'
+    assert turn.ids.count(SPECIAL.index('<|end|>')) == 5
+    assert chat_prompt(ours, 'la </think> luna').count('la </think> luna') == 1, 'what a user types stays'
 
 
 def test_a_talk_begins_with_the_header_that_texts_are_remembered_behind(tmp_path):
