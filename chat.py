@@ -79,9 +79,16 @@ def begin_talk(model, tokenizer, folder, style):
     return Talk(model, tokenizer, memory, style, reading_by(memory.index_heads))
 
 
+def make_folder(folder):
+    """Now: that it cannot be is said before anything else is."""
+    if folder:
+        os.makedirs(folder, exist_ok=True)
+
+
 def serve_talks(model, tokenizer, style):
     from talk import server  # what only a server needs
-    root, session = os.path.split(memory_file)
+    root, session = os.path.split(os.path.normpath(memory_file) if memory_file else '')
+    make_folder(root)
 
     def begin(session, style):
         return begin_talk(model, tokenizer, os.path.join(root, session) if memory_file else '', style)
@@ -105,6 +112,7 @@ def main():
         serve_talks(model, tokenizer, style)
         return
     talk = begin_talk(model, tokenizer, memory_file, style)
+    make_folder(memory_file)
     if sys.stdin is None or not sys.stdin.isatty():  # None: the shell has closed it
         if not talk_through_pipe(talk, sys.stdin or ()):
             raise SystemExit(1)

@@ -152,7 +152,8 @@ class Home:
         return cls(folder)
 
     def is_at(self, folder):
-        return os.path.exists(folder) and os.path.samefile(folder, self.folder)
+        return os.path.abspath(folder) == self.folder or (
+            os.path.exists(folder) and os.path.samefile(folder, self.folder))
 
     def save(self, description, held):
         """What changed since it was loaded or saved -> {number: place} of the texts that are new in it."""

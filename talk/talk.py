@@ -81,7 +81,6 @@ def open_memory(folder, model, tokenizer, index_heads):
                          "python chat.py out/find_index_heads/best.py")
     memory = PersistentMemory(describe(model), (), 1, tokenizer.name, index_heads, 'tokens')
     if folder:
-        os.makedirs(folder, exist_ok=True)
         memory.home = stored.Home(folder)  # two that begin at once both append to it
     return memory
 

@@ -230,6 +230,19 @@ def test_a_model_without_a_template_is_told_before_its_memory_is_looked_at(run, 
     assert (code, err.count('\n')) == (1, 1) and 'brings no chat template: take an instruct model' in err
 
 
+def test_what_is_served_goes_on_in_the_memory_of_the_terminal(pipe, tmp_path, monkeypatch):
+    serving = []
+    monkeypatch.setattr('talk.server.serve', lambda one, *_: serving.append(one))
+    pipe('il gatto')
+    for memory_file in (tmp_path / 'mine', f"{tmp_path / 'mine'}/"):
+        code, _, err = pipe(arguments=['--serve=True', f'--memory_file={memory_file}'])
+        assert (code, err, serving[-1].session) == (0, '', 'mine')
+        said = serving[-1].talk('mine', serving[-1].style).exchanges()
+        assert [words for words, _ in said] == ['il gatto']
+    pipe(arguments=['--serve=True', f"--memory_file={tmp_path / 'new' / 'mine'}"])
+    assert os.listdir(tmp_path / 'new') == [], 'that it cannot be made would be told before anything is said'
+
+
 def test_index_heads_of_a_known_model_are_those_of_its_config(monkeypatch):
     monkeypatch.setattr('sys.argv', ['chat.py'])
     script = runpy.run_path(os.path.join(ROOT, 'chat.py'))

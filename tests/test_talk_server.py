@@ -135,6 +135,15 @@ def test_a_page_that_opens_a_session_is_shown_its_last_exchanges(here):
     assert told == {'exchanges': [['il gatto', answer['choices'][0]['message']['content']]], 'texts': 1}
 
 
+def test_who_only_looks_at_a_session_leaves_no_folder_of_it(here, tmp_path):
+    for what in ('', '/why', '/page'):
+        connection = http.client.HTTPConnection('127.0.0.1', here[0])
+        connection.request('GET', f'/v1/sessions/a{what}')
+        assert connection.getresponse().status == (400 if what else 200)
+    assert list(tmp_path.iterdir()) == []
+    assert chat(here[0], user='a')[0] == 200 and (tmp_path / 'a' / 'manifest.txt').exists()
+
+
 def test_the_last_reply_of_a_session_is_shown_token_by_token(here):
     port, _ = here
 
