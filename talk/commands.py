@@ -43,7 +43,7 @@ class Commands:
     def remember(self, text=''):
         if not text:
             raise ValueError("/remember what? give a text, or FILE:path")
-        text = f'FILE:{text}' if os.path.isfile(text) else text
+        text = f'FILE:{text}' if os.path.isfile(os.path.expanduser(text)) else text
         count = sum(self.talk.remember(one, source or 'remembered') for source, one in read_texts(text))
         return f"remembered {count} text{'s' * (count > 1)}"
 
@@ -68,7 +68,7 @@ class Commands:
     def page(self, path=''):
         if not self.last or not path:
             raise ValueError("/page FILE.html shows what the last reply drew on: give a file, after a reply")
-        write_whole(path, page_of(self.talk.trace(self.last)))
+        write_whole(os.path.expanduser(path), page_of(self.talk.trace(self.last)))
         return f"written {path}"
 
     def plain(self):
@@ -79,9 +79,9 @@ class Commands:
     def save(self, path=''):
         if not path:
             raise ValueError("all that was said is on the disk already: /save PATH writes it once more")
-        if library.is_library(path):
-            raise FileExistsError(f"{path} holds a memory already: name another folder, or a .safetensors")
-        memory = self.talk.memory
+        path, memory = os.path.expanduser(path), self.talk.memory
+        if library.is_library(path) or os.path.isfile(path):
+            raise FileExistsError(f"{path} is there already: name another folder, or a .safetensors")
         memory.append(path) if stored.is_folder(path) else memory.save(path, replace=False)
         return f"saved {path}"
 

@@ -120,11 +120,24 @@ def test_a_memory_is_saved_once_more_and_never_over_another(model, tmp_path):
     commands.run('/remember la luna')
     for name in ('copy', 'copy.safetensors'):
         assert commands.run(f'/save {tmp_path / name}').startswith('saved')
-        with pytest.raises(FileExistsError):
+        with pytest.raises(FileExistsError, match=f'{name} is there already: name another'):
             commands.run(f'/save {tmp_path / name}')
     commands.run('/remember il tetto')
     assert len(open_memory(str(tmp_path / 'copy'), *model, ()).held.live_texts) == 1
     assert len(open_memory(str(tmp_path / 'mine'), *model, ()).held.live_texts) == 2
+
+
+def test_a_path_behind_a_command_may_begin_at_home(model, tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'cats.txt').write_text('il tetto')
+    commands = Commands(begin(model))
+    commands.run('/remember ~/cats.txt')
+    assert commands.talk.memory.texts[0]['text'] == 'il tetto'
+    commands.last = commands.talk.exchange('gatto')
+    commands.run('/page ~/why.html')
+    commands.run('/save ~/copy')
+    assert {path.name for path in tmp_path.iterdir()} == {'cats.txt', 'why.html', 'copy'}
 
 
 @pytest.mark.parametrize(('line', 'message'), [
