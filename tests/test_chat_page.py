@@ -62,3 +62,13 @@ def test_the_last_reply_opens_token_by_token_in_a_tab_of_its_own(talk):
     trace.wait_for_selector('#written > span')
     assert trace.locator('#written > span').count() > 1 and 'il gatto' in trace.inner_text('body')
     trace.close()
+
+
+def test_a_talk_that_is_longer_than_a_request_may_be_goes_on(talk):
+    say, page = talk
+    say('il gatto')
+    for turns, size in ((6000, 1), (300, 9000)):
+        page.evaluate(f"messages = Array.from({{length: {2 * turns}}}, (_, n) => "
+                      f"({{role: n % 2 ? 'assistant' : 'user', content: '\u732b'.repeat({size})}}))")
+        say('la luna')
+        assert page.locator('.error').count() == 0
