@@ -1,5 +1,5 @@
 # What a memory of a hundred made-up texts costs text on other subjects, where it may abstain; and how many of
-# twenty questions recall their text at the same thresholds, and something else with their text taken out.
+# twenty questions recall their text at the same threshold, and something else with their text taken out.
 #
 # $ python evaluate.py config/study/smollm2_library_held_out_facts.py
 #
@@ -10,5 +10,5 @@ figure = 'lines'
 num_facts = 20
 num_held_out = 16
 grid = [{'name': 'plain model', 'condition': ['plain']},
-        {'name': 'memory', 'texts_together': [100], 'recall_threshold': [0.0, 1.66, 2.25]}]
+        {'name': 'memory', 'texts_together': [100], 'recall_threshold': [0.0, 2.25]}]
 controls = False
