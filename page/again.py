@@ -83,7 +83,7 @@ def as_attached(model, empty, recalled, hidden=()):
     readers, parts = model.readers if len(memory) else {}, whole(memory.held, memory.held.live.tolist())
     for span in hidden:
         kept = seen_rows(parts, *span)
-        readers = {layer: with_rows(one, kept) for layer, one in readers.items()}
+        readers = {layer: with_rows(one, kept) for layer, one in readers.items()} if kept.any() else {}
     return {0: lambda idx: (new_cache(empty, readers), parts)}
 
 

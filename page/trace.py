@@ -151,10 +151,10 @@ def vote_of(model, held, row, T, question, step, numbers, _):
 
 def hidden_of(texts, weights):
     """-> [(number, first row, end)] of what is left out in turn: each text, where there are several, and each
-    sentence, where its text has several; of many those that drew most beyond what they draw anyway."""
+    sentence, unless it is one of several texts as a whole; of many those that drew most beyond what they draw anyway."""
     spans = [(text['number'], 0, len(text['tokens'])) for text in texts if len(texts) > 1]
     spans += [(text['number'], *span) for text in texts for span in text['sentences']
-              if len(text['sentences']) > 1]
+              if len(text['sentences']) > 1 or len(texts) == 1]
     above = {number: (own - own.mean(0)).clamp(min=0).sum(0) for number, own in weights.items()}
     best = sorted(spans, key=lambda span: -above[span[0]][span[1]:span[2]].sum().item())[:HIDDEN_MOST]
     return sorted(best)

@@ -212,6 +212,24 @@ def test_without_a_text_is_a_memory_that_has_forgotten_it():
     assert [(text['number'], text['first']) for text in alone['texts']] == [(1, 0)]
 
 
+@pytest.mark.parametrize('family,settings', [
+    ('gpt2', {'method': 1, 'select': 'last', **PICKS}), ('llama', {'method': 3, 'select': 'each', **PICKS}),
+    ('llama', {'method': 4, 'softmax_scale': 1.0}), ('llama', {'method': 4, 'positions': 'insert', 'k': 50}),
+    ('qwen3', {'method': 5, 'positions': 'far'}), ('gpt2', {'method': 5})])
+def test_the_one_sentence_of_the_one_text_is_hidden_too_and_leaves_the_plain_model(family, settings):
+    model = tiny_model(n_head=4) if family == 'gpt2' else tiny_family(family)
+    memory = library(model, [[9, 31, 5, 17, 41, 23]], index_heads=HEADS[:1])
+    model.attach_memory(memory, LAYERS, **settings, **({'index_heads': HEADS[:1]} if settings['method'] == 5
+                                                       else {}))
+    row = torch.tensor([HEADER + QUESTION + [7, 11, 40]])
+    recalled = [(0, (0,), (1.0,))] * (settings['method'] == 5)
+    check = trace_of(model, Words(), row, 7, None, recalled)['check']
+    assert check['hidden'] == [(0, 0, 6)]
+    assert check['memory'] != pytest.approx(check['plain'], abs=1e-3)
+    if settings.get('positions') != 'insert':  # where the header stands further back all the same
+        assert check['without'] == [pytest.approx(check['plain'], abs=2e-3)]
+
+
 def test_a_recall_is_told_with_the_best_votes_of_all_texts_at_each_step():
     model, *_ = written('llama', {'method': 5, 'index_heads': HEADS})
     memory = library(model, TEXTS)
