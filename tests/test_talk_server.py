@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import uvicorn
+from starlette.testclient import TestClient
 from test_talk import STYLE, begin, plain
 
 from load import load_model
@@ -33,9 +34,9 @@ def model(instruct):
 
 
 @contextlib.contextmanager
-def served(model, folder, **limits):
+def served(model, folder, style=GREEDY, **limits):
     """-> (port, Serving)."""
-    serving = Serving(lambda session, style: begin(model, folder / session, style), 'tiny', 'chat', GREEDY,
+    serving = Serving(lambda session, style: begin(model, folder / session, style), 'tiny', 'chat', style,
                       model[0].config.block_size, Limits(**limits))
     with server.listening('127.0.0.1', 0) as listener, server.closing(serving):
         running = uvicorn.Server(uvicorn.Config(app_of(serving, '127.0.0.1'), log_level='critical',
@@ -91,6 +92,29 @@ def test_openais_client_gets_the_talks_replies_streamed_and_not(here, model):
     assert chunks[0].choices[0].delta.role == 'assistant' and len(chunks) > 4
     assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
     assert chunks[-1].usage == whole.usage
+
+
+def test_temperature_and_seed_are_the_requests_and_the_servers_where_it_names_none(model, tmp_path):
+    style = dataclasses.replace(GREEDY, temperature=1.5, top_k=0)
+    with served(model, tmp_path, style) as (port, _):
+        def says(n, **asked):
+            return chat(port, user=f'a{n}', **asked)[1]['choices'][0]['message']['content']
+
+        def drawn(**changed):
+            return begin(model, style=dataclasses.replace(style, **changed)).reply('il gatto').text
+        assert says(1, temperature=0) == plain(model, 'il gatto') != says(2)
+        assert says(3) == drawn() and says(4, seed=5) == drawn(seed=5) != drawn()
+        assert says(5, temperature=0.4, seed=7) == drawn(temperature=0.4, seed=7) != drawn(seed=7)
+        assert says(6, max_tokens=3) == drawn(max_new_tokens=3) != drawn()
+
+
+def test_a_session_that_was_let_go_goes_on_from_the_disk(model, tmp_path):
+    with served(model, tmp_path, open_sessions=1) as (port, serving):
+        for session in 'ab':
+            assert chat(port, user=session, messages=user('la luna guarda'))[0] == 200
+        assert list(serving.talks) == list(serving.last) == ['b']
+        _, answer = chat(port, user='a')
+        assert [text['text'] for text in answer['memory']] == ['la luna guarda']
 
 
 def test_what_was_said_is_recalled_in_its_session_alone_and_told_beside_the_reply(here):
@@ -204,6 +228,9 @@ def test_another_name_for_this_address_is_refused(here):
     connection = http.client.HTTPConnection('127.0.0.1', here[0])
     connection.request('GET', '/v1/models', headers={'Host': 'evil.example'})
     assert connection.getresponse().status == 400
+    for address, status in (('127.0.0.1', 400), ('0.0.0.0', 200)):  # where others reach it, by any name
+        client = TestClient(app_of(here[1], address), base_url='http://evil.example')
+        assert client.get('/v1/models').status_code == status
 
 
 def test_malformed_requests_are_answered_by_no_5xx_and_make_no_files(here, tmp_path):
@@ -237,6 +264,9 @@ def test_a_token_is_asked_for_where_one_is_given_and_wanted_where_others_reach_t
             client_of(port, 'guess').models.list()
         assert len(client_of(port, 'secret').models.list().data) == 1
         assert chat(port)[0] == 401
+        connection = http.client.HTTPConnection('127.0.0.1', port)
+        connection.request('GET', '/')
+        assert connection.getresponse().status == 200, 'the page, which asks for the token'
     with pytest.raises(ValueError, match='which others can reach: give a serve_token'):
         server.serve(Serving(None, 'tiny', 'chat', GREEDY, 8, Limits()), '0.0.0.0', 0)
 
@@ -281,6 +311,38 @@ def test_a_client_that_goes_away_stops_the_writing_and_frees_its_place(slow, str
     until(lambda: serving.taken == 0)
     assert len(written) <= 2
     assert chat(port)[0] == 200
+
+
+def test_who_goes_away_while_others_are_served_is_never_answered(slow):
+    port, serving, go, written = slow
+    talk_to = [threading.Thread(target=chat, args=(port,), kwargs={'user': name}) for name in 'ab']
+    for one in talk_to:
+        one.start()
+    until(lambda: len(written) == 2)
+    gone = http.client.HTTPConnection('127.0.0.1', port)
+    gone.request('POST', '/v1/chat/completions', json.dumps({'messages': user('il gatto'), 'user': 'c'}),
+                 {'Content-Type': 'application/json'})
+    until(lambda: serving.taken == 3)
+    gone.sock.close()
+    time.sleep(0.7)
+    go.set()
+    until(lambda: serving.taken == 0)
+    for one in talk_to:
+        one.join()
+    assert serving.talk('c', GREEDY).exchanges() == []
+    assert len(serving.talk('a', GREEDY).exchanges()) == 1
+
+
+def test_a_server_that_closes_ends_what_it_writes_and_remembers_it(slow):
+    port, serving, go, written = slow
+    asked = threading.Thread(target=chat, args=(port,), kwargs={'user': 'a'})
+    asked.start()
+    until(lambda: written)
+    serving.closing.set()
+    go.set()
+    asked.join()
+    assert len(written) == 1 and serving.last['a'].ended == 'stopped'
+    assert [words for words, _ in serving.talk('a', GREEDY).exchanges()] == ['il gatto']
 
 
 def test_the_queue_has_an_end(model, tmp_path, monkeypatch):
