@@ -150,9 +150,9 @@ def vote_of(model, held, row, T, question, step, numbers, _):
 # ---- the check ----
 
 def hidden_of(texts, weights):
-    """-> [(number of a text, first row, end)] of what is left out in turn: each text, where there are several,
-    and each sentence, once where it is all of a text; of many those that drew most beyond what they draw
-    anyway."""
+    """-> [(number of a text, first row, end)] of what is left out in turn: each text, where there are
+    several, and each sentence, once where it is all of a text; of many those that drew most beyond what they
+    draw anyway."""
     spans = [(text['number'], 0, len(text['tokens'])) for text in texts if len(texts) > 1]
     spans += [(text['number'], *span) for text in texts for span in text['sentences']
               if len(text['sentences']) > 1 or len(texts) == 1]
