@@ -111,11 +111,16 @@ def test_words_only_ask_where_they_are_one_clause_and_a_question_mark(words, ask
 def test_as_many_exchanges_are_shown_as_fit_beside_the_longest_text_and_the_reply(model):
     talk = begin(model, style=dataclasses.replace(STYLE, context_turns=100))
     before = [(f'la luna {n}', 'il tetto') for n in range(40)]
-    turn, shown = talk.fitting('il gatto', before, talk.style)
-    size = model[0].config.block_size
-    assert 0 < len(shown) < 40 and shown == before[-len(shown):]
-    more = chat_turn(talk.tokenizer, 'il gatto', '', before[-len(shown) - 1:])
-    assert len(turn.ids) + 8 <= size < len(more.ids) + 8
+    for remembered in ([], ['il gatto guarda il tetto ' * 5]):
+        for text in remembered:
+            talk.remember(text, 'notes')
+        longest = max([text['rows'] for text in talk.memory.texts], default=0)
+        turn, shown = talk.fitting('il gatto', before, talk.style)
+        room = model[0].config.block_size - 8 - longest
+        assert 0 < len(shown) < 40 and shown == before[-len(shown):]
+        more = chat_turn(talk.tokenizer, 'il gatto', '', before[-len(shown) - 1:])
+        assert len(turn.ids) <= room < len(more.ids)
+    talk = begin(model, style=talk.style)
     with pytest.raises(ValueError, match="make a prompt of .* tokens, and 8 are for .* context is 256, say"):
         talk.reply('il gatto ' * 200)
 

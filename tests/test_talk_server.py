@@ -224,6 +224,14 @@ def test_bodies_that_are_too_long_or_no_json_and_other_kinds_are_refused(here):
     assert post(port, b'{}', path='/v1/models')[0] == 405
 
 
+def test_a_disk_that_takes_no_more_is_told_and_nothing_breaks(here, monkeypatch):
+    with monkeypatch.context() as full:
+        full.setattr(Talk, 'save', lambda talk: (_ for _ in ()).throw(OSError(28, 'No space left on device')))
+        status, answer = chat(here[0])
+    assert status == 507 and 'the memory could not be written: ' in answer['error']['message']
+    assert chat(here[0])[0] == 200 and here[1].taken == 0
+
+
 def test_another_name_for_this_address_is_refused(here):
     connection = http.client.HTTPConnection('127.0.0.1', here[0])
     connection.request('GET', '/v1/models', headers={'Host': 'evil.example'})
