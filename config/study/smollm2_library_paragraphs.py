@@ -3,7 +3,8 @@
 # $ python evaluate.py config/study/smollm2_library_paragraphs.py --squad_file=dev.json
 #
 # The heads were picked on XQuAD's questions, of six that made-up facts had found: of that file the share
-# found is one of the choice itself. The six find 0.90 of it by votes alone, the four 0.92.
+# found is one of the choice itself (of heads picked on one half and asked of the other,
+# config/find_heads_by_half.py). The six find 0.90 of it by votes alone, the four 0.92.
 # In the model's chat template. The numbers are XQuAD's, 120 paragraphs and 612 questions: give another file's
 # number of paragraphs as texts_together, and as many num_facts as questions are to be asked.
 from config.index_heads_smollm2 import *  # noqa: F403

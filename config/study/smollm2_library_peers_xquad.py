@@ -4,8 +4,7 @@
 # $ python evaluate.py config/study/smollm2_library_peers_xquad.py --squad_file=dev.json
 #
 # A question each on forty paragraphs. Methods 1 to 3 are asked of one text, the right one, method 4 of ten at
-# most: their tokens look up in all layers, which takes some seconds a question with one text, five with ten,
-# and with all 120 far more than half a minute.
+# most: their tokens look up in all layers, which takes seconds a question, and with all 120 much more.
 from config.study.smollm2_library_paragraphs import *  # noqa: F403
 from config.study.smollm2_library_peers import grid as _on_made_up_facts
 
