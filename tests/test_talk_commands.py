@@ -202,6 +202,18 @@ def test_bytes_that_are_no_text_are_a_mistake_of_their_line_alone(model, capsys)
     assert err.startswith('error: line 2: the text holds bytes that are not UTF-8') and err.count('\n') == 1
 
 
+def test_what_a_line_gets_is_there_before_the_next_is_read(model, monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr('sys.stdout', io.TextIOWrapper(written))
+
+    def lines():
+        yield '/remember la luna'
+        assert written.getvalue() == b'remembered 1 text\n'
+        yield '/list'
+    assert talk_through_pipe(begin(model), lines())
+    assert b'la luna' in written.getvalue()
+
+
 def test_who_reads_no_further_ends_a_script(model, monkeypatch):
     def closed(*_, **__):
         raise BrokenPipeError

@@ -16,7 +16,7 @@ from test_rotary import tiny_family
 from core.cache import Cache
 from memory import PersistentMemory
 from page.again import again, as_attached
-from page.trace import pieces, sentences_of, trace_of
+from page.trace import HIDDEN_MOST, hidden_of, pieces, sentences_of, trace_of
 from reader import attention_weights
 
 LAYERS = (0, 1, 2)
@@ -182,6 +182,14 @@ def test_without_rows_is_a_prompt_whose_text_lacks_them():
             cache.front[layer, 'kv'] = torch.cat((keys, values))[None]
         log_p = model.lm_head(model.hidden(row[:, h:-1], cache))[0, T - h - 1:].log_softmax(-1)
         assert told == pytest.approx(log_p.gather(1, row[0, T:, None])[:, 0].tolist(), abs=2e-3)
+
+
+def test_of_many_texts_those_are_hidden_that_drew_more_from_some_token_than_from_all():
+    n = HIDDEN_MOST + 6
+    texts = [{'number': at, 'tokens': ['a'], 'sentences': [(0, 1)]} for at in range(n)]
+    # much from every token alike, and the less from one alone the higher its number
+    weights = {at: torch.tensor([[0.5], [0.5 + 0.01 * max(0, n - at - 6)]]) for at in range(n)}
+    assert hidden_of(texts, weights) == [(at, 0, 1) for at in range(HIDDEN_MOST)]
 
 
 def test_hidden_rows_are_the_same_by_method_4_as_by_method_5():
