@@ -182,7 +182,8 @@ def test_arrow_keys_go_from_token_to_token_and_the_choice_is_told_to_screen_read
     page = shown(recalled)
     page.focus('#written')
     page.keyboard.press('Home')
-    for key, token in (('ArrowRight', 1), ('End', 3), ('ArrowRight', 3), ('ArrowLeft', 2)):
+    for key, token in (('ArrowRight', 1), ('End', 3), ('ArrowRight', 3), ('ArrowLeft', 2), ('PageUp', 0),
+                       ('PageDown', 3), ('Home', 0), ('ArrowDown', 1), ('ArrowUp', 0), ('ArrowRight', 1)):
         page.keyboard.press(key)
         assert page.get_attribute('#written', 'aria-activedescendant') == f't{token}'
     assert 'of attention to the memory' in words(page, '#status')
@@ -202,6 +203,58 @@ def test_tokens_are_shaded_by_what_is_chosen(shown, recalled):
     check = recalled['check']
     gains = [max(0, own - plain) for own, plain in zip(check['memory'], check['plain'])]
     assert shades(page) == pytest.approx([gain / max(1, *gains) for gain in gains], abs=0.002)
+    colours = page.eval_on_selector_all('#written > span',
+                                        'all => all.map(one => getComputedStyle(one).backgroundColor)')
+    alphas = [float(re.findall(r'[\d.]+', colour)[-1]) for colour in colours]
+    assert alphas == pytest.approx([0.62 * shade for shade in shades(page)], abs=0.01)
+
+
+def test_words_are_shaded_by_what_is_above_what_any_token_gives_them_or_by_all(shown, recalled):
+    page, i = shown(recalled), 1
+    page.click(f'#t{i}')
+    draw = recalled['written'][i]['draws'][0]
+    [text] = [text for text in recalled['texts'] if text['number'] == draw['text']]
+    above = [0.0] * len(text['tokens'])
+    for row, weight in zip(draw['rows'], draw['weights']):
+        above[row] = max(0.0, weight - text['usual'][row])
+    assert max(above) > 0
+    article = page.locator('article').first
+    for row, weight in enumerate(above):
+        title = article.locator('.row').nth(row).get_attribute('title')
+        assert bool(title) == (weight > 0)
+        if title and not title.startswith('<'):
+            assert float(title.partition(' ')[0]) == pytest.approx(100 * weight, rel=0.06)
+    drop, first, end = best_sentence(recalled, i, draw['text'])
+    said = re.search(r'([\d.]+) % of the shading', article.locator('.citation').inner_text())
+    if drop > 0:
+        assert float(said[1]) == pytest.approx(100 * sum(above[first:end]) / sum(above), rel=0.06)
+
+
+def test_each_recall_is_shown_from_its_token_on_with_the_lead_of_the_least_recalled(shown, recalled):
+    [one] = recalled['recalls']
+    assert len(one['votes']) == 3 and len(one['recalled']) == 2
+    later = {**one, 'step': 2, 'recalled': one['recalled'][:1]}
+    page = shown({**recalled, 'recalls': [one, later]})
+    for token, recall in ((1, one), (2, later), (3, later), (0, one)):
+        page.click(f'#t{token}')
+        n, votes = len(recall['recalled']), [vote['votes'] for vote in recall['votes']]
+        lead = (votes[n - 1] - votes[n]) / recall['voters']
+        told = words(page, '#votes-about')
+        assert told.startswith(f"After {recall['step']} written tokens, by {recall['voters']} token-heads")
+        assert float(re.search(r'is (\S+) above the next', told)[1]) == pytest.approx(lead, abs=0.006)
+
+
+def test_the_verdict_names_a_sentence_only_where_it_alone_accounts_for_the_text(shown, recalled):
+    text, n = recalled['texts'][0], len(recalled['written'])
+    first, second = text['sentences'][:2]
+    check = {'memory': [-1.0] * n, 'plain': [-3.0] * n,
+             'hidden': [[text['number'], *first], [text['number'], *second]]}
+    for drops, told in (((1.5, 0.1), 'One sentence matters most'), ((1.5, 1.4), 'no one sentence accounts'),
+                        ((0.4, 0.1), 'no one sentence accounts')):
+        page = shown({**recalled, 'check': {**check, 'without': [[-1.0 - drop] * n for drop in drops]}})
+        assert told in words(page, '#verdict')
+        named = ''.join(text['tokens'][slice(*first)]).strip()
+        assert (named in page.inner_text('#verdict')) == told.startswith('One')
 
 
 def test_by_methods_1_to_3_the_table_lists_what_was_picked_and_found(shown):

@@ -80,6 +80,14 @@ def test_a_recalled_text_is_read_as_if_it_stood_in_front_of_what_is_shown(model)
     assert row.tolist()[:len(reply.written)] == list(reply.written)
 
 
+def test_a_plain_reply_recalls_nothing_though_something_is_remembered(model):
+    talk = begin(model, style=dataclasses.replace(STYLE, context_turns=0))
+    talk.remember('il gatto guarda il tetto', 'notes')
+    assert talk.reply('la luna').drew_on()
+    reply = talk.reply('la luna', plain=True)
+    assert reply.drew_on() == [] and reply.text == plain(model, 'la luna')
+
+
 def test_the_words_of_this_turn_alone_vote(model):
     talk = begin(model)
     for text in ('la luna guarda', 'il tetto', 'il gatto dorme'):

@@ -108,7 +108,8 @@ def test_what_was_picked_and_found_is_that_of_the_equations(family, settings):
     heads = model.heads_of(row[:, :told[0]], (0,))[0]
     q, k, _ = (part[0] for part in heads)
     t, group = told[0], len(q) // len(k)
-    assert token['threshold'] == pytest.approx(1 / (3 * t), rel=1e-3)
+    thresholds = [one['threshold'] for one in trace['written']]
+    assert thresholds == pytest.approx([1 / (3 * (t + n)) for n in range(4)], rel=1e-3)
     if model.rotary is None:  # Eq. 1 of what is not turned
         expected = {(h, j): weight for h in reader.heads
                     for j, weight in enumerate(attention_weights(q[None], k[None])[0, h, -1].tolist())
