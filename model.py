@@ -57,9 +57,13 @@ class CausalSelfAttention(nn.Module):
 
     def forward(self, x, at=None, cache=None, reader=None, newest=0):
         """x (B, T, C), rotary positions `at` -> (B, n, C) of the newest rows, see Block. No reader: plain."""
-        T, heads = x.size(1), self.c_attn(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
-        dtype = heads.dtype
-        if x.device.type == 'cpu' and not self.training:
+        y = self.answer(self.c_attn(x), at, cache, reader, newest)
+        return self.resid_dropout(self.c_proj(y.to(x.dtype)))
+
+    def answer(self, heads, at, cache, reader, newest):
+        """From c_attn to c_proj: (B, T, (nh + 2 nkv) hs) -> (B, n, nh hs), float32 on a CPU."""
+        T, heads = heads.size(1), heads.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+        if heads.device.type == 'cpu' and not self.training:
             heads = heads.float()  # a CPU's attention in bfloat16 is slower, and less exact
         q, k, v = heads.split([self.n_head, self.n_kv_head, self.n_kv_head], dim=1)  # (B, nh or nkv, T, hs)
         if self.q_norm is not None:
@@ -80,8 +84,7 @@ class CausalSelfAttention(nn.Module):
             y = self.attend(q[:, :, -newest:], k, v, cache)
         else:
             y = reader.attend(Heads(q, k, v, plain_q, plain_k), cache, newest)[:, :, -newest:]
-        y = y.transpose(1, 2).flatten(2)  # heads side by side
-        return self.resid_dropout(self.c_proj(y.to(dtype)))
+        return y.transpose(1, 2).flatten(2)  # heads side by side
 
     def attend(self, q, k, v, cache=None):
         """Plain causal attention: q (B, nh, T, hs) of the newest rows, k and v (B, nkv, S, hs) -> as q."""
@@ -132,7 +135,7 @@ class Block(nn.Module):
         """x (B, T, C), the newest rows -> (B, n, C): n is `newest`, 0 is T; a reader may answer with more."""
         reader = cache.readers.get(self.layer) if cache is not None else None
         y = self.attn(self.ln_1(x), at, cache, reader, newest)
-        if reader is not None:
+        if reader is not None and reader.changes_past:
             x = cache.append((self.layer, 'x'), x)
         x = x[:, -y.size(1):] + y
         return x + self.mlp(self.ln_2(x))
@@ -189,19 +192,24 @@ class GPT(nn.Module):
             raise ValueError(f"{past + T} tokens are longer than the model's context of {size}: shorten them")
         if cache is not None:
             cache.begin(idx)
-        if pos is None:
+        given = pos is not None
+        if not given:
             pos = torch.arange(past, past + T, device=idx.device)
         x, at = self.transformer.wte(idx), None  # (B, T, C)
         if self.rotary is None:
             x = x + self.transformer.wpe(pos)
         else:  # a reading layer can change rows of the past, which then go on at their own positions
-            rows = pos if cache is None or not cache.readers else torch.arange(cache.end, device=idx.device)
-            at = self.rotary.at(rows)
+            changes = cache is not None and cache.changes_past
+            at = self.rotary.at(torch.arange(cache.end, device=idx.device) if changes else pos)
         x = self.transformer.drop(x)
-        *below, last = self.transformer.h[:layers or None]
-        for block in below:
-            x = block(x, at, cache)
-        x = last(x, at, cache, newest or T)
+        compiled = None if given or layers else self.state.compiled(self, x, cache)
+        if compiled is not None:
+            x = compiled.step(self.transformer.h, x, at, cache)
+        else:
+            *below, last = self.transformer.h[:layers or None]
+            for block in below:
+                x = block(x, at, cache)
+            x = last(x, at, cache, newest or T)
         if cache is not None:
             cache.length = cache.end
         return self.transformer.ln_f(x)

@@ -62,6 +62,11 @@ class Cache:
         """{layer: token-heads picked}, each again at every step."""
         return self.counts.picks
 
+    @property
+    def changes_past(self):
+        """Whether a layer's reader may change rows of the past."""
+        return any(one.changes_past for one in self.readers.values())
+
     def begin(self, idx):
         """Announces new tokens, idx (B, T)."""
         B, T = idx.shape

@@ -6,6 +6,7 @@ import contextlib
 import torch
 from torch import nn
 
+from core import compiled
 from core.checks import check_choice
 from core.identity import fingerprint, sampled_fingerprint
 from core.packed import ROUNDED, Linear
@@ -21,10 +22,11 @@ class WeightState:
     def __init__(self):
         self.frozen = self.sampled = ''
         self.versions, self.casts = (), {}  # casts: {fingerprint of cast numbers: of those before}
+        self.layers = None  # core.compiled.Layers, made when first asked for
         self.rounded = None  # torch.int8 or torch.int4, what the weights of its products are
 
     def __getstate__(self):  # of a copy, whose tensors are others
-        return {**self.__dict__, 'versions': ()}
+        return {**self.__dict__, 'versions': (), 'layers': None}
 
     def fingerprint(self, model):
         """A hash of every number, as it was before any cast: float16 and bfloat16 of one model are one model.
@@ -71,15 +73,21 @@ class WeightState:
             nn.Module._apply(model, lambda p: p.bfloat16() if p.is_floating_point() else p)
         self.versions = versions_of(model)
 
+    def compiled(self, model, x, cache):
+        """-> compiled.Layers for these rows, or None, see compiled.fits."""
+        if not self.frozen or not compiled.fits(x, cache):
+            return None
+        self.layers = self.layers or compiled.Layers(model)
+        return self.layers
+
     def unpack(self, model):
         if self.rounded:
             name = str(self.rounded).removeprefix('torch.')
             raise ValueError(f"the weights were rounded to {name} when the model was loaded: load it again, "
                              "in the dtype that it should have")
+        self.layers = None
         for layer in linear_layers(model):
             layer.unpack()
-        if model.config.tied:
-            model.lm_head.weight = model.transformer.wte.weight  # the head was packed as a copy
 
     def check_free(self, what):
         if self.frozen:

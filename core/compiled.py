@@ -1,0 +1,86 @@
+"""
+A frozen model's layers in core/kernel.cpp: the next token of a few rows, on a CPU.
+
+R rows of a batch; letters else as in model.py.
+"""
+import ctypes
+
+import torch
+
+from core import kernel
+
+
+def fits(x, cache):
+    """Whether x (R, T, C), the newest tokens in float32 or bfloat16, can go through Layers.
+
+    A cache that holds tokens already, all of a row's own, and readers that leave the past as it is.
+    """
+    return (x.size(1) == 1 and len(x) <= kernel.MOST_ROWS and x.device.type == 'cpu'
+            and x.dtype in (torch.float32, torch.bfloat16) and cache is not None and cache.length > 0
+            and not (cache.kept_layers or cache.front_seen or cache.shared or cache.changes_past)
+            and kernel.library() is not None)
+
+
+class Layers:
+    """Valid while the model stays frozen. x (R, C) float32, changed in place."""
+
+    def __init__(self, model):
+        c, self.alive = model.config, []
+        self.layers = (kernel.Layer * c.n_layer)(*(self.layer_of(block) for block in model.transformer.h))
+        act = 2 if c.mlp == 'silu' else 0 if c.mlp == 'gelu_new' else 1
+        self.model = kernel.Model(self.layers, c.n_embd, c.n_head, c.n_kv_head, c.head_size,
+                                  c.n_inner or 4 * c.n_embd, c.norm == 'rms', act, c.layer_norm_epsilon)
+        self.width = (c.n_head + 2 * c.n_kv_head) * c.head_size
+
+    def layer_of(self, block):
+        linears = (self.weight_of(one) for one in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc,
+                                                   block.mlp.c_proj))
+        norms = block.ln_1.weight, block.ln_1.bias, block.ln_2.weight, block.ln_2.bias
+        heads = (one and one.weight for one in (block.attn.q_norm, block.attn.k_norm))
+        return kernel.Layer(*linears, *map(self.at, (*norms, *heads)))
+
+    def weight_of(self, layer):
+        weight, bias = kernel.weight_of(layer)
+        self.alive.append(bias)
+        return weight
+
+    def at(self, tensor):
+        """Where it lies in float32."""
+        if tensor is None:
+            return None
+        self.alive.append(tensor.detach().float())
+        return self.alive[-1].data_ptr()
+
+    def step(self, blocks, x, at, cache):
+        """x (R, 1, C) -> the same, through all layers; `at` as for rotary.turn, or None."""
+        rows, first = x[:, 0].float().contiguous(), 0
+        for layer in sorted(cache.readers):
+            self.plain(rows, range(first, layer), at, cache)
+            heads = self.before(rows, layer)
+            y = blocks[layer].attn.answer(heads[:, None], at, cache, cache.readers[layer], 1)
+            self.after(rows, layer, y.contiguous())
+            first = layer + 1
+        self.plain(rows, range(first, len(blocks)), at, cache)
+        return rows[:, None].to(x.dtype)
+
+    def plain(self, x, layers, at, cache):
+        """A range of layers that read no memory."""
+        kept = (kernel.Kept * len(self.layers))()
+        for layer in layers:
+            rows = cache.rows[layer, 'kv']
+            kept[layer] = kernel.Kept(rows.data_ptr(), rows.size(-2), cache.before((layer, 'kv')) + cache.end)
+        cos, sin = (part.data_ptr() for part in at) if at is not None else (None, None)
+        kernel.library().plain_layers(ctypes.byref(self.model), layers.start, layers.stop, len(x),
+                                      x.data_ptr(), cos, sin, kept, torch.get_num_threads())
+
+    def before(self, x, layer):
+        """-> what c_attn gives of the layer's normalised input, (R, (nh + 2 nkv) hs) float32."""
+        heads = torch.empty(len(x), self.width)
+        kernel.library().before_attention(ctypes.byref(self.model), layer, len(x), x.data_ptr(),
+                                          heads.data_ptr(), torch.get_num_threads())
+        return heads
+
+    def after(self, x, layer, y):
+        """y (R, nh hs) float32, what attention gives: the rest of the layer."""
+        kernel.library().after_attention(ctypes.byref(self.model), layer, len(x), y.data_ptr(), x.data_ptr(),
+                                         torch.get_num_threads())

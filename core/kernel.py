@@ -1,0 +1,124 @@
+"""
+The compiled products and layers of core/kernel.cpp, for few rows on a CPU; without a compiler torch's.
+
+A C++ compiler is asked once for each processor and source; what it makes is kept in the user's cache folder.
+"""
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+SOURCE = Path(__file__).with_suffix('.cpp')
+MOST_ROWS = 16  # from there on torch's product of a matrix is faster
+# -ffast-math would make all of the process round small numbers to 0
+FLAGS = ('-std=c++17', '-O3', '-march=native', '-fopenmp', '-fPIC', '-shared', '-fno-math-errno',
+         '-fno-trapping-math', '-fno-signed-zeros', '-fassociative-math')
+KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2, torch.uint8: 3}  # uint8: two numbers of int4
+
+
+class Weight(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ('numbers', 'scales', 'bias')]
+    _fields_ += [(name, ctypes.c_int64) for name in ('kind', 'n_out', 'n_in')]
+
+
+class Layer(ctypes.Structure):
+    _fields_ = [(name, Weight) for name in ('attn', 'proj', 'fc', 'down')]
+    _fields_ += [(name, ctypes.c_void_p) for name in ('ln_1', 'ln_1_bias', 'ln_2', 'ln_2_bias', 'q_norm',
+                                                      'k_norm')]
+
+
+class Model(ctypes.Structure):
+    _fields_ = [('layers', ctypes.POINTER(Layer))]
+    _fields_ += [(name, ctypes.c_int64) for name in ('C', 'nh', 'nkv', 'hs', 'inner', 'rms', 'act')]
+    _fields_ += [('epsilon', ctypes.c_float)]
+
+
+class Kept(ctypes.Structure):
+    _fields_ = [('rows', ctypes.c_void_p), ('size', ctypes.c_int64), ('seen', ctypes.c_int64)]
+
+
+@functools.lru_cache(maxsize=1)
+def library():
+    """-> the compiled functions, or None, which stderr says once."""
+    try:
+        compiled = compile_once()
+    except (OSError, subprocess.SubprocessError) as error:
+        why = ' '.join((getattr(error, 'stderr', None) or str(error)).split())[:150]
+        print(f"no C++ compiler made {SOURCE.name} ({why}): one row takes about twice as long, int4 several "
+              "times; install g++", file=sys.stderr)
+        return None
+    found, pointer, count = ctypes.CDLL(compiled), ctypes.c_void_p, ctypes.c_long
+    found.linear.argtypes = [pointer, pointer, count, pointer, ctypes.c_int]
+    found.plain_layers.argtypes = [pointer, *[count] * 3, *[pointer] * 4, ctypes.c_int]
+    found.before_attention.argtypes = found.after_attention.argtypes = [
+        pointer, count, count, pointer, pointer, ctypes.c_int]
+    return found
+
+
+def compile_once():
+    """-> path of the shared library. Raises OSError, SubprocessError."""
+    compiler = shutil.which(os.environ.get('CXX', 'g++'))
+    if compiler is None:
+        raise OSError("there is no g++")
+    source = SOURCE.read_bytes()
+    made_of = (source, FLAGS, compiler, os.stat(compiler).st_mtime_ns, processor())
+    name = hashlib.sha256(repr(made_of).encode()).hexdigest()[:32] + '.so'
+    folder = cache_folder()
+    path = os.path.join(folder, name)
+    if not os.path.isfile(path):
+        with tempfile.TemporaryDirectory(dir=folder) as own:  # whole or not at all, whoever else compiles it
+            made = os.path.join(own, name)
+            subprocess.run([compiler, *FLAGS, '-o', made, str(SOURCE)], check=True, capture_output=True,
+                           text=True, timeout=120)
+            os.replace(made, path)
+    return path
+
+
+def cache_folder():
+    """The user's own; where none can be written to, one that lasts as long as the process."""
+    base = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    folder = os.path.join(base, 'memory-for-a-frozen-model')
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        if os.access(folder, os.W_OK) and os.stat(folder).st_uid == os.getuid():
+            return folder
+    except OSError:
+        pass
+    return of_process().name
+
+
+@functools.lru_cache(maxsize=1)
+def of_process():
+    return tempfile.TemporaryDirectory()
+
+
+def processor():
+    """What -march=native depends on."""
+    try:
+        with open('/proc/cpuinfo') as f:
+            return sorted({line for line in f if line.startswith(('model name', 'flags'))})
+    except OSError:
+        return platform.processor()
+
+
+def weight_of(layer):
+    """A core.packed.Linear -> Weight, and what keeps its bias alive."""
+    bias = None if layer.bias is None else layer.bias.detach().float()
+    parts = (None if one is None else one.data_ptr() for one in (layer.weight, layer.scales, bias))
+    return Weight(*parts, KINDS[layer.weight.dtype], layer.out_features, layer.in_features), bias
+
+
+def linear(layer, x):
+    """x (R, in) -> (R, out) float32."""
+    x, y = x.float().contiguous(), torch.empty(len(x), layer.out_features)
+    weight, _bias = weight_of(layer)
+    library().linear(ctypes.byref(weight), x.data_ptr(), len(x), y.data_ptr(), torch.get_num_threads())
+    return y
