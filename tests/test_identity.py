@@ -76,12 +76,10 @@ def test_a_memory_is_read_by_its_model_in_any_dtype(folder, tmp_path):
 
 
 def test_a_model_is_packed_however_it_was_loaded(folder):
-    if not torch.backends.mkldnn.is_available():
-        pytest.skip('this torch has no oneDNN, so there is nothing to pack for')
-    for model in (GPT.from_pretrained(folder), GPT.from_pretrained(folder).to(torch.float32)):
-        assert all(block.mlp.c_fc.weight.is_mkldnn for block in model.transformer.h)
-        assert model.lm_head.weight.is_mkldnn
-    assert load_model(os.path.join(ROOT, 'assets', 'tinyworld'), device='cpu')[0].lm_head.weight.is_mkldnn
+    tinyworld = load_model(os.path.join(ROOT, 'assets', 'tinyworld'), device='cpu')[0]
+    for model in (GPT.from_pretrained(folder), GPT.from_pretrained(folder).to(torch.float32), tinyworld):
+        assert all(block.mlp.c_fc.packed for block in model.transformer.h)
+        assert model.lm_head.packed and model.lm_head.weight is model.transformer.wte.weight, 'a copy'
 
 
 def test_loading_copies_no_weight_and_leaves_none_behind(folder):

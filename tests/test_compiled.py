@@ -1,0 +1,189 @@
+"""
+The compiled layers: what torch computes, for few rows, in each dtype; and what happens without a compiler.
+
+$ python -m pytest tests/test_compiled.py
+"""
+import copy
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import PROMPT, REMEMBERED, ROOT, tiny_model
+from test_families import VARIANTS, hugging_face, ours
+from torch.nn import functional as F
+
+from core import compiled, kernel
+from core.cache import Cache
+from core.packed import Linear
+from memory import PersistentMemory
+from model import GPT
+
+READINGS = {'method 3': {'method': 3}, 'method 1': {'method': 1}, 'method 4': {'method': 4, 'softmax_scale': 1.0},
+            'last': {'method': 2, 'select': 'last'}}
+pytestmark = pytest.mark.skipif(kernel.library() is None, reason='no C++ compiler is here')
+
+
+@pytest.fixture
+def by_torch(monkeypatch):
+    """-> what a call gives where nothing is compiled."""
+    def call(function):
+        with monkeypatch.context() as patched:
+            patched.setattr(kernel, 'library', lambda: None)
+            return function()
+    return call
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """A list that grows by one with each step of compiled layers."""
+    made, step = [], compiled.Layers.step
+
+    def counted(self, *args):
+        made.append(1)
+        return step(self, *args)
+    monkeypatch.setattr(compiled.Layers, 'step', counted)
+    return made
+
+
+@pytest.fixture(params=['gpt2', *VARIANTS])
+def model(request):
+    if request.param == 'gpt2':
+        return tiny_model(vocab_size=96, n_embd=32, block_size=600).freeze()
+    return ours(hugging_face(**VARIANTS[request.param]), max_position_embeddings=600)
+
+
+def logits_of(model, idx, T):
+    """(B, T', vocab_size) of the tokens from T on, given one after the other."""
+    cache = Cache(idx.size(1))
+    with torch.inference_mode():
+        model(idx[:, :T], cache=cache)
+        return torch.cat([model(one, cache=cache)[0] for one in idx[:, T:].split(1, dim=1)], dim=1)
+
+
+def some_ids(B, T):
+    return torch.randint(96, (B, T), generator=torch.Generator().manual_seed(1))
+
+
+# the second ones cross what one thread attends to at once
+@pytest.mark.parametrize(('B', 'T', 'end'), [(1, 1, 9), (3, 250, 262), (kernel.MOST_ROWS, 2, 5)])
+def test_a_step_gives_the_logits_of_torch_and_those_of_the_whole_text(model, B, T, end, by_torch, steps):
+    idx = some_ids(B, end)
+    found = logits_of(model, idx, T)
+    assert len(steps) == end - T
+    expected = by_torch(lambda: logits_of(model, idx, T))
+    assert len(steps) == end - T and expected.std() > 0.1
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found, model(idx, targets=idx)[0][:, T:], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('reads', READINGS)
+def test_a_step_of_a_model_that_reads_a_memory_gives_the_logits_of_torch(model, reads, by_torch, steps):
+    settings = {'select': 'each', 'memory_fraction': 5.0, 'bookkeeping_fraction': 0.1, **READINGS[reads]}
+    model.attach_memory(PersistentMemory.from_tokens(model, REMEMBERED, (1, 2)), (1, 2), **settings)
+    idx = some_ids(2, 20)
+    found = logits_of(model, idx, 6)
+    assert len(steps) == (0 if reads == 'last' else 14), "'last' changes rows of the past, which torch computes"
+    expected = by_torch(lambda: logits_of(model, idx, 6))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    model.detach_memory()
+    assert not torch.allclose(logits_of(model, idx, 6), found, atol=1e-3), 'the memory does nothing here'
+
+
+def test_texts_are_the_same_with_any_number_of_threads(model):
+    idx, before = some_ids(2, 300), torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(logits_of(model, idx[:, 290:], 1))
+            with torch.inference_mode():
+                x = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
+                found[-1] = found[-1], kernel.linear(model.transformer.h[0].mlp.c_fc, x)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for some in zip(*found) for a, b in zip(some, some[1:]))
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.int8, torch.int4])
+def test_rounded_weights_are_multiplied_as_torch_does_with_the_numbers_they_stand_for(dtype, folder, by_torch, steps):
+    narrow = GPT.from_pretrained(folder, dtype=dtype)
+    idx = torch.tensor([PROMPT, PROMPT[::-1]])
+    found = logits_of(narrow, idx, 2).float()
+    assert len(steps) == len(PROMPT) - 2
+    expected = by_torch(lambda: logits_of(narrow, idx, 2)).float()
+    # torch rounds to bfloat16 between, int4 its inputs to eight bits
+    assert torch.cosine_similarity(found, expected, dim=-1).min() > 0.999
+
+
+@pytest.mark.parametrize(('inputs', 'outputs'), [(1, 1), (7, 5), (32, 48), (40, 3), (96, 64), (576, 33)])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_products_are_exact_for_any_sizes(inputs, outputs, dtype):
+    torch.manual_seed(0)
+    layer = Linear(inputs, outputs, dtype=dtype).requires_grad_(False)
+    layer.weight = torch.nn.Parameter(layer.weight.T.contiguous().T, requires_grad=False)  # as GPT-2's files
+    layer.pack()
+    for R in (1, 2, 3, 4, 5, 9, kernel.MOST_ROWS):
+        x = torch.randn(R, inputs, dtype=dtype)
+        expected = F.linear(x.double(), layer.weight.double(), layer.bias.double())
+        torch.testing.assert_close(kernel.linear(layer, x).double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_what_needs_another_way_goes_to_torch(folder, steps):
+    model = GPT.from_pretrained(folder)
+    idx = torch.tensor([PROMPT])
+    logits_of(model, idx.expand(kernel.MOST_ROWS + 1, -1), 4)  # too many rows
+    logits_of(model.unfreeze(), idx, 4)  # may be trained
+    model.freeze()
+    cache = Cache(20)
+    with torch.inference_mode():
+        model(idx[:, :3], cache=cache)
+        model(idx[:, 3:5], cache=cache)  # two tokens
+        model(idx[:, 5:6], cache=cache, pos=torch.tensor([[2]]))  # a position of its own
+    assert not steps
+    model(idx[:, 6:7], cache=cache)
+    assert len(steps) == 1
+
+
+def test_a_model_that_was_changed_between_computes_with_its_new_weights(folder):
+    model, idx = GPT.from_pretrained(folder), torch.tensor([PROMPT])
+    before = logits_of(model, idx, 4)
+    model.unfreeze()
+    with torch.no_grad():
+        model.transformer.h[0].mlp.c_fc.weight.mul_(2)
+    model.freeze()
+    after = logits_of(model, idx, 4)
+    assert not torch.allclose(after, before, atol=1e-3)
+    torch.testing.assert_close(after, model(idx, targets=idx)[0][:, 4:], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('twin_of', [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_of_a_model_that_has_written_computes_the_same_without_it(twin_of, folder):
+    model, idx = GPT.from_pretrained(folder), torch.tensor([PROMPT])
+    before = logits_of(model, idx, 4)
+    twin = twin_of(model)
+    del model
+    torch.testing.assert_close(logits_of(twin, idx, 4), before, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize('compiler', ['no-such-compiler', 'false'])
+def test_without_a_compiler_torch_computes_and_one_line_says_so(compiler, tmp_path):
+    code = ("from load import load_model; import torch; m = load_model('assets/tinyworld', device='cpu')[0];"
+            "print(m.generate(torch.tensor([[1, 2, 3]]), 5, top_k=1).shape)")
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True,
+                          env={'PATH': '/usr/bin:/bin', 'CXX': compiler, 'HOME': str(tmp_path),
+                               'OMP_NUM_THREADS': '1'})
+    assert done.stdout == 'torch.Size([1, 8])\n'
+    assert done.stderr.count('\n') == 1 and 'install g++' in done.stderr
+
+
+def test_what_is_compiled_is_kept_for_the_next_time_or_where_that_cannot_be_for_this_one(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    path = kernel.compile_once()
+    assert str(tmp_path) in path
+    monkeypatch.setattr(kernel.subprocess, 'run', None)  # not asked again
+    assert kernel.compile_once() == path
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))  # no folder can be there
+    assert str(tmp_path) not in kernel.cache_folder()
