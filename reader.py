@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
+from core import compiled
 from core.checks import (
     check_choice,
     check_indices,
@@ -176,7 +177,9 @@ class Reader:
     def __init__(self, memory, layer, reading, n_head, rotary=None):
         self.memory, self.layer, self.reading, self.rotary = memory, layer, reading, rotary
         self.heads = tuple(sorted(reading.heads)) or tuple(range(n_head))
-        self.all_heads, self.group = len(self.heads) == n_head, n_head // memory.n_head
+        self.group = n_head // memory.n_head
+        self.reads = torch.zeros(n_head, dtype=torch.bool)
+        self.reads[list(self.heads)] = True
         self.placed = None, None  # the keys, and those keys turned to their positions
 
     @property
@@ -199,7 +202,12 @@ class Reader:
         # before first_changed_row, whose rows change in the layers above, not yet in this one
         change, known = self.kept(heads, cache)
         if self.reading.select == 'each':
-            return self.attend_each(of_all, change, known, cache)
+            stored = self.memory.layer(self.layer)
+            if not compiled.can_read(of_all, stored, cache):
+                return self.attend_each(of_all, change, known, cache)
+            y, picks, searches = compiled.read_each(of_all, stored, self.reading, self.reads, change, known)
+            cache.counts.add(self.layer, searches, picks)
+            return y
         # the newest row picks for all rows
         picked = self.pick(attention_weights(heads.q[:, :, -1:], heads.k))  # (B, nh, 1, S)
         # the last layer is asked for its newest rows alone: no layer above sees that the others changed
@@ -243,13 +251,7 @@ class Reader:
             seen = torch.arange(S - n + 1, S + 1, device=weights.device).unsqueeze(-1)  # (n, 1)
             picked = weights >= 1 / (self.reading.memory_fraction * seen)
             picked[..., 0].logical_and_(first)
-        return picked if self.all_heads else picked & self.head_mask(weights)
-
-    def head_mask(self, weights):
-        """(nh, 1, 1), True for a head that reads."""
-        mask = torch.zeros(weights.size(1), 1, 1, dtype=torch.bool, device=weights.device)
-        mask[list(self.heads)] = True
-        return mask
+        return picked if self.reads.all() else picked & self.reads.to(weights.device)[:, None, None]
 
     def kept(self, heads, cache):
         """v' - v (B, nh, S, hs) of the token-heads looked up before, and (B, nh, S, 1) which are.

@@ -24,10 +24,26 @@ enum Kind { FLOAT32, BFLOAT16, INT8, INT4 };
 
 extern "C" {
 struct Weight { const void* numbers; const void* scales; const float* bias; int64_t kind, out, in; };
-struct Layer { Weight attn, proj, fc, down; const float *ln_1, *ln_1_bias, *ln_2, *ln_2_bias, *q_norm, *k_norm; };
-struct Model { const Layer* layers; int64_t C, nh, nkv, hs, inner, rms, act; float epsilon; };
+struct Layer {
+    Weight attn, proj, fc, down;
+    const float *ln_1, *ln_1_bias, *ln_2, *ln_2_bias, *q_norm, *k_norm;
+};
+struct Model {
+    const Layer* layers;
+    int64_t C, nh, nkv, hs, inner, rms, act;
+    float epsilon;
+};
 // of one layer's cache: keys, then values, (R, 2 nkv, size, hs), of which `seen` rows of a head are there
 struct Kept { float* rows; int64_t size, seen; };
+// (R, heads, rows, hs), a row without gaps
+struct Rows { void* first; int64_t of_batch, of_head; };
+// What reader.py's Reader of select 'each' reads, of methods 1 to 3, and how; S tokens seen, M stored rows.
+struct Read {
+    Rows q, k, v, plain_q, plain_k, change, known, stored_keys, stored_values;
+    const uint8_t* heads;             // (nh,), 1 for one that reads
+    int64_t R, nh, nkv, hs, S, M, K, method;
+    float memory_fraction, bookkeeping_fraction, scale, residual_fraction;
+};
 }
 
 namespace {
@@ -122,7 +138,8 @@ float product_of_int4(const uint8_t* w, const _Float16* scales, const int8_t* x,
 #else
         __m256i found = _mm256_madd_epi16(_mm256_maddubs_epi16(numbers, inputs), _mm256_set1_epi16(1));
 #endif
-        total = _mm256_fmadd_ps(_mm256_set1_ps(float(scales[2 * g]) * x_scales[g]), _mm256_cvtepi32_ps(found), total);
+        __m256 scale = _mm256_set1_ps(float(scales[2 * g]) * x_scales[g]);
+        total = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(found), total);
         least += float(scales[2 * g + 1]) * x_sums[g];
     }
     float parts[8];
@@ -188,7 +205,8 @@ struct Call {
     std::vector<float> heads, inner, parts;
 
     Call(const Model& m, long R, const float* cos = nullptr, const float* sin = nullptr)
-        : m(m), R(R), width((m.nh + 2 * m.nkv) * m.hs), cos(cos), sin(sin), heads(R * width), inner(R * m.inner) {}
+        : m(m), R(R), width((m.nh + 2 * m.nkv) * m.hs), cos(cos), sin(sin), heads(R * width),
+          inner(R * m.inner) {}
 };
 
 long chunks_of(const Kept& kept) { return (kept.seen + CHUNK - 1) / CHUNK; }
@@ -205,7 +223,8 @@ struct Own {
     }
 };
 
-void normed(const Call& c, Own& own, const float* x, const float* weight, const float* bias, const Weight& next) {
+void normed(const Call& c, Own& own, const float* x, const float* weight, const float* bias,
+            const Weight& next) {
     own.h.resize(c.R * c.m.C);
     for (long r = 0; r < c.R; r++)
         norm(x + r * c.m.C, weight, bias, c.m.C, c.m.rms, c.m.epsilon, &own.h[r * c.m.C]);
@@ -272,10 +291,13 @@ void together(const Call& c, Own& own, long chunks) {
     const long n = c.m.nh / c.m.nkv, hs = c.m.hs;
     own.y.assign(c.R * c.m.nh * hs, 0);
     for (long head = 0; head < c.R * c.m.nh; head++) {
-        auto part = [&](long chunk) { return &c.parts[((head / n * chunks + chunk) * n + head % n) * (hs + 2)]; };
+        auto part = [&](long chunk) {
+            return &c.parts[((head / n * chunks + chunk) * n + head % n) * (hs + 2)];
+        };
         float largest = -INFINITY, total = 0;
         for (long chunk = 0; chunk < chunks; chunk++) largest = std::fmax(largest, part(chunk)[0]);
-        for (long chunk = 0; chunk < chunks; chunk++) total += part(chunk)[1] * std::exp(part(chunk)[0] - largest);
+        for (long chunk = 0; chunk < chunks; chunk++)
+            total += part(chunk)[1] * std::exp(part(chunk)[0] - largest);
         for (long chunk = 0; chunk < chunks; chunk++) {
             const float* from = part(chunk);
             const float weight = std::exp(from[0] - largest) / total;
@@ -312,6 +334,73 @@ void after(Call& c, Own& own, const Layer& layer, const float* y, float* x) {
 #pragma omp barrier
     add(c, own, layer.down, c.inner.data(), x);
 }
+
+// ---- reading a memory, reader.py's attend_each for one token of each row ----
+
+template <class T> T* at(const Rows& rows, long r, long head, long row, long hs) {
+    return (T*)rows.first + r * rows.of_batch + head * rows.of_head + row * hs;
+}
+
+float dot(const float* a, const float* b, long n) {
+    float found;
+    products<Float32, 1>(a, b, n, &found);
+    return found;
+}
+
+template <class T> T squared_distance(const float* a, const float* b, long n) {
+    T found = 0;
+#pragma omp simd reduction(+ : found)
+    for (long i = 0; i < n; i++) found += (T(a[i]) - T(b[i])) * (T(a[i]) - T(b[i]));
+    return found;
+}
+
+// scores -> their softmax
+void softmax(std::vector<float>& scores) {
+    float largest = -INFINITY, total = 0;
+    for (float score : scores) largest = std::max(largest, score);
+    for (float& score : scores) total += score = std::exp(score - largest);
+    for (float& score : scores) score /= total;
+}
+
+struct LookUp {
+    const Read& c;
+    std::vector<float> distances, sorted, ranks;
+    std::vector<std::pair<double, long>> near;  // of which the first K are nearest
+
+    // the K stored keys nearest to key, exactly: what float32 can not tell from the K-th is ranked in float64
+    void search(long g, const float* key) {
+        distances.resize(c.M), near.clear();
+        for (long n = 0; n < c.M; n++)
+            distances[n] = squared_distance<float>(at<float>(c.stored_keys, 0, g, n, c.hs), key, c.hs);
+        sorted = distances;
+        std::nth_element(sorted.begin(), sorted.begin() + c.K - 1, sorted.end());
+        const float enough = sorted[c.K - 1] * (1 + 4 * (c.hs + 3) * 0x1p-24f);
+        for (long n = 0; n < c.M; n++)
+            if (distances[n] <= enough) {
+                const float* stored = at<float>(c.stored_keys, 0, g, n, c.hs);
+                near.push_back({squared_distance<double>(stored, key, c.hs), n});
+            }
+        std::partial_sort(near.begin(), near.begin() + c.K, near.end());
+    }
+
+    // v' - v of a token-head (Eq. 5)
+    void operator()(long g, const float* query, const float* key, const float* value, float* change) {
+        search(g, key);
+        const bool itself = c.method != 2;  // the token is one more candidate
+        ranks.resize(c.K + itself);
+        for (long n = 0; n < c.K; n++)
+            ranks[n] = c.scale * dot(at<float>(c.stored_keys, 0, g, near[n].second, c.hs), query, c.hs);
+        if (itself) ranks[c.K] = c.scale * dot(key, query, c.hs);
+        softmax(ranks);
+        const float share = c.method == 1 ? 1 : 1 - c.residual_fraction;
+        const float own = itself ? ranks[c.K] : 0;
+        for (long i = 0; i < c.hs; i++) change[i] = share * (own - 1) * value[i];
+        for (long n = 0; n < c.K; n++) {
+            const float* found = at<float>(c.stored_values, 0, g, near[n].second, c.hs);
+            for (long i = 0; i < c.hs; i++) change[i] += share * ranks[n] * found[i];
+        }
+    }
+};
 
 }  // namespace
 
@@ -371,6 +460,46 @@ void after_attention(const Model* m, long layer, long R, const float* y, float* 
         Own own;
         after(c, own, m->layers[layer], y, x);
     }
+}
+
+// y (R, nh, hs); counts: token-heads picked, and looked up
+void read_each(const Read* read, float* y, int64_t* counts, int threads) {
+    const Read& c = *read;
+    const float scale = 1 / std::sqrt(float(c.hs)), least = 1 / (c.memory_fraction * c.S);
+    int64_t picks = 0, searches = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : picks, searches)
+    {
+        LookUp look_up{c};
+        std::vector<float> weights(c.S);
+#pragma omp for schedule(static)
+        for (long item = 0; item < c.R * c.nh; item++) {
+            const long r = item / c.nh, head = item % c.nh, g = head / (c.nh / c.nkv), hs = c.hs;
+            for (long j = 0; j < c.S; j++)
+                weights[j] = scale * dot(at<float>(c.k, r, g, j, hs), at<float>(c.q, r, head, 0, hs), hs);
+            softmax(weights);
+            float* to = y + item * hs;
+            std::memset(to, 0, hs * sizeof(float));
+            for (long j = 0; j < c.S; j++) {
+                const float* v = at<float>(c.v, r, g, j, hs);
+                for (long i = 0; i < hs; i++) to[i] += weights[j] * v[i];
+                bool picked = c.heads[head] && c.memory_fraction > 0 && weights[j] >= least;  // Eq. 4
+                if (j == 0)
+                    picked = c.heads[head] && weights[0] > c.bookkeeping_fraction
+                             && (picked || c.memory_fraction == 0);
+                if (!picked) continue;
+                picks++;
+                float* change = at<float>(c.change, r, head, j, hs);
+                uint8_t* known = at<uint8_t>(c.known, r, head, j, 1);
+                if (!*known) {
+                    look_up(g, at<float>(c.plain_q, r, head, j, hs), at<float>(c.plain_k, r, g, j, hs), v,
+                            change);
+                    *known = 1, searches++;
+                }
+                for (long i = 0; i < hs; i++) to[i] += weights[j] * change[i];
+            }
+        }
+    }
+    counts[0] = picks, counts[1] = searches;
 }
 
 }

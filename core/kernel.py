@@ -41,6 +41,24 @@ class Model(ctypes.Structure):
     _fields_ += [('epsilon', ctypes.c_float)]
 
 
+class Rows(ctypes.Structure):
+    _fields_ = [('first', ctypes.c_void_p), ('of_batch', ctypes.c_int64), ('of_head', ctypes.c_int64)]
+
+    @classmethod
+    def of(cls, x):
+        """x (R, heads, rows, hs), whose rows have no gaps."""
+        return cls(x.data_ptr(), x.stride(0), x.stride(1))
+
+
+class Read(ctypes.Structure):
+    _fields_ = [(name, Rows) for name in ('q', 'k', 'v', 'plain_q', 'plain_k', 'change', 'known',
+                                          'stored_keys', 'stored_values')]
+    _fields_ += [('heads', ctypes.c_void_p)]
+    _fields_ += [(name, ctypes.c_int64) for name in ('R', 'nh', 'nkv', 'hs', 'S', 'M', 'K', 'method')]
+    _fields_ += [(name, ctypes.c_float) for name in ('memory_fraction', 'bookkeeping_fraction', 'scale',
+                                                     'residual_fraction')]
+
+
 class Kept(ctypes.Structure):
     _fields_ = [('rows', ctypes.c_void_p), ('size', ctypes.c_int64), ('seen', ctypes.c_int64)]
 
@@ -60,6 +78,7 @@ def library():
     found.plain_layers.argtypes = [pointer, *[count] * 3, *[pointer] * 4, ctypes.c_int]
     found.before_attention.argtypes = found.after_attention.argtypes = [
         pointer, count, count, pointer, pointer, ctypes.c_int]
+    found.read_each.argtypes = [pointer, pointer, pointer, ctypes.c_int]
     return found
 
 

@@ -20,7 +20,9 @@ from core.packed import Linear
 from memory import PersistentMemory
 from model import GPT
 
-READINGS = {'method 3': {'method': 3}, 'method 1': {'method': 1}, 'method 4': {'method': 4, 'softmax_scale': 1.0},
+READINGS = {'method 3': {'method': 3}, 'method 1': {'method': 1, 'heads': (1,)},
+            'method 2, bookkeeping alone': {'method': 2, 'memory_fraction': 0.0, 'residual_fraction': 0.3},
+            'method 4': {'method': 4, 'softmax_scale': 1.0},
             'last': {'method': 2, 'select': 'last'}}
 pytestmark = pytest.mark.skipif(kernel.library() is None, reason='no C++ compiler is here')
 
@@ -84,7 +86,7 @@ def test_a_step_of_a_model_that_reads_a_memory_gives_the_logits_of_torch(model, 
     model.attach_memory(PersistentMemory.from_tokens(model, REMEMBERED, (1, 2)), (1, 2), **settings)
     idx = some_ids(2, 20)
     found = logits_of(model, idx, 6)
-    assert len(steps) == (0 if reads == 'last' else 14), "'last' changes rows of the past, which torch computes"
+    assert len(steps) == (0 if reads == 'last' else 14), "'last' changes rows of the past: torch's"
     expected = by_torch(lambda: logits_of(model, idx, 6))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     model.detach_memory()
@@ -107,7 +109,7 @@ def test_texts_are_the_same_with_any_number_of_threads(model):
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.int8, torch.int4])
-def test_rounded_weights_are_multiplied_as_torch_does_with_the_numbers_they_stand_for(dtype, folder, by_torch, steps):
+def test_rounded_weights_give_the_logits_of_the_numbers_that_they_stand_for(dtype, folder, by_torch, steps):
     narrow = GPT.from_pretrained(folder, dtype=dtype)
     idx = torch.tensor([PROMPT, PROMPT[::-1]])
     found = logits_of(narrow, idx, 2).float()
@@ -178,7 +180,7 @@ def test_without_a_compiler_torch_computes_and_one_line_says_so(compiler, tmp_pa
     assert done.stderr.count('\n') == 1 and 'install g++' in done.stderr
 
 
-def test_what_is_compiled_is_kept_for_the_next_time_or_where_that_cannot_be_for_this_one(tmp_path, monkeypatch):
+def test_what_is_compiled_is_kept_or_where_that_cannot_be_lasts_as_long_as_the_process(tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     path = kernel.compile_once()
     assert str(tmp_path) in path
