@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from core import kernel
 from core.families import state_of_gguf
 from core.gguf_fields import fields_of, shown
 from core.places import found
@@ -63,6 +64,9 @@ class GgufFile:
         numbers = np.fromfile(self.path, np.uint8, place.n_bytes, offset=place.at)
         if numbers.nbytes < place.n_bytes:
             raise damaged(self.path, f"it became shorter while {name} was read")
+        found = kernel.of_gguf(numbers, kind.name)
+        if found is not None:
+            return found.view(place.shape)
         try:
             with np.errstate(all='ignore'):  # numbers that are none are told where all weights are checked
                 # gguf works out sixteen rows at a time, each of them many of a narrow model's

@@ -1,5 +1,5 @@
-// A few rows through a frozen model's layers, on a CPU: each weight is read once, as it lies, and one parallel
-// region serves all layers. core/kernel.py compiles it and says what the structs hold.
+// A few rows through a frozen model's layers, on a CPU: each weight is read once, as it lies, and one
+// parallel region serves all layers. core/kernel.py compiles it.
 //
 // R rows (of a batch), C n_embd, nh n_head, nkv key heads, hs head size; weights (out, in), a row an output.
 #include <algorithm>
@@ -419,6 +419,24 @@ void linear(const Weight* w, const float* x, long R, float* y, int threads) {
             output(*w, o, x, rounded, R, found);
             for (long r = 0; r < R; r++) y[r * w->out + o] = found[r];
         }
+    }
+}
+
+// n blocks of GGUF's Q8_0, a scale and 32 numbers, or Q4_1, a scale, a least and 32 numbers as in int4
+void of_gguf(const uint8_t* blocks, long n, int is_q4_1, float* y, int threads) {
+    const long bytes = is_q4_1 ? 20 : 34;
+#pragma omp parallel for num_threads(threads)
+    for (long block = 0; block < n; block++) {
+        const uint8_t* from = blocks + block * bytes;
+        float* __restrict to = y + block * GROUP;  // bytes may else be anything, also what is written
+        const float scale = load<_Float16>(from), least = is_q4_1 ? load<_Float16>(from + 2) : _Float16(0);
+        if (is_q4_1)
+            for (long i = 0; i < 16; i++) {
+                to[i] = scale * (from[4 + i] & 15) + least;
+                to[i + 16] = scale * (from[4 + i] >> 4) + least;
+            }
+        else
+            for (long i = 0; i < GROUP; i++) to[i] = scale * int8_t(from[2 + i]);
     }
 }
 

@@ -21,6 +21,7 @@ MOST_ROWS = 16  # from there on torch's product of a matrix is faster
 # -ffast-math would make all of the process round small numbers to 0
 FLAGS = ('-std=c++17', '-O3', '-march=native', '-fopenmp', '-fPIC', '-shared', '-fno-math-errno',
          '-fno-trapping-math', '-fno-signed-zeros', '-fassociative-math')
+GGUF_KINDS = {'Q4_1': 20, 'Q8_0': 34}  # bytes of a block of 32 numbers
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2, torch.uint8: 3}  # uint8: two numbers of int4
 
 
@@ -75,6 +76,7 @@ def library():
         return None
     found, pointer, count = ctypes.CDLL(compiled), ctypes.c_void_p, ctypes.c_long
     found.linear.argtypes = [pointer, pointer, count, pointer, ctypes.c_int]
+    found.of_gguf.argtypes = [pointer, count, ctypes.c_int, pointer, ctypes.c_int]
     found.plain_layers.argtypes = [pointer, *[count] * 3, *[pointer] * 4, ctypes.c_int]
     found.before_attention.argtypes = found.after_attention.argtypes = [
         pointer, count, count, pointer, pointer, ctypes.c_int]
@@ -140,4 +142,14 @@ def linear(layer, x):
     x, y = x.float().contiguous(), torch.empty(len(x), layer.out_features)
     weight, _bias = weight_of(layer)
     library().linear(ctypes.byref(weight), x.data_ptr(), len(x), y.data_ptr(), torch.get_num_threads())
+    return y
+
+
+def of_gguf(blocks, kind):
+    """Bytes of a GGUF file, uint8 (n,) of a type in GGUF_KINDS -> numbers float32, or None: not compiled."""
+    if kind not in GGUF_KINDS or library() is None:
+        return None
+    n = len(blocks) // GGUF_KINDS[kind]
+    y = torch.empty(n * 32)
+    library().of_gguf(blocks.ctypes.data, n, kind == 'Q4_1', y.data_ptr(), torch.get_num_threads())
     return y

@@ -8,9 +8,12 @@ import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from conftest import PROMPT, REMEMBERED, ROOT, tiny_model
+from gguf.constants import GGMLQuantizationType
+from gguf.quants import dequantize, quantize
 from test_families import VARIANTS, hugging_face, ours
 from torch.nn import functional as F
 
@@ -189,3 +192,12 @@ def test_what_is_compiled_is_kept_or_where_that_cannot_be_lasts_as_long_as_the_p
     (tmp_path / 'file').write_text('')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))  # no folder can be there
     assert str(tmp_path) not in kernel.cache_folder()
+
+
+@pytest.mark.parametrize('kind', [GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q8_0])
+def test_numbers_of_a_gguf_file_are_to_the_bit_those_of_its_package(kind):
+    numbers = np.random.default_rng(0).standard_normal((6, 96)).astype(np.float32)
+    blocks = np.ascontiguousarray(quantize(numbers, kind)).reshape(-1)
+    expected = dequantize(blocks.reshape(6, -1), kind)
+    assert np.array_equal(kernel.of_gguf(blocks, kind.name).view(6, 96).numpy(), expected)
+    assert kernel.of_gguf(blocks, 'Q5_0') is None, 'left to the package'
