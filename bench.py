@@ -15,7 +15,7 @@ from configurator import configure, one_line_errors
 
 # -----------------------------------------------------------------------------
 models = 'random,assets/tinyworld'  # 'random': GPT-2 124M, random weights; hub names, folders, 'smollm2'
-parts = 'build,load,library,search,curves,write'  # what to measure; 'peers': questions on many texts
+parts = 'build,load,library,search,curves,write'  # what to measure; also 'peers', 'dtypes', 'start'
 workloads = [{'rows': 1, 'prompt': 16, 'new': 50}, {'rows': 1, 'prompt': 256, 'new': 20},
              {'rows': 1, 'prompt': 900, 'new': 50}, {'rows': 100, 'prompt': 16, 'new': 100},
              {'rows': 20, 'prompt': 16, 'new': 100, 'only': 'last'},  # only: whose name it matches
@@ -45,19 +45,22 @@ import transformers  # noqa: E402
 from core.atomic import write_files  # noqa: E402
 from lab import (  # noqa: E402
     speed_curves,
+    speed_dtypes,
     speed_figures,
     speed_files,
     speed_library,
     speed_peers,
     speed_search,
     speed_setup,
+    speed_start,
     speed_writing,
 )
 from lab.drawing import png  # noqa: E402
 
 MEASURES = {'build': speed_files.measure_building, 'load': speed_files.measure_loading,
             'library': speed_library.measure_library, 'peers': speed_peers.measure_peers,
-            'search': speed_search.measure_search,
+            'search': speed_search.measure_search, 'dtypes': speed_dtypes.measure_dtypes,
+            'start': speed_start.measure_start,
             'curves': speed_curves.measure_curves, 'write': speed_writing.measure_writing}
 FIGURES = {'write': speed_figures.writing, 'curves': speed_figures.curves, 'peers': speed_figures.peers}
 

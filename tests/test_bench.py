@@ -18,7 +18,7 @@ from test_gguf import check_logits, written
 
 from core.cache import Cache
 from core.tokenizers import tokenizer_of_folder
-from lab import speed_curves, speed_peers, speed_setup, speed_writing
+from lab import speed_curves, speed_dtypes, speed_peers, speed_setup, speed_start, speed_writing
 from lab.made_up import stories
 from load import load_model
 from reader import Reading
@@ -220,3 +220,26 @@ def test_wrong_settings_are_one_line(run, wrong, message):
     assert code == 1
     assert message in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_start_is_timed_in_parts_that_make_the_whole(folder):
+    parts = speed_start.started(str(folder), 1)
+    whole = parts.pop('all')
+    assert list(parts)[-1] == 'first token' and min(parts.values()) > 0
+    assert sum(parts.values()) == pytest.approx(whole)
+
+
+def test_what_a_dtype_costs_the_text_is_the_perplexity_of_its_own_logits(roomy_folder, monkeypatch):
+    model, _ = load_model(str(roomy_folder), device='cpu')
+    ids = [3, 17, 5, 44, 9, 12, 5, 31, 2, 28, 17, 40]
+    tokenizer = types.SimpleNamespace(encode=lambda text: ids)
+    load = speed_dtypes.load_model
+    monkeypatch.setattr(speed_dtypes, 'load_model', lambda *args, **how: (load(*args, **how)[0], tokenizer))
+    table = speed_dtypes.measure_dtypes(str(roomy_folder), types.SimpleNamespace(device='cpu'))
+    idx = torch.tensor([ids])
+    loss = model(idx[:, :-1], targets=idx[:, 1:])[1]
+    assert [row['dtype'] for row in table] == ['float32', 'bfloat16', 'int8', 'int4']
+    assert table[0]['perplexity'] == pytest.approx(loss.exp().item(), rel=1e-4)
+    assert (table[0]['same_likeliest'], table[0]['greedy_equal'], table[0]['greedy']) == (1, 6, 6)
+    sizes = [row['weights_mb'] for row in table]
+    assert sizes[0] == 2 * sizes[1] > sizes[2] and table[0]['perplexity'] != table[2]['perplexity']
