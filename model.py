@@ -33,9 +33,8 @@ class Norm(nn.Module):
     def __init__(self, config, size=0):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size or config.n_embd))
-        biased = config.bias and config.norm == 'layer'
-        self.bias = nn.Parameter(torch.zeros(config.n_embd)) if biased else None
         self.epsilon, self.rms = config.layer_norm_epsilon, config.norm == 'rms'
+        self.bias = nn.Parameter(torch.zeros(config.n_embd)) if config.bias and not self.rms else None
 
     def forward(self, x):
         if self.rms:
@@ -80,10 +79,8 @@ class CausalSelfAttention(nn.Module):
             k, v = cache.append((self.layer, 'kv'), kv).chunk(2, dim=1)  # (B, nkv, S, hs)
             if reader is not None:
                 plain_k = k if at is None else cache.append((self.layer, 'plain'), plain_k)
-        if reader is None:
-            y = self.attend(q[:, :, -newest:], k, v, cache)
-        else:
-            y = reader.attend(Heads(q, k, v, plain_q, plain_k), cache, newest)[:, :, -newest:]
+        y = (self.attend(q[:, :, -newest:], k, v, cache) if reader is None else
+             reader.attend(Heads(q, k, v, plain_q, plain_k), cache, newest)[:, :, -newest:])
         return y.transpose(1, 2).flatten(2)  # heads side by side
 
     def attend(self, q, k, v, cache=None):
@@ -177,7 +174,7 @@ class GPT(nn.Module):
         return sum(count(p) for name, p in self.named_weights() if name != 'transformer.wpe.weight')
 
     def named_weights(self):
-        """The parameters, without a tied head, which is the token embedding, and its copy once packed."""
+        """The parameters, without a tied head, which is the token embedding."""
         return ((name, p) for name, p in self.named_parameters()
                 if name != 'lm_head.weight' or not self.config.tied)
 
@@ -192,24 +189,22 @@ class GPT(nn.Module):
             raise ValueError(f"{past + T} tokens are longer than the model's context of {size}: shorten them")
         if cache is not None:
             cache.begin(idx)
-        given = pos is not None
-        if not given:
-            pos = torch.arange(past, past + T, device=idx.device)
         x, at = self.transformer.wte(idx), None  # (B, T, C)
+        compiled = self.state.compiled(self, x, cache) if pos is None and not layers else None
+        if pos is None:
+            pos = torch.arange(past, past + T, device=idx.device)
         if self.rotary is None:
             x = x + self.transformer.wpe(pos)
         else:  # a reading layer can change rows of the past, which then go on at their own positions
             changes = cache is not None and cache.changes_past
             at = self.rotary.at(torch.arange(cache.end, device=idx.device) if changes else pos)
         x = self.transformer.drop(x)
-        compiled = None if given or layers else self.state.compiled(self, x, cache)
+        blocks = list(self.transformer.h)[:layers or None]
         if compiled is not None:
-            x = compiled.step(self.transformer.h, x, at, cache)
+            x = compiled.step(blocks, x, at, cache)
         else:
-            *below, last = self.transformer.h[:layers or None]
-            for block in below:
-                x = block(x, at, cache)
-            x = last(x, at, cache, newest or T)
+            for block in blocks:
+                x = block(x, at, cache, (newest or T) if block is blocks[-1] else 0)
         if cache is not None:
             cache.length = cache.end
         return self.transformer.ln_f(x)
@@ -264,10 +259,8 @@ class GPT(nn.Module):
 
     @property
     def recalled(self):
-        """Method 5: for each row of this thread's last forward or generate [(step, text numbers, votes)].
-
-        step: tokens written by then. The numbers are () where nothing was recalled.
-        """
+        """Method 5: for each row of this thread's last forward or generate [(step, text numbers, votes)], a
+        step being the tokens written by then; the numbers are () where nothing was recalled."""
         return counts_of_last_call().get(self, Counts()).recalled
 
     def attach_memory(self, memory, layers=None, heads=Reading.heads, k=Reading.k,
@@ -285,8 +278,7 @@ class GPT(nn.Module):
         texts are added. layers None: (9,), or all for method 5. Raises ValueError that names what does not
         fit, and leaves the model as it was.
         """
-        if layers is None:
-            layers = () if method == 5 else Reading.layers
+        layers = layers if layers is not None else () if method == 5 else Reading.layers
         self.attach(memory, Reading(layers, heads, k, method, memory_fraction, bookkeeping_fraction,
                                     softmax_scale, residual_fraction, select, positions, distance,
                                     index_heads, recall_texts, recall_votes, recall_threshold, recall_every,

@@ -26,19 +26,23 @@ class Layers:
     """Valid while the model stays frozen. x (R, C) float32, changed in place."""
 
     def __init__(self, model):
-        c, self.alive = model.config, []
+        c, self.alive, self.modules = model.config, [], list(model.transformer.h.modules())
         self.layers = (kernel.Layer * c.n_layer)(*(self.layer_of(block) for block in model.transformer.h))
         act = 2 if c.mlp == 'silu' else 0 if c.mlp == 'gelu_new' else 1
         self.model = kernel.Model(self.layers, c.n_embd, c.n_head, c.n_kv_head, c.head_size,
                                   c.n_inner or 4 * c.n_embd, c.norm == 'rms', act, c.layer_norm_epsilon)
         self.width = (c.n_head + 2 * c.n_kv_head) * c.head_size
 
+    def are_watched(self):
+        """Whether somebody hooked on to a module of the layers, to see or change what goes through it."""
+        return any(module._forward_hooks or module._forward_pre_hooks for module in self.modules)
+
     def layer_of(self, block):
-        linears = (self.weight_of(one) for one in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc,
-                                                   block.mlp.c_proj))
-        norms = block.ln_1.weight, block.ln_1.bias, block.ln_2.weight, block.ln_2.bias
-        heads = (one and one.weight for one in (block.attn.q_norm, block.attn.k_norm))
-        return kernel.Layer(*linears, *map(self.at, (*norms, *heads)))
+        attn, mlp, ln_1, ln_2 = block.attn, block.mlp, block.ln_1, block.ln_2
+        linears = map(self.weight_of, (attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj))
+        of_heads = (one and one.weight for one in (attn.q_norm, attn.k_norm))
+        norms = ln_1.weight, ln_1.bias, ln_2.weight, ln_2.bias, *of_heads
+        return kernel.Layer(*linears, *map(self.at, norms))
 
     def weight_of(self, layer):
         weight, bias = kernel.weight_of(layer)

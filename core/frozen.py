@@ -78,7 +78,7 @@ class WeightState:
         if not self.frozen or not compiled.fits(x, cache):
             return None
         self.layers = self.layers or compiled.Layers(model)
-        return self.layers
+        return None if self.layers.are_watched() else self.layers
 
     def unpack(self, model):
         if self.rounded:

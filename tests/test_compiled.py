@@ -151,6 +151,20 @@ def test_what_needs_another_way_goes_to_torch(folder, steps):
     assert len(steps) == 1
 
 
+@pytest.mark.parametrize('name', ['', 'attn.c_proj', 'mlp'])
+def test_a_hook_on_a_part_of_a_layer_sees_each_token_and_changes_it(name, folder, steps):
+    model, idx = GPT.from_pretrained(folder), torch.tensor([PROMPT])
+    before = logits_of(model, idx, 4)
+    done, seen = len(steps), []
+    module = model.transformer.h[0].get_submodule(name)
+    handle = module.register_forward_hook(lambda module, given, y: seen.append(y.size(1)) or 2 * y)
+    changed = logits_of(model, idx, 4)
+    handle.remove()
+    assert seen == [4] + [1] * (len(PROMPT) - 4) and len(steps) == done
+    assert not torch.allclose(changed, before, atol=1e-2)
+    assert torch.equal(logits_of(model, idx, 4), before)
+
+
 def test_a_model_that_was_changed_between_computes_with_its_new_weights(folder):
     model, idx = GPT.from_pretrained(folder), torch.tensor([PROMPT])
     before = logits_of(model, idx, 4)
