@@ -4,6 +4,7 @@ The compiled layers: what torch computes, for few rows, in each dtype; and what 
 $ python -m pytest tests/test_compiled.py
 """
 import copy
+import functools
 import pickle
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from core.cache import Cache
 from core.packed import Linear
 from memory import PersistentMemory
 from model import GPT
+from reader import Heads, Reader, Reading
 
 READINGS = {'method 3': {'method': 3}, 'method 1': {'method': 1, 'heads': (1,)},
             'method 2, bookkeeping alone': {'method': 2, 'memory_fraction': 0.0, 'residual_fraction': 0.3},
@@ -215,3 +217,57 @@ def test_numbers_of_a_gguf_file_are_to_the_bit_those_of_its_package(kind):
     expected = dequantize(blocks.reshape(6, -1), kind)
     assert np.array_equal(kernel.of_gguf(blocks, kind.name).view(6, 96).numpy(), expected)
     assert kernel.of_gguf(blocks, 'Q5_0') is None, 'left to the package'
+
+
+# ---- reading, beside reader.py's own way ----
+
+def some_heads(S, B=2, nh=4, nkv=2, hs=8):
+    """As of a layer that has seen S tokens, whose attention is even: thresholds of Eq. 4 cut through it."""
+    g = torch.Generator().manual_seed(S)
+    sizes = (nh, 1), (nkv, S), (nkv, S), (nh, S), (nkv, S)
+    return Heads(*(torch.randn(B, heads, rows, hs, generator=g) for heads, rows in sizes))
+
+
+def read(heads, stored, reading):
+    """y, change, known, searches and picks of the newest token."""
+    (B, nh, *_), S = heads.q.shape, heads.k.size(2)
+    cache = Cache(S)
+    cache.length, cache.end, cache.first = S - 1, S, torch.full((B,), S - 1)
+    cache.rows[0, 'queries'] = heads.plain_q.clone()
+    cache.counts.begin((0,))
+    y = Reader(stored, 0, reading, nh).attend(heads._replace(plain_q=heads.plain_q[:, :, -1:]), cache)
+    return y, cache.rows[0, 'change'], cache.rows[0, 'known'], cache.searches[0], cache.picks[0]
+
+
+def memory_of(keys, values):
+    origin = {'n_layer': 1, 'n_head': 4, 'n_kv_head': 2, 'head_size': 8}
+    return PersistentMemory.from_rows(origin, {0: (keys, values)})
+
+
+@pytest.mark.parametrize('method', [1, 2, 3])
+@pytest.mark.parametrize(('MF', 'BF'), [(0, 0.1), (0, 1), (0.5, 0.001), (1, 0.05), (5, 0.1), (1e6, 0)])
+def test_what_is_picked_found_and_blended_is_what_torch_picks_finds_and_blends(method, MF, BF, by_torch):
+    g = torch.Generator().manual_seed(0)
+    stored = memory_of(*torch.randn(2, 2, 30, 8, generator=g))
+    for S, heads in ((2, ()), (9, (0, 3)), (40, (2,))):
+        reading = Reading((0,), heads, 4, method, MF, BF, 1.5, 0.3, 'each')
+        given = some_heads(S)
+        y, change, *found = read(given, stored, reading)
+        y_by_torch, change_by_torch, *expected = by_torch(functools.partial(read, given, stored, reading))
+        assert found[1:] == expected[1:] and torch.equal(found[0], expected[0])
+        torch.testing.assert_close(y, y_by_torch, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(change, change_by_torch, atol=1e-5, rtol=1e-5)
+
+
+def test_of_keys_that_float32_can_not_tell_apart_the_nearest_are_found():
+    heads, g = some_heads(3, B=1), torch.Generator().manual_seed(0)
+    far = torch.randn(2, 20000, 8, generator=g)
+    keys = heads.plain_k[0, :, -1:] + far / far.norm(dim=-1, keepdim=True)  # all at the distance 1
+    values = torch.randn(2, 20000, 8, generator=g)
+    mean = Reading((0,), (), 5, 2, 1e6, 0.0, 0.0, 0.0, 'each')  # of the values found
+    change = read(heads, memory_of(keys, values), mean)[1]
+    distances = (keys.double() - heads.plain_k[0, :, -1:].double()).square().sum(-1)
+    for head in range(4):
+        nearest = distances[head // 2].topk(5, largest=False).indices
+        expected = values[head // 2, nearest].mean(0) - heads.v[0, head // 2, -1]
+        torch.testing.assert_close(change[0, head, -1], expected, atol=1e-5, rtol=1e-5)
