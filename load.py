@@ -72,7 +72,7 @@ def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile
         model = GPT.from_pretrained(init_from, device, getattr(torch, dtype))
         tokenizer = tokenizer_of_model(init_from, model.config.vocab_size)
     if compile and device == 'cpu':
-        print("compile: not on a CPU, where the packed weights are faster as they are", file=sys.stderr)
+        print("compile: not on a CPU, where the layers are compiled already (core/kernel.cpp)", file=sys.stderr)
     elif compile:
         for block in model.transformer.h:
             block.mlp.compile(dynamic=True)

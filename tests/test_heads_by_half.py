@@ -23,14 +23,17 @@ TOLD = [[('Ida bakes bread in Taldun.', 'Ida'), ('Cats sleep.', 'Cats')],
         [('Rain falls on Stenham.', 'Rain'), ('Cy sings.', 'Cy')]]
 
 
-@pytest.fixture
-def squad(tmp_path):
+def write_squad(path):
     articles = [{'title': str(n), 'paragraphs': [
         {'context': text, 'qas': [{'question': f'Who is {answer}?', 'answers': [{'text': answer}]}] * 2}
         for text, answer in article]} for n, article in enumerate(TOLD)]
-    path = tmp_path / 'squad.json'
     path.write_text(json.dumps({'data': articles}))
-    return str(path)
+
+
+@pytest.fixture
+def squad(tmp_path):
+    write_squad(tmp_path / 'squad.json')
+    return str(tmp_path / 'squad.json')
 
 
 def test_articles_keep_their_paragraphs_and_one_that_comes_twice_is_the_firsts(tmp_path):

@@ -13,6 +13,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from test_heads_by_half import write_squad
 
 SHORT = {  # appended to the commands of a script
     'evaluate.py': ['--num_seeds=2', '--num_facts=2', '--num_held_out=1', '--max_new_tokens=4'],
@@ -56,6 +57,7 @@ def copy(tmp_path_factory):
     for file in os.listdir(folder / 'memories'):
         if file.endswith('.safetensors') and file != 'tinyworld_praise.safetensors':
             os.remove(folder / 'memories' / file)
+    write_squad(folder / 'dev.json')  # which a reader fetches
     return folder
 
 
