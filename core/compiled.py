@@ -94,26 +94,26 @@ class Layers:
 # ---- reading a memory ----
 
 def can_read(heads, stored, cache):
-    """Whether read_each can take these reader.Heads, of one token a row."""
-    return (heads.q.size(2) == 1 and all(x.device.type == 'cpu' and x.dtype == torch.float32 for x in heads)
+    """Whether read_each can take these reader.Heads."""
+    return (all(x.device.type == 'cpu' and x.dtype == torch.float32 for x in heads)
             and stored.keys.table.rows.is_contiguous() and stored.values.rows.is_contiguous()
             and cache.trace is None and kernel.library() is not None)
 
 
 def read_each(heads, stored, reading, reads, change, known):
-    """What Reader.attend_each gives, y (B, nh, 1, hs), of one token a row, with picks and searches.
+    """What Reader.attend_each gives, y (B, nh, T, hs), with picks and searches.
 
     heads: plain_q of all tokens; reads (nh,) bool, the heads that read; change (B, nh, S, hs) and known
     (B, nh, S, 1) get what is looked up.
     """
-    B, nh, _, hs = heads.q.shape
+    B, nh, T, hs = heads.q.shape
     q = heads.q.contiguous()
     keys, values = stored.keys.table.rows[None], stored.values.rows[None]  # (1, nkv, M, hs)
     parts = (kernel.Rows.of(x) for x in (q, *heads[1:], change, known, keys, values))
     (nkv, S), M = heads.k.shape[1:3], keys.size(2)
-    read = kernel.Read(*parts, reads.data_ptr(), B, nh, nkv, hs, S, M, min(reading.k, M), reading.method,
+    read = kernel.Read(*parts, reads.data_ptr(), B, nh, nkv, hs, T, S, M, min(reading.k, M), reading.method,
                        reading.memory_fraction, reading.bookkeeping_fraction,
                        reading.softmax_scale / math.sqrt(hs), reading.residual_fraction)
-    y, counts = torch.empty(B, nh, 1, hs), (ctypes.c_int64 * 2)()
+    y, counts = torch.empty(B, nh, T, hs), (ctypes.c_int64 * 2)()
     kernel.library().read_each(ctypes.byref(read), y.data_ptr(), counts, torch.get_num_threads())
     return y, *counts

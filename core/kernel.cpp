@@ -37,11 +37,12 @@ struct Model {
 struct Kept { float* rows; int64_t size, seen; };
 // (R, heads, rows, hs), a row without gaps
 struct Rows { void* first; int64_t of_batch, of_head; };
-// What reader.py's Reader of select 'each' reads, of methods 1 to 3, and how; S tokens seen, M stored rows.
+// What reader.py's Reader of select 'each' reads, of methods 1 to 3, and how; T tokens, the newest of S, M
+// stored rows.
 struct Read {
     Rows q, k, v, plain_q, plain_k, change, known, stored_keys, stored_values;
     const uint8_t* heads;             // (nh,), 1 for one that reads
-    int64_t R, nh, nkv, hs, S, M, K, method;
+    int64_t R, nh, nkv, hs, T, S, M, K, method;
     float memory_fraction, bookkeeping_fraction, scale, residual_fraction;
 };
 }
@@ -103,6 +104,21 @@ template <class W> void products(const void* weights, long o, const float* x, lo
     long r = 0;
     for (; r + 4 <= R; r += 4) products<W, 4>(w, x + r * in, in, y + r);
     for (; r < R; r++) products<W, 1>(w, x + r * in, in, y + r);
+}
+
+// y (n) += sum_j weights[j] rows[j], rows (count, n)
+void add_weighted(const float* weights, const float* rows, long count, long n, float* y) {
+    constexpr long U = 8;  // sums that stay in registers
+    long i = 0;
+    for (; i + U * LANES <= n; i += U * LANES) {
+        Floats sums[U];
+        for (long u = 0; u < U; u++) sums[u] = load<Floats>(y + i + u * LANES);
+        for (long j = 0; j < count; j++)
+            for (long u = 0; u < U; u++) sums[u] += weights[j] * load<Floats>(rows + j * n + i + u * LANES);
+        for (long u = 0; u < U; u++) std::memcpy(y + i + u * LANES, &sums[u], sizeof(Floats));
+    }
+    for (long j = 0; i < n && j < count; j++)
+        for (long rest = i; rest < n; rest++) y[rest] += weights[j] * rows[j * n + rest];
 }
 
 // Inputs as int4's products take them: of each group int8 numbers, their scale, and the sum of the inputs.
@@ -243,8 +259,21 @@ void before(Call& c, Own& own, const Layer& layer, const float* x) {
 #pragma omp barrier
 }
 
+// scores, times scale -> their exponents, less the largest, and the sum of these
+void exponents(std::vector<float>& scores, float scale, float& largest, float& total) {
+    largest = -INFINITY, total = 0;
+    for (float score : scores) largest = std::max(largest, score * scale);
+    for (float& score : scores) total += score = std::exp(score * scale - largest);
+}
+
+void softmax(std::vector<float>& scores, float scale) {
+    float largest, total;
+    exponents(scores, scale, largest, total);
+    for (float& score : scores) score /= total;
+}
+
 // Attention in parts: of a row and key head, a chunk of positions at a time. A part is, of each query head,
-// the largest score, the sum of the exponents, and the weighted values; the last chunk takes the new token in.
+// the largest score, the sum of exponents, and the weighted values; the last chunk takes the new token in.
 void attend(Call& c, Own& own, const Layer& layer, const Kept& kept) {
     const Model& m = c.m;
     const long n = m.nh / m.nkv, hs = m.hs, chunks = chunks_of(kept);
@@ -269,18 +298,10 @@ void attend(Call& c, Own& own, const Layer& layer, const Kept& kept) {
         own.scores.resize(end - first);
         for (long j = 0; j < n; j++) {
             float* to = &c.parts[(item * n + j) * (hs + 2)];
-            float largest = -INFINITY, total = 0, scale = 1 / std::sqrt(float(hs));
-            for (long s = first; s < end; s++) {
-                float score;
-                products<Float32, 1>(keys + s * hs, &q[j * hs], hs, &score);
-                own.scores[s - first] = score * scale;
-                largest = std::fmax(largest, score * scale);
-            }
-            for (float& score : own.scores) total += score = std::exp(score - largest);
-            to[0] = largest, to[1] = total;
+            products<Float32>(&q[j * hs], 0, keys + first * hs, hs, end - first, own.scores.data());
+            exponents(own.scores, 1 / std::sqrt(float(hs)), to[0], to[1]);
             std::memset(to + 2, 0, hs * sizeof(float));
-            for (long s = first; s < end; s++)
-                for (long i = 0; i < hs; i++) to[2 + i] += own.scores[s - first] * values[s * hs + i];
+            add_weighted(own.scores.data(), values + first * hs, end - first, hs, to + 2);
         }
     }
 #pragma omp barrier
@@ -335,7 +356,7 @@ void after(Call& c, Own& own, const Layer& layer, const float* y, float* x) {
     add(c, own, layer.down, c.inner.data(), x);
 }
 
-// ---- reading a memory, reader.py's attend_each for one token of each row ----
+// ---- reading a memory, reader.py's attend_each ----
 
 template <class T> T* at(const Rows& rows, long r, long head, long row, long hs) {
     return (T*)rows.first + r * rows.of_batch + head * rows.of_head + row * hs;
@@ -352,14 +373,6 @@ template <class T> T squared_distance(const float* a, const float* b, long n) {
 #pragma omp simd reduction(+ : found)
     for (long i = 0; i < n; i++) found += (T(a[i]) - T(b[i])) * (T(a[i]) - T(b[i]));
     return found;
-}
-
-// scores -> their softmax
-void softmax(std::vector<float>& scores) {
-    float largest = -INFINITY, total = 0;
-    for (float score : scores) largest = std::max(largest, score);
-    for (float& score : scores) total += score = std::exp(score - largest);
-    for (float& score : scores) score /= total;
 }
 
 struct LookUp {
@@ -389,9 +402,9 @@ struct LookUp {
         const bool itself = c.method != 2;  // the token is one more candidate
         ranks.resize(c.K + itself);
         for (long n = 0; n < c.K; n++)
-            ranks[n] = c.scale * dot(at<float>(c.stored_keys, 0, g, near[n].second, c.hs), query, c.hs);
-        if (itself) ranks[c.K] = c.scale * dot(key, query, c.hs);
-        softmax(ranks);
+            ranks[n] = dot(at<float>(c.stored_keys, 0, g, near[n].second, c.hs), query, c.hs);
+        if (itself) ranks[c.K] = dot(key, query, c.hs);
+        softmax(ranks, c.scale);
         const float share = c.method == 1 ? 1 : 1 - c.residual_fraction;
         const float own = itself ? ranks[c.K] : 0;
         for (long i = 0; i < c.hs; i++) change[i] = share * (own - 1) * value[i];
@@ -480,42 +493,46 @@ void after_attention(const Model* m, long layer, long R, const float* y, float* 
     }
 }
 
-// y (R, nh, hs); counts: token-heads picked, and looked up
+// y (R, nh, T, hs); counts: token-heads picked, and looked up
 void read_each(const Read* read, float* y, int64_t* counts, int threads) {
     const Read& c = *read;
-    const float scale = 1 / std::sqrt(float(c.hs)), least = 1 / (c.memory_fraction * c.S);
+    const float scale = 1 / std::sqrt(float(c.hs));
     int64_t picks = 0, searches = 0;
 #pragma omp parallel num_threads(threads) reduction(+ : picks, searches)
     {
         LookUp look_up{c};
-        std::vector<float> weights(c.S);
-#pragma omp for schedule(static)
-        for (long item = 0; item < c.R * c.nh; item++) {
-            const long r = item / c.nh, head = item % c.nh, g = head / (c.nh / c.nkv), hs = c.hs;
-            for (long j = 0; j < c.S; j++)
-                weights[j] = scale * dot(at<float>(c.k, r, g, j, hs), at<float>(c.q, r, head, 0, hs), hs);
-            softmax(weights);
-            float* to = y + item * hs;
-            std::memset(to, 0, hs * sizeof(float));
-            for (long j = 0; j < c.S; j++) {
-                const float* v = at<float>(c.v, r, g, j, hs);
-                for (long i = 0; i < hs; i++) to[i] += weights[j] * v[i];
-                bool picked = c.heads[head] && c.memory_fraction > 0 && weights[j] >= least;  // Eq. 4
-                if (j == 0)
-                    picked = c.heads[head] && weights[0] > c.bookkeeping_fraction
-                             && (picked || c.memory_fraction == 0);
-                if (!picked) continue;
-                picks++;
-                float* change = at<float>(c.change, r, head, j, hs);
-                uint8_t* known = at<uint8_t>(c.known, r, head, j, 1);
-                if (!*known) {
-                    look_up(g, at<float>(c.plain_q, r, head, j, hs), at<float>(c.plain_k, r, g, j, hs), v,
-                            change);
-                    *known = 1, searches++;
+        std::vector<float> weights;
+#pragma omp for schedule(dynamic)
+        for (long item = 0; item < c.R * c.nh; item++)  // all tokens of a head: what one looks up others know
+            for (long t = 0; t < c.T; t++) {
+                const long r = item / c.nh, head = item % c.nh, g = head / (c.nh / c.nkv), hs = c.hs;
+                const long S = c.S - c.T + t + 1;  // tokens that this one sees
+                const float least = 1 / (c.memory_fraction * S);
+                weights.resize(S);
+                products<Float32>(at<float>(c.q, r, head, t, hs), 0, at<float>(c.k, r, g, 0, hs), hs, S,
+                                  weights.data());
+                softmax(weights, scale);
+                float* to = y + (item * c.T + t) * hs;
+                std::memset(to, 0, hs * sizeof(float));
+                add_weighted(weights.data(), at<float>(c.v, r, g, 0, hs), S, hs, to);
+                for (long j = 0; j < S; j++) {
+                    const float weight = weights[j];
+                    bool picked = c.heads[head] && c.memory_fraction > 0 && weight >= least;  // Eq. 4
+                    if (j == 0)
+                        picked = c.heads[head] && weight > c.bookkeeping_fraction
+                                 && (picked || c.memory_fraction == 0);
+                    if (!picked) continue;
+                    picks++;
+                    float* change = at<float>(c.change, r, head, j, hs);
+                    uint8_t* known = at<uint8_t>(c.known, r, head, j, 1);
+                    if (!*known) {
+                        look_up(g, at<float>(c.plain_q, r, head, j, hs), at<float>(c.plain_k, r, g, j, hs),
+                                at<float>(c.v, r, g, j, hs), change);
+                        *known = 1, searches++;
+                    }
+                    for (long i = 0; i < hs; i++) to[i] += weight * change[i];
                 }
-                for (long i = 0; i < hs; i++) to[i] += weights[j] * change[i];
             }
-        }
     }
     counts[0] = picks, counts[1] = searches;
 }

@@ -55,7 +55,7 @@ class Read(ctypes.Structure):
     _fields_ = [(name, Rows) for name in ('q', 'k', 'v', 'plain_q', 'plain_k', 'change', 'known',
                                           'stored_keys', 'stored_values')]
     _fields_ += [('heads', ctypes.c_void_p)]
-    _fields_ += [(name, ctypes.c_int64) for name in ('R', 'nh', 'nkv', 'hs', 'S', 'M', 'K', 'method')]
+    _fields_ += [(name, ctypes.c_int64) for name in ('R', 'nh', 'nkv', 'hs', 'T', 'S', 'M', 'K', 'method')]
     _fields_ += [(name, ctypes.c_float) for name in ('memory_fraction', 'bookkeeping_fraction', 'scale',
                                                      'residual_fraction')]
 

@@ -221,21 +221,21 @@ def test_numbers_of_a_gguf_file_are_to_the_bit_those_of_its_package(kind):
 
 # ---- reading, beside reader.py's own way ----
 
-def some_heads(S, B=2, nh=4, nkv=2, hs=8):
-    """As of a layer that has seen S tokens, whose attention is even: thresholds of Eq. 4 cut through it."""
+def some_heads(T, S, B=2, nh=4, nkv=2, hs=8):
+    """Of T tokens, the newest of S, whose attention is even: thresholds of Eq. 4 cut through it."""
     g = torch.Generator().manual_seed(S)
-    sizes = (nh, 1), (nkv, S), (nkv, S), (nh, S), (nkv, S)
+    sizes = (nh, T), (nkv, S), (nkv, S), (nh, S), (nkv, S)
     return Heads(*(torch.randn(B, heads, rows, hs, generator=g) for heads, rows in sizes))
 
 
 def read(heads, stored, reading):
-    """y, change, known, searches and picks of the newest token."""
-    (B, nh, *_), S = heads.q.shape, heads.k.size(2)
+    """y, change, known, searches and picks of the newest tokens."""
+    (B, nh, T, _), S = heads.q.shape, heads.k.size(2)
     cache = Cache(S)
-    cache.length, cache.end, cache.first = S - 1, S, torch.full((B,), S - 1)
+    cache.length, cache.end, cache.first = S - T, S, torch.full((B,), S - T)
     cache.rows[0, 'queries'] = heads.plain_q.clone()
     cache.counts.begin((0,))
-    y = Reader(stored, 0, reading, nh).attend(heads._replace(plain_q=heads.plain_q[:, :, -1:]), cache)
+    y = Reader(stored, 0, reading, nh).attend(heads._replace(plain_q=heads.plain_q[:, :, -T:]), cache)
     return y, cache.rows[0, 'change'], cache.rows[0, 'known'], cache.searches[0], cache.picks[0]
 
 
@@ -249,9 +249,9 @@ def memory_of(keys, values):
 def test_what_is_picked_found_and_blended_is_what_torch_picks_finds_and_blends(method, MF, BF, by_torch):
     g = torch.Generator().manual_seed(0)
     stored = memory_of(*torch.randn(2, 2, 30, 8, generator=g))
-    for S, heads in ((2, ()), (9, (0, 3)), (40, (2,))):
+    for T, S, heads in ((1, 2, ()), (1, 9, (0, 3)), (1, 40, (2,)), (9, 9, (0, 1, 3)), (30, 200, ())):
         reading = Reading((0,), heads, 4, method, MF, BF, 1.5, 0.3, 'each')
-        given = some_heads(S)
+        given = some_heads(T, S)
         y, change, *found = read(given, stored, reading)
         y_by_torch, change_by_torch, *expected = by_torch(functools.partial(read, given, stored, reading))
         assert found[1:] == expected[1:] and torch.equal(found[0], expected[0])
@@ -260,7 +260,7 @@ def test_what_is_picked_found_and_blended_is_what_torch_picks_finds_and_blends(m
 
 
 def test_of_keys_that_float32_can_not_tell_apart_the_nearest_are_found():
-    heads, g = some_heads(3, B=1), torch.Generator().manual_seed(0)
+    heads, g = some_heads(1, 3, B=1), torch.Generator().manual_seed(0)
     far = torch.randn(2, 20000, 8, generator=g)
     keys = heads.plain_k[0, :, -1:] + far / far.norm(dim=-1, keepdim=True)  # all at the distance 1
     values = torch.randn(2, 20000, 8, generator=g)
