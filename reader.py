@@ -178,7 +178,7 @@ class Reader:
         self.memory, self.layer, self.reading, self.rotary = memory, layer, reading, rotary
         self.heads = tuple(sorted(reading.heads)) or tuple(range(n_head))
         self.group = n_head // memory.n_head
-        self.reads = torch.zeros(n_head, dtype=torch.bool)
+        self.reads = torch.zeros(n_head, dtype=torch.bool, device='cpu')
         self.reads[list(self.heads)] = True
         self.placed = None, None  # the keys, and those keys turned to their positions
 

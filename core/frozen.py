@@ -74,11 +74,13 @@ class WeightState:
         self.versions = versions_of(model)
 
     def compiled(self, model, x, cache):
-        """-> compiled.Layers for these rows, or None, see compiled.fits."""
+        """-> compiled.Layers for these rows, or None, see compiled.fits and Layers.fit."""
         if not self.frozen or not compiled.fits(x, cache):
             return None
-        self.layers = self.layers or compiled.Layers(model)
-        return None if self.layers.are_watched() else self.layers
+        layers = self.layers
+        if layers is None:
+            layers = self.layers = compiled.Layers(model) if compiled.can_be(model) else None
+        return layers if layers and layers.fit(x, cache) else None
 
     def unpack(self, model):
         if self.rounded:

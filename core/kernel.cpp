@@ -51,6 +51,17 @@ namespace {
 
 template <class T> T load(const void* from) { T x; std::memcpy(&x, from, sizeof(T)); return x; }
 float sum(Floats x) { float s = 0; for (long i = 0; i < LANES; i++) s += x[i]; return s; }
+float of_float16(const void* from) {
+    const uint16_t x = load<uint16_t>(from);
+#if defined(__F16C__)
+    return _cvtsh_ss(x);
+#else
+    const float sign = x & 0x8000 ? -1 : 1;
+    const int exponent = x >> 10 & 31, fraction = x & 1023;
+    if (exponent == 31) return fraction ? NAN : sign * INFINITY;
+    return sign * (exponent ? std::ldexp(1024.0f + fraction, exponent - 25) : std::ldexp(float(fraction), -24));
+#endif
+}
 float of_bfloat16(uint16_t x) { uint32_t bits = uint32_t(x) << 16; return load<float>(&bits); }
 
 // ---- products ----
@@ -139,7 +150,7 @@ struct Rounded {
 };
 
 // a group's bytes hold numbers 0 to 15, i and i + 16 in one; its value is number * scale + least
-float product_of_int4(const uint8_t* w, const _Float16* scales, const int8_t* x, const float* x_scales,
+float product_of_int4(const uint8_t* w, const uint16_t* scales, const int8_t* x, const float* x_scales,
                       const float* x_sums, long groups) {
     float least = 0;
 #if defined(__AVX2__)
@@ -154,9 +165,9 @@ float product_of_int4(const uint8_t* w, const _Float16* scales, const int8_t* x,
 #else
         __m256i found = _mm256_madd_epi16(_mm256_maddubs_epi16(numbers, inputs), _mm256_set1_epi16(1));
 #endif
-        __m256 scale = _mm256_set1_ps(float(scales[2 * g]) * x_scales[g]);
+        __m256 scale = _mm256_set1_ps(of_float16(scales + 2 * g) * x_scales[g]);
         total = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(found), total);
-        least += float(scales[2 * g + 1]) * x_sums[g];
+        least += of_float16(scales + 2 * g + 1) * x_sums[g];
     }
     float parts[8];
     _mm256_storeu_ps(parts, total);
@@ -166,7 +177,7 @@ float product_of_int4(const uint8_t* w, const _Float16* scales, const int8_t* x,
         int32_t found = 0;
         for (long i = 0; i < 16; i++)
             found += (w[g * 16 + i] & 15) * x[g * GROUP + i] + (w[g * 16 + i] >> 4) * x[g * GROUP + i + 16];
-        least += float(scales[2 * g]) * x_scales[g] * found + float(scales[2 * g + 1]) * x_sums[g];
+        least += of_float16(scales + 2 * g) * x_scales[g] * found + of_float16(scales + 2 * g + 1) * x_sums[g];
     }
 #endif
     return least;
@@ -181,7 +192,7 @@ void output(const Weight& w, long o, const float* x, const Rounded& x_rounded, l
         long groups = w.in / GROUP;
         for (long r = 0; r < R; r++)
             y[r] = product_of_int4((const uint8_t*)w.numbers + o * w.in / 2,
-                                   (const _Float16*)w.scales + o * groups * 2, &x_rounded.numbers[r * w.in],
+                                   (const uint16_t*)w.scales + o * groups * 2, &x_rounded.numbers[r * w.in],
                                    &x_rounded.scales[r * groups], &x_rounded.sums[r * groups], groups);
     }
     float scale = w.kind == INT8 ? of_bfloat16(((const uint16_t*)w.scales)[o]) : 1;
@@ -201,7 +212,7 @@ void norm(const float* x, const float* weight, const float* bias, long n, bool r
     for (long i = 0; i < n; i++) y[i] = (x[i] - mean) * inverse * weight[i] + (bias ? bias[i] : 0);
 }
 
-// core/activations: 0 GELU by tanh, 1 GELU, 2 SiLU
+// MLP.act in model.py: 0 GELU by tanh, 1 GELU, 2 SiLU
 float activated(float x, long act) {
     if (act == 0) return x / (1 + std::exp(-1.5957691216f * (x + 0.044715f * x * x * x)));
     if (act == 1) return 0.5f * x * (1 + std::erf(x * 0.70710678f));
@@ -287,7 +298,7 @@ void attend(Call& c, Own& own, const Layer& layer, const Kept& kept) {
         const long first = chunk * CHUNK, end = std::min(first + CHUNK, long(kept.seen));
         auto turned = [&](long head, const float* weight, float* to) {
             const float* from = heads + head * hs;
-            if (weight) norm(from, weight, nullptr, hs, true, m.epsilon, k.data()), from = k.data();
+            if (weight) norm(from, weight, nullptr, hs, m.rms, m.epsilon, k.data()), from = k.data();
             turn(from, c.cos, c.sin, hs, to);
         };
         for (long j = 0; j < n; j++) turned(g * n + j, layer.q_norm, &q[j * hs]);
@@ -375,6 +386,9 @@ template <class T> T squared_distance(const float* a, const float* b, long n) {
     return found;
 }
 
+// what is no number is the farthest
+template <class T> T known(T distance) { return distance < INFINITY ? distance : INFINITY; }
+
 struct LookUp {
     const Read& c;
     std::vector<float> distances, sorted, ranks;
@@ -384,14 +398,14 @@ struct LookUp {
     void search(long g, const float* key) {
         distances.resize(c.M), near.clear();
         for (long n = 0; n < c.M; n++)
-            distances[n] = squared_distance<float>(at<float>(c.stored_keys, 0, g, n, c.hs), key, c.hs);
+            distances[n] = known(squared_distance<float>(at<float>(c.stored_keys, 0, g, n, c.hs), key, c.hs));
         sorted = distances;
         std::nth_element(sorted.begin(), sorted.begin() + c.K - 1, sorted.end());
         const float enough = sorted[c.K - 1] * (1 + 4 * (c.hs + 3) * 0x1p-24f);
         for (long n = 0; n < c.M; n++)
             if (distances[n] <= enough) {
                 const float* stored = at<float>(c.stored_keys, 0, g, n, c.hs);
-                near.push_back({squared_distance<double>(stored, key, c.hs), n});
+                near.push_back({known(squared_distance<double>(stored, key, c.hs)), n});
             }
         std::partial_sort(near.begin(), near.begin() + c.K, near.end());
     }
@@ -442,7 +456,7 @@ void of_gguf(const uint8_t* blocks, long n, int is_q4_1, float* y, int threads) 
     for (long block = 0; block < n; block++) {
         const uint8_t* from = blocks + block * bytes;
         float* __restrict to = y + block * GROUP;  // bytes may else be anything, also what is written
-        const float scale = load<_Float16>(from), least = is_q4_1 ? load<_Float16>(from + 2) : _Float16(0);
+        const float scale = of_float16(from), least = is_q4_1 ? of_float16(from + 2) : 0;
         if (is_q4_1)
             for (long i = 0; i < 16; i++) {
                 to[i] = scale * (from[4 + i] & 15) + least;

@@ -3,11 +3,13 @@ The compiled products and layers of core/kernel.cpp, for few rows on a CPU; with
 
 A C++ compiler is asked once for each processor and source; what it makes is kept in the user's cache folder.
 """
+import contextlib
 import ctypes
 import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -68,13 +70,13 @@ class Kept(ctypes.Structure):
 def library():
     """-> the compiled functions, or None, which stderr says once."""
     try:
-        compiled = compile_once()
+        found = ctypes.CDLL(compile_once())
     except (OSError, subprocess.SubprocessError) as error:
-        why = ' '.join((getattr(error, 'stderr', None) or str(error)).split())[:150]
-        print(f"no C++ compiler made {SOURCE.name} ({why}): one row takes about twice as long, int4 several "
-              "times; install g++", file=sys.stderr)
+        why = ' '.join(str(getattr(error, 'stderr', None) or error).split())[:150]
+        print(f"{SOURCE.name} is not compiled ({why}): torch computes instead, one row takes two to three "
+              "times as long, int4 several times; install g++, or name a compiler in CXX", file=sys.stderr)
         return None
-    found, pointer, count = ctypes.CDLL(compiled), ctypes.c_void_p, ctypes.c_long
+    pointer, count = ctypes.c_void_p, ctypes.c_int64
     found.linear.argtypes = [pointer, pointer, count, pointer, ctypes.c_int]
     found.of_gguf.argtypes = [pointer, count, ctypes.c_int, pointer, ctypes.c_int]
     found.plain_layers.argtypes = [pointer, *[count] * 3, *[pointer] * 4, ctypes.c_int]
@@ -86,33 +88,41 @@ def library():
 
 def compile_once():
     """-> path of the shared library. Raises OSError, SubprocessError."""
-    compiler = shutil.which(os.environ.get('CXX', 'g++'))
+    name, *arguments = shlex.split(os.environ.get('CXX') or 'g++')
+    compiler = shutil.which(name)
     if compiler is None:
-        raise OSError("there is no g++")
-    source = SOURCE.read_bytes()
-    made_of = (source, FLAGS, compiler, os.stat(compiler).st_mtime_ns, processor())
-    name = hashlib.sha256(repr(made_of).encode()).hexdigest()[:32] + '.so'
-    folder = cache_folder()
-    path = os.path.join(folder, name)
-    if not os.path.isfile(path):
-        with tempfile.TemporaryDirectory(dir=folder) as own:  # whole or not at all, whoever else compiles it
-            made = os.path.join(own, name)
-            subprocess.run([compiler, *FLAGS, '-o', made, str(SOURCE)], check=True, capture_output=True,
-                           text=True, timeout=120)
-            os.replace(made, path)
-    return path
+        raise OSError(f"there is no {name}")
+    stamp = os.stat(compiler).st_mtime_ns
+    made_of = SOURCE.read_bytes(), FLAGS, compiler, arguments, stamp, processor()
+    key, folder = digest(repr(made_of).encode()), Path(cache_folder())
+    for path in folder.glob(f'{key}-*.so'):
+        if path.stem == f'{key}-{digest(path.read_bytes())}':
+            return str(path)
+        path.unlink()  # cut short: to load it would end the process
+    with tempfile.TemporaryDirectory(dir=folder) as own:  # whole or not at all, whoever else compiles it
+        made = Path(own, 'made.so')
+        subprocess.run([compiler, *arguments, *FLAGS, '-o', made, SOURCE], check=True, capture_output=True,
+                       text=True, timeout=120)
+        path = folder / f'{key}-{digest(made.read_bytes())}.so'
+        os.replace(made, path)
+    return str(path)
+
+
+def digest(content):
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def cache_folder():
-    """The user's own; where none can be written to, one that lasts as long as the process."""
+    """The user's own, that nobody else can write to; else one that lasts as long as the process."""
     base = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     folder = os.path.join(base, 'persistent-memory')
-    try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        if os.path.isabs(folder):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            of, me = os.stat(folder), getattr(os, 'getuid', lambda: None)()
+            mine = me is None or of.st_uid == me and not of.st_mode & 0o022
+            if mine and os.access(folder, os.W_OK):
+                return folder
     return of_process().name
 
 
@@ -125,9 +135,21 @@ def processor():
     """What -march=native depends on."""
     try:
         with open('/proc/cpuinfo') as f:
-            return sorted({line for line in f if line.startswith(('model name', 'flags'))})
+            names = 'model name', 'flags', 'Features', 'CPU part'
+            return sorted({line for line in f if line.startswith(names)})
     except OSError:
         return platform.processor()
+
+
+def floats(*sizes):
+    """What C++ fills, whatever torch's defaults are."""
+    return torch.empty(*sizes, dtype=torch.float32, device='cpu')
+
+
+def takes(layer):
+    """Whether a Linear's weight lies as it is read here; who put another there may have it otherwise."""
+    weight = layer.weight
+    return weight.device.type == 'cpu' and weight.dtype in KINDS and weight.is_contiguous()
 
 
 def weight_of(layer):
@@ -139,7 +161,7 @@ def weight_of(layer):
 
 def linear(layer, x):
     """x (R, in) -> (R, out) float32."""
-    x, y = x.float().contiguous(), torch.empty(len(x), layer.out_features)
+    x, y = x.float().contiguous(), floats(len(x), layer.out_features)
     weight, _bias = weight_of(layer)
     library().linear(ctypes.byref(weight), x.data_ptr(), len(x), y.data_ptr(), torch.get_num_threads())
     return y
@@ -150,6 +172,6 @@ def of_gguf(blocks, kind):
     if kind not in GGUF_KINDS or library() is None:
         return None
     n = len(blocks) // GGUF_KINDS[kind]
-    y = torch.empty(n * 32)
+    y = floats(n * 32)
     library().of_gguf(blocks.ctypes.data, n, kind == 'Q4_1', y.data_ptr(), torch.get_num_threads())
     return y

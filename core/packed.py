@@ -43,8 +43,9 @@ class Linear(nn.Linear):
     def forward(self, x):
         if not self.packed or torch.is_grad_enabled() and x.requires_grad:
             return super().forward(x) if self.scales is None else self.widened(x)
-        if x.numel() <= kernel.MOST_ROWS * x.size(-1) and kernel.library():
-            return kernel.linear(self, x.flatten(0, -2)).view(*x.shape[:-1], -1).to(x.dtype)
+        if x.numel() <= kernel.MOST_ROWS * x.size(-1) and kernel.takes(self) and kernel.library():
+            y = kernel.linear(self, x.reshape(-1, self.in_features))
+            return y.view(*x.shape[:-1], self.out_features).to(x.dtype)
         if self.scales is not None or self.weight.dtype == torch.bfloat16 and not has_bfloat16():
             return self.widened(x)
         if torch.backends.mkldnn.is_available():

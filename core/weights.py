@@ -38,7 +38,7 @@ class Unfilled(TorchFunctionMode):
 
 
 def move(state, model):
-    """A state dict's tensors become the model's, uncopied, and leave it: each is freed once it is packed."""
+    """A state dict's tensors become the model's, uncopied, and leave it: each is freed once it is rounded."""
     model.load_state_dict(state, assign=True)
     state.clear()
     if model.config.tied:

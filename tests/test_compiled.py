@@ -5,6 +5,8 @@ $ python -m pytest tests/test_compiled.py
 """
 import copy
 import functools
+import math
+import os
 import pickle
 import subprocess
 import sys
@@ -153,6 +155,101 @@ def test_what_needs_another_way_goes_to_torch(folder, steps):
     assert len(steps) == 1
 
 
+def test_a_cache_that_is_not_this_calls_is_torchs_to_refuse(folder, steps):
+    model, idx = GPT.from_pretrained(folder), torch.tensor([PROMPT])
+    cache = Cache(12)
+    with torch.inference_mode():
+        model(idx[:, :4], cache=cache)
+        with pytest.raises(RuntimeError):
+            model(idx[:, 4:5].expand(3, -1), cache=cache)  # three rows go on where one was
+    assert not steps
+
+
+@pytest.mark.parametrize('change', [
+    lambda block: setattr(block.mlp.c_fc, 'weight', torch.nn.Parameter(2 * block.mlp.c_fc.weight)),
+    lambda block: setattr(block.mlp, 'c_fc', copy.deepcopy(block.mlp.c_fc).requires_grad_(False)),
+    lambda block: setattr(block.mlp, 'forward', lambda x: 2 * x)])
+def test_a_part_that_somebody_replaced_is_what_computes(change, folder, steps):
+    model, idx = GPT.from_pretrained(folder), torch.tensor([PROMPT])
+    logits_of(model, idx, 4)
+    done = len(steps)
+    change(model.transformer.h[0])
+    found = logits_of(model, idx, 4)
+    assert len(steps) == done
+    torch.testing.assert_close(found, model(idx, targets=idx)[0][:, 4:], atol=1e-4, rtol=1e-4)
+
+
+def test_gradients_go_through_torch(folder, steps, by_torch):
+    model, idx = GPT.from_pretrained(folder), torch.tensor([PROMPT])
+
+    def gradient():
+        cache = Cache(12)
+        with torch.no_grad():
+            model(idx[:, :4], cache=cache)
+        added = torch.zeros(1, 1, model.config.n_embd, requires_grad=True)
+        handle = model.transformer.wte.register_forward_hook(lambda module, given, x: x + added)
+        model(idx[:, 4:5], cache=cache)[0][0, 0, 3].backward()
+        handle.remove()
+        return added.grad
+    found = gradient()
+    assert not steps and found.abs().max() > 0
+    torch.testing.assert_close(found, by_torch(gradient), atol=1e-5, rtol=1e-4)
+
+
+def test_what_a_hook_on_the_embedding_kept_is_not_written_over(folder, steps):
+    model, kept, idx = GPT.from_pretrained(folder), [], torch.tensor([PROMPT])
+    drop = model.transformer.drop
+    handle = drop.register_forward_hook(lambda module, given, x: kept.append((x, x.clone())))
+    logits_of(model, idx, 4)
+    handle.remove()
+    assert steps and all(torch.equal(x, as_it_was) for x, as_it_was in kept)
+
+
+def test_torchs_default_dtype_changes_nothing(folder):
+    model, idx = GPT.from_pretrained(folder), torch.tensor([PROMPT])
+    model.attach_memory(PersistentMemory.from_tokens(model, REMEMBERED, (0,)), (0,), memory_fraction=5.0,
+                        select='each')
+    before = logits_of(model, idx, 4)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = logits_of(model, idx, 4)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(found, before, atol=1e-6, rtol=0)
+
+
+def test_a_memory_that_is_emptied_while_a_text_is_written_is_read_no_more(folder):
+    model, idx = GPT.from_pretrained(folder), torch.tensor([PROMPT])
+    memory = PersistentMemory.from_tokens(model, REMEMBERED, (0,))
+    model.attach_memory(memory, (0,), memory_fraction=5.0, select='each')
+    rows = model.generate(idx, 5, top_k=1, told=lambda drawn: len(memory) and memory.forget(0))
+    assert rows.shape == (1, len(PROMPT) + 5) and len(memory) == 0
+
+
+def test_products_of_no_rows_and_of_one_without_a_batch():
+    layer = Linear(32, 48).requires_grad_(False)
+    layer.pack()
+    assert layer(torch.zeros(0, 3, 32)).shape == (0, 3, 48)
+    x = torch.randn(32)
+    torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias), atol=1e-5, rtol=1e-5)
+
+
+def test_a_damaged_file_in_the_cache_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    path = kernel.compile_once()
+    whole = os.path.getsize(path)
+    os.truncate(path, 1000)
+    assert os.path.getsize(kernel.compile_once()) == whole
+    assert len(os.listdir(tmp_path / 'persistent-memory')) == 1
+
+
+def test_nothing_is_loaded_from_a_folder_that_others_can_write_to(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    (tmp_path / 'persistent-memory').mkdir()
+    (tmp_path / 'persistent-memory').chmod(0o777)
+    assert str(tmp_path) not in kernel.cache_folder()
+
+
 @pytest.mark.parametrize('name', ['', 'attn.c_proj', 'mlp'])
 def test_a_hook_on_a_part_of_a_layer_sees_each_token_and_changes_it(name, folder, steps):
     model, idx = GPT.from_pretrained(folder), torch.tensor([PROMPT])
@@ -257,6 +354,15 @@ def test_what_is_picked_found_and_blended_is_what_torch_picks_finds_and_blends(m
         assert found[1:] == expected[1:] and torch.equal(found[0], expected[0])
         torch.testing.assert_close(y, y_by_torch, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(change, change_by_torch, atol=1e-5, rtol=1e-5)
+
+
+def test_keys_that_are_no_numbers_are_the_farthest():
+    keys, values = torch.randn(2, 2, 30, 8, generator=torch.Generator().manual_seed(0))
+    keys[:, ::2] = math.nan
+    given, reading = some_heads(1, 9), Reading((0,), (), 15, 2, 1e6, 0.0, 0.0, 0.0, 'each')
+    expected = values[:, 1::2].mean(1).repeat_interleave(2, 0) - given.v[0, :, -1].repeat_interleave(2, 0)
+    change = read(given, memory_of(keys, values), reading)[1]
+    torch.testing.assert_close(change[0, :, -1], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_of_keys_that_float32_can_not_tell_apart_the_nearest_are_found():
