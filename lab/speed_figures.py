@@ -37,7 +37,7 @@ def bars(ax, table):
 def color_of(name):
     if 'plain' in name:
         return BLUE
-    return GREY if name.startswith(('Hugging Face', 'everything again')) else ORANGE
+    return GREY if name.startswith(('Hugging Face', 'llama.cpp', 'everything again')) else ORANGE
 
 
 def limits(ax, floors, key):
