@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 SOURCE = Path(__file__).with_suffix('.cpp')
+SOURCES = SOURCE, *sorted(SOURCE.parent.glob('kernel_*.h'))
 MOST_ROWS = 16  # from there on torch's product of a matrix is faster
 # -ffast-math would make all of the process round small numbers to 0
 FLAGS = ('-std=c++17', '-O3', '-march=native', '-fopenmp', '-fPIC', '-shared', '-fno-math-errno',
@@ -93,7 +94,7 @@ def compile_once():
     if compiler is None:
         raise OSError(f"there is no {name}")
     stamp = os.stat(compiler).st_mtime_ns
-    made_of = SOURCE.read_bytes(), FLAGS, compiler, arguments, stamp, processor()
+    made_of = [path.read_bytes() for path in SOURCES], FLAGS, compiler, arguments, stamp, processor()
     key, folder = digest(repr(made_of).encode()), Path(cache_folder())
     for path in folder.glob(f'{key}-*.so'):
         if path.stem == f'{key}-{digest(path.read_bytes())}':
