@@ -143,7 +143,8 @@ def publish(result, part, setup):
 
 
 def report(setup, results):
-    return {'machine': speed_setup.machine(setup), 'config': config, 'models': results}
+    settings = {name: value for name, value in config.items() if name != 'publish_dir'}
+    return {'machine': speed_setup.machine(setup), 'config': settings, 'models': results}
 
 
 def main():
