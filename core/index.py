@@ -142,15 +142,16 @@ class Index:
         return rough, ids, (self.head_size + 3) * EPSILON * reach.square() * (1 if metric == 'l2' else 0.5)
 
     def _rank(self, heads, queries, candidates, k, metric):
-        """The best k of each query's candidates (N, count), by scores in float64: scores and ids (N, k)."""
-        found, table = [], self.table.like(queries)
+        """The best k of each query's candidates (N, count), by scores in float64: scores and ids (N, k). Of
+        equal ones the first, as in core/kernel_reading.h."""
+        found, table, candidates = [], self.table.like(queries), candidates.sort(dim=1).values
         block = max(1, NUMBERS_A_RANKING // (candidates.size(1) * self.head_size))
         for h, q, ids in zip(heads.split(block), queries.split(block), candidates.split(block)):
             keys = table[self.table.places(h, ids)].double()  # (n, count, hs)
             q = q.double()[:, None]  # (n, 1, hs)
             scores = (keys - q).square_().sum(-1) if metric == 'l2' else (keys @ q.transpose(1, 2))[..., 0]
-            scores, at = scores.topk(k, largest=metric == 'product')
-            found.append((scores, ids.gather(1, at)))
+            scores, at = scores.sort(dim=1, descending=metric == 'product', stable=True)
+            found.append((scores[:, :k], ids.gather(1, at[:, :k])))
         return tuple(torch.cat(column) for column in zip(*found)) if len(found) > 1 else found[0]
 
     def _faiss(self, counts, queries, count, metric):

@@ -75,7 +75,9 @@ def opened(path):
     check_readable(path)
     try:
         return safe_open(path, framework='pt')
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, OSError, RuntimeError) as error:
+        if not os.path.isfile(path):  # gone since, which who reads a library looks at again
+            raise FileNotFoundError(f"no memory file {path!r}: build it with build_memory.py") from None
         raise ValueError(f"damaged or no memory file ({error}): {AGAIN}") from None
 
 

@@ -356,6 +356,14 @@ def test_what_is_picked_found_and_blended_is_what_torch_picks_finds_and_blends(m
         torch.testing.assert_close(change, change_by_torch, atol=1e-5, rtol=1e-5)
 
 
+def test_of_equal_keys_the_first_are_found_compiled_or_not(by_torch):
+    keys, values = torch.randn(2, 2, 5, 8, generator=torch.Generator().manual_seed(0))
+    stored, given = memory_of(keys.repeat(1, 6, 1), torch.randn(2, 30, 8)), some_heads(1, 9)
+    reading = Reading((0,), (), 4, 2, 1e6, 0.0, 0.0, 0.0, 'each')
+    found, expected = read(given, stored, reading)[1], by_torch(lambda: read(given, stored, reading)[1])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_keys_that_are_no_numbers_are_the_farthest():
     keys, values = torch.randn(2, 2, 30, 8, generator=torch.Generator().manual_seed(0))
     keys[:, ::2] = math.nan
