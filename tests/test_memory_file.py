@@ -14,8 +14,9 @@ import torch
 from conftest import REMEMBERED, ROOT, tiny_model
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from test_library import segment, words_of
 
-from core import atomic
+from core import atomic, library, memory_file
 from memory import PersistentMemory
 
 READ_ELSEWHERE = """
@@ -342,3 +343,18 @@ def test_an_error_that_is_not_the_disks_keeps_its_cause(tmp_path):
         with atomic.whole_files(tmp_path):
             torch.save({}, tmp_path / 'no' / 'such' / 'folder.pt')
     assert os.listdir(tmp_path) == []
+
+
+def test_a_segment_compacted_away_while_it_is_opened_is_looked_for_again(tmp_path, monkeypatch):
+    really, opened = memory_file.safe_open, []
+    library.append(tmp_path, [segment('keep', 'drop')])
+
+    def too_late(path, **how):
+        opened.append(path)
+        if len(opened) > 1:
+            return really(path, **how)
+        library.forget(tmp_path, {os.path.basename(path): [1]})
+        library.compact(tmp_path)
+        raise RuntimeError(f"unable to open file <{path}> in read-only mode")  # safetensors' own
+    monkeypatch.setattr(memory_file, 'safe_open', too_late)
+    assert words_of(tmp_path) == ['keep']
