@@ -4,11 +4,8 @@
 # $ python evaluate.py config/study/smollm2_library_held_out_facts.py
 #
 # 2.25 is the threshold that config/find_index_heads.py set on facts of another world.
-from config.study.smollm2_library_paragraphs import *  # noqa: F403
+from config.study.smollm2_library_held_out import *  # noqa: F403
 
-figure = 'lines'
 num_facts = 20
-num_held_out = 16
 grid = [{'name': 'plain model', 'condition': ['plain']},
         {'name': 'memory', 'texts_together': [100], 'recall_threshold': [0.0, 2.25]}]
-controls = False
