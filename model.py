@@ -21,7 +21,8 @@ from core.generation import Writing, check_end_ids, check_ids, check_writing, ge
 from core.packed import ROUNDED, Linear, count
 from core.rotary import Rotary, turn
 from core.shared_prompt import attend_behind
-from reader import Heads, Reader, Reading, causal_mask
+from extended import readers_of
+from reader import Heads, Reading, causal_mask
 from recall import Recaller
 
 plain_now = contextvars.ContextVar('plain_now', default=frozenset())  # models that read none, for a caller
@@ -201,7 +202,7 @@ class GPT(nn.Module):
         x = self.transformer.drop(x)
         blocks = list(self.transformer.h)[:layers or None]
         if compiled is not None:
-            x = compiled.step(blocks, x, at, cache)
+            x = compiled.step(x, at, cache)
         else:
             for block in blocks:
                 x = block(x, at, cache, (newest or T) if block is blocks[-1] else 0)
@@ -293,8 +294,7 @@ class GPT(nn.Module):
             self.readers, self.recaller = {}, Recaller(memory, reading, self.config, self.rotary)
             return
         self.recaller = None
-        self.readers = {layer: Reader(memory, layer, reading, self.config.n_head, self.rotary)
-                        for layer in reading.layers}
+        self.readers = readers_of(memory, reading, self.config.n_head, self.rotary)
 
     def detach_memory(self):
         """Back to exactly the plain model."""

@@ -21,8 +21,6 @@ from core.checks import (
     whole_number,
     whole_numbers,
 )
-from core.index import Index
-from core.rotary import turn
 
 # of a long prompt that a reading layer attends with at once: keeps (B, nh, rows, S) in a CPU's cache
 ROWS_A_BLOCK = 128
@@ -177,15 +175,19 @@ class Reader:
     def __init__(self, memory, layer, reading, n_head, rotary=None):
         self.memory, self.layer, self.reading, self.rotary = memory, layer, reading, rotary
         self.heads = tuple(sorted(reading.heads)) or tuple(range(n_head))
-        self.group = n_head // memory.n_head
+        self.group, self.n_kv_head, self.head_size = n_head // memory.n_head, memory.n_head, memory.head_size
         self.reads = torch.zeros(n_head, dtype=torch.bool, device='cpu')
         self.reads[list(self.heads)] = True
-        self.placed = None, None  # the keys, and those keys turned to their positions
+
+    @property
+    def stored(self):
+        """What is stored now, the same until that changes."""
+        return self.memory.layer(self.layer)
 
     @property
     def changes_past(self):
         """Whether what layers above see of earlier tokens can change with a new one."""
-        return self.reading.select == 'last' and self.reading.method != 4
+        return self.reading.select == 'last'
 
     def attend(self, heads, cache, newest=0):
         """Heads -> y (B, nh, n, hs) of the newest n >= T rows.
@@ -194,18 +196,17 @@ class Reader:
         earlier rows change. `newest`: how many rows are wanted at least, 0 is all. What the rows of a batch
         share, since they share their prompt, counts for each of them.
         """
-        if self.reading.method == 4:
-            return self.attend_extended(heads, cache)
         # of all rows: an earlier token may be picked only now, and its own query then ranks what is found
         queries = cache.append((self.layer, 'queries'), heads.plain_q)  # (B, nh, S, hs)
         of_all = heads._replace(plain_q=queries)
         # before first_changed_row, whose rows change in the layers above, not yet in this one
         change, known = self.kept(heads, cache)
         if self.reading.select == 'each':
-            stored = self.memory.layer(self.layer)
+            stored = self.stored
             if not compiled.can_read(of_all, stored, cache):
                 return self.attend_each(of_all, change, known, cache)
-            y, picks, searches = compiled.read_each(of_all, stored, self.reading, self.reads, change, known)
+            read = self.read_of(stored, *of_all[1:], change, known)
+            y, picks, searches = compiled.read_each(of_all.q, of_all.k.size(2), read)
             cache.counts.add(self.layer, searches, picks)
             return y
         # the newest row picks for all rows
@@ -295,7 +296,7 @@ class Reader:
         at, stored_head = (b, h, j), h // self.group
         # as before a rotation, like the stored: positions of two texts do not compare
         queries, keys = heads.plain_q[at], heads.plain_k[b, stored_head, j]
-        stored, values = self.memory.layer(self.layer), heads.v[b, stored_head, j]
+        stored, values = self.stored, heads.v[b, stored_head, j]
         found, ids, distances, ranks = found_values(stored, stored_head, queries, keys, values, self.reading)
         change[at], known[at] = found - values, True
         cache.counts.add(self.layer, searches=len(h))
@@ -304,81 +305,28 @@ class Reader:
             attention = weights[:, :, -picked.size(2):].masked_fill(~picked, 0).amax(-2)[at]
             self.record(cache.trace, at, attention, ids, distances, ranks)
 
-    def attend_extended(self, given, cache):
-        """Method 4: one softmax over the context and the K stored keys of largest product with the query.
+    # ---- in core/kernel.cpp ----
 
-        kNN attention of Memorizing Transformers (Wu et al. 2022, 3.2) without its gate; Extended Mind
-        Transformers (2024).
-        """
-        B, nh, T, hs = given.q.shape
-        heads, stored = list(self.heads), self.memory.layer(self.layer)
-        h, ids, products, drawn, weights = self.drawn_beside(given, stored)
-        y = grouped(weights, given.v)
-        y[:, heads] += blend(stored, h // self.group, ids, drawn).view(-1, B, T, hs).transpose(0, 1)
-        cache.counts.add(self.layer, searches=len(h), picks=len(h))
-        if cache.trace is not None:
-            grids = torch.meshgrid(torch.arange(B), torch.arange(T), indexing='ij')
-            b, i = (grid.flatten().repeat(len(heads)) for grid in grids)
-            self.record(cache.trace, (b, h, i + cache.length), drawn.sum(-1), ids, products, drawn)
-        return y
+    def compiled(self, rows, cache):
+        """-> what a step of compiled layers reads, core.kernel.Read. rows: Places.rows_of this layer."""
+        k, v, plain = self.own_rows(rows)
+        nh, hs = len(self.reads), self.head_size
+        found = rows('change', nh, hs), rows('known', nh, 1, torch.bool)
+        return self.read_of(self.stored, k, v, rows('queries', nh, hs), plain, *found)
 
-    def drawn_beside(self, given, stored):
-        """Method 4's softmax over the K stored keys of largest product and the context.
+    def count(self, cache, R, picks, searches):
+        """Of a step of R rows."""
+        cache.counts.add(self.layer, searches, picks)
 
-        -> of N = B T look-ups a head that reads, by head: the head (N,), ids, products and weights (N, K);
-        and the context's weights (B, nh, T, S).
-        """
-        B, nh, T, hs = given.q.shape
-        heads, before = list(self.heads), given.k.size(2) - T
-        queries, keys, context = self.positioned(given, stored)
-        K = min(self.reading.k, len(keys))
-        h = torch.tensor(heads, device=queries.device).repeat_interleave(B * T)
-        asked = queries.transpose(0, 1)[heads].reshape(-1, hs)  # (N, hs), by head, as they are searched
-        products, ids = keys.search(h // self.group, asked, K, 'product')  # (N, K)
-        products = (self.reading.softmax_scale / math.sqrt(hs) * products).masked_fill(ids < 0, -math.inf)
-        beside = products.new_full((nh, B, T, K), -math.inf)  # heads that do not read draw nothing
-        beside[heads] = products.view(-1, B, T, K)
-        if self.where == 'insert':  # the header's rows stand before the text
-            beside[:, :, :max(0, self.memory.header_tokens - before)] = -math.inf
-        both = F.softmax(torch.cat((beside.transpose(0, 1), context), dim=-1), dim=-1).to(given.v.dtype)
-        drawn, weights = both.split((K, context.size(-1)), dim=-1)
-        return h, ids, products, drawn.transpose(0, 1)[heads].reshape(-1, K), weights
+    def own_rows(self, rows):
+        """The context's keys, values, and keys as before a rotation, each (R, nkv, size, hs)."""
+        nkv, hs = self.n_kv_head, self.head_size
+        k, v = rows('kv', 2 * nkv, hs).split(nkv, dim=1)
+        return k, v, k if self.rotary is None else rows('plain', nkv, hs)
 
-    @property
-    def where(self):
-        """'' where positions are learned, and part of a key."""
-        return '' if self.rotary is None else self.reading.positions or 'far'
-
-    def positioned(self, given, stored):
-        """-> queries (B, nh, T, hs), stored keys (an Index) at their positions, the context's scores."""
-        scores = attention_scores(given.q, given.k)  # (B, nh, T, S)
-        T, S = scores.shape[-2:]
-        if self.where == '':
-            return given.q, stored.keys, scores
-        if self.where == 'far':  # rotary attention sees differences only: the query is turned, the keys stay
-            there = torch.tensor([self.reading.distance], device=given.q.device)
-            return turn(given.plain_q, self.rotary.at(there)), stored.keys, scores
-        header, longest = self.memory.header_tokens, max(stored.lengths)
-        if self.where == 'insert' and header > 0:
-            # header and text move back by the text's length, nothing else moves
-            n = max(0, header + T - S)  # rows of the header itself, which stay before the text
-            places = torch.arange(header, device=given.q.device) - longest
-            back = turn(given.plain_k[:, :, :header], self.rotary.at(places))
-            moved = grouped(given.q[:, :, n:], back.transpose(-2, -1)).float() / math.sqrt(given.q.size(-1))
-            scores[:, :, n:, :back.size(2)] = moved
-        return given.q, self.placed_keys(stored), scores
-
-    def placed_keys(self, stored):
-        """The stored keys turned to where their text stands: an Index, made once for what is stored."""
-        keys, index = self.placed
-        if keys is not stored.keys:
-            header, own = self.memory.header_tokens, self.where == 'own'
-            # inserted, each text ends where the prompt goes on after its header
-            places = torch.cat([torch.arange(n) + header - (0 if own else n) for n in stored.lengths])
-            with torch.inference_mode(False):  # what is kept outlasts the call that first asked for it
-                index = Index(turn(stored.keys.table.rows, self.rotary.at(places)))
-            self.placed = stored.keys, index  # at once, since other threads may read with it
-        return index
+    def read_of(self, stored, k, v, plain_q, plain_k, change, known):
+        keys, values = stored.keys.table.rows[None], stored.values.rows[None]
+        return compiled.read_of(self.reads, keys, values, self.reading, k, v, plain_k, plain_q, change, known)
 
     def record(self, trace, at, attention, ids, distances, ranks):
         """Adds to the trace one row of the write-up's Table 2 for each of N look-ups."""
@@ -407,10 +355,3 @@ def found_values(stored, heads, queries, keys, values, reading):
     if reading.method != 1:
         m = m.lerp(values, reading.residual_fraction)
     return m, ids, distances, ranks[:, :ids.size(1)]
-
-
-def blend(stored, heads, ids, weights):
-    """m = sum_n weights_n v_n: heads (N,), ids (N, K), weights (N, K), 0 where the id is -1 -> (N, hs)."""
-    places, table = stored.values.places(heads, ids), stored.values.like(weights)
-    # K may be large here: no (N, K, hs) is made
-    return F.embedding_bag(places, table, per_sample_weights=weights, mode='sum')

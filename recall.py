@@ -11,10 +11,8 @@ writing is the plain model's, with a longer past.
 """
 import functools
 import itertools
-import math
 
 import torch
-from torch.nn import functional as F
 
 from core.cache import Cache, padded_in_front, stand_in_front
 from core.generation import write
@@ -22,7 +20,7 @@ from core.narrow import IndexRows
 from core.rotary import turn
 from core.votes import named_texts, votes_of
 from core.windows import around
-from reader import attention_scores, grouped
+from extended import FarTexts
 
 AS_GOOD = 10_000  # votes are told apart to so many parts of the best
 LEAD_COUNTS = 2  # in the evidence: of XQuAD's questions, a tenth falsely, 0.79 recall; counted once 0.72
@@ -67,9 +65,10 @@ class Recaller:
 
     def far(self, queries):
         """Turned to where rotary attention sees an unturned key far away."""
-        if self.rotary is None:
-            return queries
-        return turn(queries, self.rotary.at(torch.tensor([self.reading.distance], device=queries.device)))
+        return queries if self.rotary is None else turn(queries, self.far_turn(queries.device))
+
+    def far_turn(self, device):
+        return self.rotary.at(torch.tensor([self.reading.distance], device=device))
 
     def asked(self, model, idx, first):
         """What the tokens of idx (B, T) from `first` on look for: {(layer, key head): (B, look-ups, hs)}."""
@@ -395,25 +394,3 @@ class Recaller:
                   for row in texts]
         kv, seen = padded_in_front([torch.cat(pair) for pair in joined])
         return FarTexts(*kv.to(device).chunk(2, dim=1), seen, self)
-
-
-class FarTexts:
-    """One layer's way to recalled texts that stand `distance` tokens before whoever asks."""
-    changes_past = False
-
-    def __init__(self, keys, values, seen, recaller):  # keys and values (B or 1, nkv, P, hs)
-        self.keys, self.values, self.seen, self.recaller = keys, values, seen, recaller
-
-    def attend(self, heads, cache, newest=0):
-        """Heads -> y (B, nh, T, hs)."""
-        drawn, weights = self.drawn_beside(heads)
-        return grouped(drawn, self.values) + grouped(weights, heads.v)
-
-    def drawn_beside(self, heads):
-        """One softmax over the texts' rows and the context -> weights (B, nh, T, P) and (B, nh, T, S)."""
-        queries = self.recaller.far(heads.plain_q)
-        scores = grouped(queries, self.keys.transpose(-2, -1)).float() / math.sqrt(queries.size(-1))
-        if self.seen is not None:
-            scores = scores.masked_fill(~self.seen.to(scores.device)[:, None, None], -math.inf)
-        both = F.softmax(torch.cat((scores, attention_scores(heads.q, heads.k)), dim=-1), dim=-1)
-        return both.to(heads.v.dtype).split((scores.size(-1), heads.k.size(-2)), dim=-1)

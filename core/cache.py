@@ -30,6 +30,7 @@ class Cache:
     is new or changed.
     `readers` {layer: Reader} and `recaller` (method 5) are those of the call's begin, None before.
     `kept` {layer: (queries, keys, values)} of the last call, as they are before a rotation, of `kept_layers`.
+    `places`: where compiled layers find all this, see core/compiled.py.
     `counts` are its look-ups; `trace`, for trace=True, a list that gets one record a look-up, else None.
     """
 
@@ -39,7 +40,7 @@ class Cache:
         self.rows, self.first, self.readers, self.recaller = {}, None, None, None
         self.kept, self.kept_layers = {}, ()
         self.front, self.front_seen, self.offset = {}, {}, 0
-        self.shared, self.shared_length = {}, 0
+        self.shared, self.shared_length, self.places = {}, 0, None
         self.counts, self.trace = Counts(), [] if trace else None
 
     def empty(self):

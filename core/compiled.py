@@ -1,9 +1,10 @@
 """
-A frozen model's layers in core/kernel.cpp: the next token of a few rows, on a CPU.
+A frozen model's layers in core/kernel.cpp: the next token of a few rows, on a CPU; and the read of a memory.
 
 R rows of a batch; letters else as in model.py.
 """
 import ctypes
+import functools
 import math
 
 import torch
@@ -20,7 +21,7 @@ def fits(x, cache):
     return (x.size(1) == 1 and len(x) <= kernel.MOST_ROWS and x.device.type == 'cpu'
             and x.dtype in (torch.float32, torch.bfloat16) and cache is not None and cache.length > 0
             and not (cache.kept_layers or cache.front_seen or cache.shared or cache.changes_past)
-            and not (torch.is_grad_enabled() and x.requires_grad)
+            and cache.trace is None and not (torch.is_grad_enabled() and x.requires_grad)
             and kernel.library() is not None)
 
 
@@ -35,7 +36,7 @@ def can_be(model):
 
 
 class Layers:
-    """Valid while the model stays frozen. x (R, C) float32, changed in place."""
+    """Valid while the model stays frozen."""
 
     def __init__(self, model):
         c, self.alive, self.modules = model.config, [], list(model.transformer.h.modules())
@@ -44,9 +45,8 @@ class Layers:
         self.weights = [(one, one.weight) for block in model.transformer.h for one in linears_of(block)]
         self.layers = (kernel.Layer * c.n_layer)(*(self.layer_of(block) for block in model.transformer.h))
         act = 2 if c.mlp == 'silu' else 0 if c.mlp == 'gelu_new' else 1
-        self.model = kernel.Model(self.layers, c.n_embd, c.n_head, c.n_kv_head, c.head_size,
+        self.model = kernel.Model(self.layers, c.n_layer, c.n_embd, c.n_head, c.n_kv_head, c.head_size,
                                   c.n_inner or 4 * c.n_embd, c.norm == 'rms', act, c.layer_norm_epsilon)
-        self.width = (c.n_head + 2 * c.n_kv_head) * c.head_size
 
     def fit(self, x, cache):
         """Whether the layers are still those that were compiled, nobody hooked on to a part of them, and the
@@ -55,16 +55,11 @@ class Layers:
                       for module in self.modules)
         same = (all(there[name] is part for there, name, part in self.parts)
                 and all(one.weight is weight for one, weight in self.weights))
-        plain = set(range(len(self.layers))) - set(cache.readers)
-        return not watched and same and all(self.holds(cache, layer, len(x)) for layer in plain)
-
-    def holds(self, cache, layer, R):
-        """Whether the rows of a layer are where `plain` reads and writes them."""
-        rows, m = cache.rows.get((layer, 'kv')), self.model
-        return (rows is not None and rows.device.type == 'cpu' and rows.dtype == torch.float32
-                and rows.is_contiguous() and not rows.requires_grad
-                and (*rows.shape[:2], rows.size(-1)) == (R, 2 * m.nkv, m.hs)
-                and rows.size(-2) >= cache.before((layer, 'kv')) + cache.end)
+        if watched or not same:
+            return False
+        if cache.places is None or not cache.places.hold(cache, len(x)):
+            cache.places = Places(self.model, cache, len(x))
+        return cache.places.hold(cache, len(x))
 
     def layer_of(self, block):
         ln_1, ln_2, linears = block.ln_1, block.ln_2, map(self.weight_of, linears_of(block))
@@ -84,39 +79,65 @@ class Layers:
         self.alive.append(tensor.detach().float())
         return self.alive[-1].data_ptr()
 
-    def step(self, blocks, x, at, cache):
+    def step(self, x, at, cache):
         """x (R, 1, C) -> the same, through all layers; `at` as for rotary.turn, or None."""
-        rows, first = x[:, 0].to(torch.float32, copy=True).contiguous(), 0
-        for layer in sorted(cache.readers):
-            self.plain(rows, range(first, layer), at, cache)
-            heads = self.before(rows, layer)
-            y = blocks[layer].attn.answer(heads[:, None], at, cache, cache.readers[layer], 1)
-            self.after(rows, layer, y.contiguous())
-            first = layer + 1
-        self.plain(rows, range(first, len(blocks)), at, cache)
+        rows, counts = x[:, 0].to(torch.float32, copy=True).contiguous(), cache.places.counts
+        cos, sin = (part.data_ptr() for part in at) if at is not None else (None, None)
+        kernel.library().step(ctypes.byref(self.model), len(rows), cache.end, rows.data_ptr(), cos, sin,
+                              cache.places.kept, counts, torch.get_num_threads())
+        for layer, reader in cache.readers.items():
+            reader.count(cache, len(rows), *counts[2 * layer:2 * layer + 2])
+        ctypes.memset(counts, 0, ctypes.sizeof(counts))
         return rows[:, None].to(x.dtype)
 
-    def plain(self, x, layers, at, cache):
-        """A range of layers that read no memory."""
-        kept = (kernel.Kept * len(self.layers))()
-        for layer in layers:
-            rows = cache.rows[layer, 'kv']
-            kept[layer] = kernel.Kept(rows.data_ptr(), rows.size(-2), cache.before((layer, 'kv')) + cache.end)
-        cos, sin = (part.data_ptr() for part in at) if at is not None else (None, None)
-        kernel.library().plain_layers(ctypes.byref(self.model), layers.start, layers.stop, len(x),
-                                      x.data_ptr(), cos, sin, kept, torch.get_num_threads())
 
-    def before(self, x, layer):
-        """-> what c_attn gives of the layer's normalised input, (R, (nh + 2 nkv) hs) float32."""
-        heads = kernel.floats(len(x), self.width)
-        kernel.library().before_attention(ctypes.byref(self.model), layer, len(x), x.data_ptr(),
-                                          heads.data_ptr(), torch.get_num_threads())
-        return heads
+class Elsewhere(Exception):
+    """Rows lie where C++ does not read them."""
 
-    def after(self, x, layer, y):
-        """y (R, nh hs) float32, what attention gives: the rest of the layer."""
-        kernel.library().after_attention(ctypes.byref(self.model), layer, len(x), y.data_ptr(), x.data_ptr(),
-                                         torch.get_num_threads())
+
+class Places:
+    """Where a call's layers keep the rows of R rows of a batch, and what they read, while these are the same;
+    `whole` where C++ can go by them."""
+
+    def __init__(self, model, cache, R):
+        self.R, self.rows, self.stored, self.reads = R, {}, {}, []
+        self.kept = (kernel.Kept * model.n_layer)()
+        self.counts = (ctypes.c_int64 * (2 * model.n_layer))()  # picks and searches of a step
+        try:
+            for layer in range(model.n_layer):
+                self.kept[layer] = self.kept_in(layer, model, cache)
+            self.whole = True
+        except Elsewhere:
+            self.whole = False
+
+    def kept_in(self, layer, model, cache):
+        rows, before = functools.partial(self.rows_of, cache, layer), cache.before((layer, 'kv'))
+        kv, reader, read = rows('kv', 2 * model.nkv, model.hs), cache.readers.get(layer), None
+        if reader is not None:
+            if before:
+                raise Elsewhere
+            self.stored[layer] = reader.stored
+            self.reads.append(reader.compiled(rows, cache))
+            read = ctypes.pointer(self.reads[-1])
+        return kernel.Kept(kv.data_ptr(), kv.size(-2), before, read)
+
+    def rows_of(self, cache, layer, kind, heads, d, dtype=torch.float32):
+        """What is kept under a key, (R, heads, size, d). Raises Elsewhere."""
+        key = layer, kind
+        rows = cache.rows.get(key)
+        if (rows is None or rows.device.type != 'cpu' or rows.dtype != dtype or not rows.is_contiguous()
+                or rows.requires_grad or (*rows.shape[:2], rows.size(-1)) != (self.R, heads, d)
+                or rows.size(-2) < cache.before(key) + cache.end):
+            raise Elsewhere
+        self.rows[key] = rows
+        return rows
+
+    def hold(self, cache, R):
+        """Whether all is still there."""
+        return (self.whole and self.R == R
+                and all(cache.rows.get(key) is rows and not rows.requires_grad
+                        for key, rows in self.rows.items())
+                and all(cache.readers[layer].stored is stored for layer, stored in self.stored.items()))
 
 
 # ---- reading a memory ----
@@ -124,25 +145,45 @@ class Layers:
 def can_read(heads, stored, cache):
     """Whether read_each can take these reader.Heads."""
     return (all(x.device.type == 'cpu' and x.dtype == torch.float32 for x in heads)
-            and not (torch.is_grad_enabled() and any(x.requires_grad for x in heads)) and len(stored.keys) > 0
-            and stored.keys.table.rows.is_contiguous() and stored.values.rows.is_contiguous()
+            and not (torch.is_grad_enabled() and any(x.requires_grad for x in heads))
+            and lie_dense(stored.keys.table.rows, stored.values.rows)
             and cache.trace is None and kernel.library() is not None)
 
 
-def read_each(heads, stored, reading, reads, change, known):
-    """What Reader.attend_each gives, y (B, nh, T, hs), with picks and searches.
+def lie_dense(*stored):
+    return all(rows.numel() > 0 and rows.stride()[-2:] == (rows.size(-1), 1) and rows.device.type == 'cpu'
+               for rows in stored)
 
-    heads: plain_q of all tokens; reads (nh,) bool, the heads that read; change (B, nh, S, hs) and known
-    (B, nh, S, 1) get what is looked up.
+
+def read_of(reads, keys, values, reading, k, v, plain_k, plain_q=None, change=None, known=None, turns=(),
+            header=0):
+    """-> kernel.Read, which keeps alive what it reads. Raises Elsewhere.
+
+    reads (nh,) bool: the heads that do; keys, values (1 or R, nkv, M, hs) stored ones; the others of all
+    tokens, (R, heads, S, d). turns: of method 4 a cos and a sin, by which its queries are turned, or the keys
+    of the first `header` tokens.
     """
-    B, nh, T, hs = heads.q.shape
-    q = heads.q.contiguous()
-    keys, values = stored.keys.table.rows[None], stored.values.rows[None]  # (1, nkv, M, hs)
-    parts = (kernel.Rows.of(x) for x in (q, *heads[1:], change, known, keys, values))
-    (nkv, S), M = heads.k.shape[1:3], keys.size(2)
-    read = kernel.Read(*parts, reads.data_ptr(), B, nh, nkv, hs, T, S, M, min(reading.k, M), reading.method,
-                       reading.memory_fraction, reading.bookkeeping_fraction,
-                       reading.softmax_scale / math.sqrt(hs), reading.residual_fraction)
-    y, counts = kernel.floats(B, nh, T, hs), (ctypes.c_int64 * 2)()
-    kernel.library().read_each(ctypes.byref(read), y.data_ptr(), counts, torch.get_num_threads())
+    if not lie_dense(keys, values):
+        raise Elsewhere
+    _, nkv, M, hs = keys.shape
+    longest = keys.norm(dim=-1).max() if reading.method == 4 and reading.k < M else 0  # else never asked for
+    rows = k, v, plain_q, plain_k, change, known, keys, values
+    far, back = ((None, None), turns) if header else (turns or (None, None), (None, None))
+    parts = reads, *far, *back
+    read = kernel.Read(*(kernel.Rows() if x is None else kernel.Rows.of(x) for x in rows),
+                       *(None if x is None else x.data_ptr() for x in parts), len(reads), nkv, hs, M,
+                       min(reading.k, M), reading.method, header, reading.memory_fraction,
+                       reading.bookkeeping_fraction, reading.softmax_scale / math.sqrt(hs),
+                       reading.residual_fraction, longest)
+    read.alive = *rows, *parts
+    return read
+
+
+def read_each(q, S, read):
+    """What Reader.attend_each gives for q (B, nh, T, hs), of the newest of S tokens: y as q, with picks and
+    searches; read.change and known get what is looked up."""
+    B, _, T, _ = q.shape
+    q, y, counts = q.contiguous(), kernel.floats(*q.shape), (ctypes.c_int64 * 2)()
+    kernel.library().read_each(ctypes.byref(read), B, T, S, q.data_ptr(), y.data_ptr(), counts,
+                               torch.get_num_threads())
     return y, *counts

@@ -1,6 +1,6 @@
 // A few rows through a frozen model's layers, on a CPU, one parallel region for all of them: what
 // core/kernel.py compiles and calls.
-#include "kernel_reading.h"
+#include "kernel_layers.h"
 
 extern "C" {
 
@@ -38,88 +38,49 @@ void of_gguf(const uint8_t* blocks, int64_t n, int is_q4_1, float* y, int thread
     }
 }
 
-// the next token of R rows, x (R, C), through the layers [first, end), in place
-void plain_layers(const Model* m, int64_t first, int64_t end, int64_t R, float* x, const float* cos,
-                  const float* sin, const Kept* kept, int threads) {
-    Call c(*m, R, cos, sin);
+// the next token of R rows, x (R, C), through all layers, in place; end: how many tokens there are with it;
+// counts (n_layer, 2): token-heads picked, and looked up, by methods 1 to 3
+void step(const Model* m, int64_t R, int64_t end, float* x, const float* cos, const float* sin, const Kept* kept,
+          int64_t* counts, int threads) {
+    Call c(*m, R, end, cos, sin);
     long most = 0;
-    for (long layer = first; layer < end; layer++) most = std::max(most, chunks_of(kept[layer]));
+    for (long layer = 0; layer < m->n_layer; layer++) most = std::max(most, chunks_of(c, kept[layer]));
     c.parts.resize(R * m->nh * most * (m->hs + 2));
 #pragma omp parallel num_threads(threads)
     {
         Own own;
-        for (long layer = first; layer < end; layer++) {
+        for (long layer = 0; layer < m->n_layer; layer++) {
+            const Read* read = kept[layer].read;
             before(c, own, m->layers[layer], x);
-            attend(c, own, m->layers[layer], kept[layer]);
-            together(c, own, chunks_of(kept[layer]));
-            after(c, own, m->layers[layer], own.y.data(), x);
+            place(c, own, m->layers[layer], kept[layer]);
+            if (read && read->method < 4) {
+                read_rows(c, kept[layer], counts + 2 * layer);
+                after(c, own, m->layers[layer], c.y.data(), x);
+            } else {
+                if (read) attend_stored(c, own, kept[layer]);
+                attend(c, own, kept[layer]);
+                together(c, own, chunks_of(c, kept[layer]));
+                after(c, own, m->layers[layer], own.y.data(), x);
+            }
         }
     }
 }
 
-// a layer's queries, keys and values of x (R, C), (R, nh + 2 nkv, hs), as before norms of heads and rotation
-void before_attention(const Model* m, int64_t layer, int64_t R, const float* x, float* heads, int threads) {
-    Call c(*m, R);
+// of T tokens, the newest of S, all heads q -> y (R, nh, T, hs); counts: token-heads picked, and looked up
+void read_each(const Read* read, int64_t R, int64_t T, int64_t S, const float* q, float* y, int64_t* counts,
+               int threads) {
+    const long hs = read->hs;
 #pragma omp parallel num_threads(threads)
     {
-        Own own;
-        before(c, own, m->layers[layer], x);
-    }
-    std::memcpy(heads, c.heads.data(), c.heads.size() * sizeof(float));
-}
-
-// what follows attention y (R, nh hs); x (R, C) in place
-void after_attention(const Model* m, int64_t layer, int64_t R, const float* y, float* x, int threads) {
-    Call c(*m, R);
-#pragma omp parallel num_threads(threads)
-    {
-        Own own;
-        after(c, own, m->layers[layer], y, x);
-    }
-}
-
-// y (R, nh, T, hs); counts: token-heads picked, and looked up
-void read_each(const Read* read, float* y, int64_t* counts, int threads) {
-    const Read& c = *read;
-    const float scale = 1 / std::sqrt(float(c.hs));
-    int64_t picks = 0, searches = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : picks, searches)
-    {
-        LookUp look_up{c};
-        std::vector<float> weights;
+        Row row{*read};
 #pragma omp for schedule(dynamic)
-        for (long item = 0; item < c.R * c.nh; item++)  // all tokens of a head: what one looks up others know
-            for (long t = 0; t < c.T; t++) {
-                const long r = item / c.nh, head = item % c.nh, g = head / (c.nh / c.nkv), hs = c.hs;
-                const long S = c.S - c.T + t + 1;  // tokens that this one sees
-                const float least = 1 / (c.memory_fraction * S);
-                weights.resize(S);
-                products<Float32>(at<float>(c.q, r, head, t, hs), 0, at<float>(c.k, r, g, 0, hs), hs, S,
-                                  weights.data());
-                softmax(weights, scale);
-                float* to = y + (item * c.T + t) * hs;
-                std::memset(to, 0, hs * sizeof(float));
-                add_weighted(weights.data(), at<float>(c.v, r, g, 0, hs), S, hs, to);
-                for (long j = 0; j < S; j++) {
-                    const float weight = weights[j];
-                    bool picked = c.heads[head] && c.memory_fraction > 0 && weight >= least;  // Eq. 4
-                    if (j == 0)
-                        picked = c.heads[head] && weight > c.bookkeeping_fraction
-                                 && (picked || c.memory_fraction == 0);
-                    if (!picked) continue;
-                    picks++;
-                    float* change = at<float>(c.change, r, head, j, hs);
-                    uint8_t* known = at<uint8_t>(c.known, r, head, j, 1);
-                    if (!*known) {
-                        look_up(g, at<float>(c.plain_q, r, head, j, hs), at<float>(c.plain_k, r, g, j, hs),
-                                at<float>(c.v, r, g, j, hs), change);
-                        *known = 1, searches++;
-                    }
-                    for (long i = 0; i < hs; i++) to[i] += weight * change[i];
-                }
+        for (long item = 0; item < R * read->nh; item++)  // all tokens of a head: what one looks up others know
+            for (long t = 0; t < T; t++) {
+                const long at_row = (item * T + t) * hs;
+                row(item / read->nh, item % read->nh, q + at_row, S - T + t + 1, y + at_row);
             }
+        row.count(counts);
     }
-    counts[0] = picks, counts[1] = searches;
 }
 
 }

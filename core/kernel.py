@@ -41,7 +41,8 @@ class Layer(ctypes.Structure):
 
 class Model(ctypes.Structure):
     _fields_ = [('layers', ctypes.POINTER(Layer))]
-    _fields_ += [(name, ctypes.c_int64) for name in ('C', 'nh', 'nkv', 'hs', 'inner', 'rms', 'act')]
+    _fields_ += [(name, ctypes.c_int64) for name in ('n_layer', 'C', 'nh', 'nkv', 'hs', 'inner', 'rms',
+                                                     'act')]
     _fields_ += [('epsilon', ctypes.c_float)]
 
 
@@ -50,21 +51,22 @@ class Rows(ctypes.Structure):
 
     @classmethod
     def of(cls, x):
-        """x (R, heads, rows, hs), whose rows have no gaps."""
-        return cls(x.data_ptr(), x.stride(0), x.stride(1))
+        """x (R, heads, rows, hs), whose rows have no gaps, or (1, ...) the same for each of R."""
+        return cls(x.data_ptr(), x.stride(0) if len(x) > 1 else 0, x.stride(1))
 
 
 class Read(ctypes.Structure):
-    _fields_ = [(name, Rows) for name in ('q', 'k', 'v', 'plain_q', 'plain_k', 'change', 'known',
-                                          'stored_keys', 'stored_values')]
-    _fields_ += [('heads', ctypes.c_void_p)]
-    _fields_ += [(name, ctypes.c_int64) for name in ('R', 'nh', 'nkv', 'hs', 'T', 'S', 'M', 'K', 'method')]
+    _fields_ = [(name, Rows) for name in ('k', 'v', 'plain_q', 'plain_k', 'change', 'known', 'stored_keys',
+                                          'stored_values')]
+    _fields_ += [(name, ctypes.c_void_p) for name in ('heads', 'far_cos', 'far_sin', 'back_cos', 'back_sin')]
+    _fields_ += [(name, ctypes.c_int64) for name in ('nh', 'nkv', 'hs', 'M', 'K', 'method', 'header')]
     _fields_ += [(name, ctypes.c_float) for name in ('memory_fraction', 'bookkeeping_fraction', 'scale',
-                                                     'residual_fraction')]
+                                                     'residual_fraction', 'longest')]
 
 
 class Kept(ctypes.Structure):
-    _fields_ = [('rows', ctypes.c_void_p), ('size', ctypes.c_int64), ('seen', ctypes.c_int64)]
+    _fields_ = [('rows', ctypes.c_void_p), ('size', ctypes.c_int64), ('before', ctypes.c_int64),
+                ('read', ctypes.POINTER(Read))]
 
 
 @functools.lru_cache(maxsize=1)
@@ -80,10 +82,8 @@ def library():
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     found.linear.argtypes = [pointer, pointer, count, pointer, ctypes.c_int]
     found.of_gguf.argtypes = [pointer, count, ctypes.c_int, pointer, ctypes.c_int]
-    found.plain_layers.argtypes = [pointer, *[count] * 3, *[pointer] * 4, ctypes.c_int]
-    found.before_attention.argtypes = found.after_attention.argtypes = [
-        pointer, count, count, pointer, pointer, ctypes.c_int]
-    found.read_each.argtypes = [pointer, pointer, pointer, ctypes.c_int]
+    found.step.argtypes = [pointer, count, count, *[pointer] * 5, ctypes.c_int]
+    found.read_each.argtypes = [pointer, *[count] * 3, *[pointer] * 3, ctypes.c_int]
     return found
 
 

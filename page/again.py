@@ -14,6 +14,7 @@ from core.generation import chunk_of
 from core.held import Layer
 from core.index import Index, Table
 from core.windows import parts_of_a_run
+from extended import ExtendedReader
 from reader import Reader
 
 TOKENS_A_PASS = 128  # written ones, whose attention to all stored rows is there at once
@@ -156,6 +157,6 @@ def with_rows(reader, kept):
     less = Layer(Index(stored.keys.table.rows[:, kept]), Table(stored.values.rows[:, kept]), stored.lengths)
     other = copy.copy(reader)
     other.memory = Less(reader.memory.header_tokens, less)
-    if reader.where in ('own', 'insert'):
+    if isinstance(reader, ExtendedReader) and reader.where in ('own', 'insert'):
         other.placed = less.keys, Index(reader.placed_keys(stored).table.rows[:, kept])
     return other

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 
 from core.rotary import turn
+from extended import FarTexts
 from reader import Heads, attention_weights, found_values
-from recall import FarTexts
 
 
 class LookUps(NamedTuple):

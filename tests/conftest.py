@@ -18,6 +18,7 @@ sys.path.insert(0, ROOT)
 
 import load  # noqa: E402
 from configurator import configure  # noqa: E402
+from core import compiled, kernel  # noqa: E402
 from core.gguf_file import find_smollm2  # noqa: E402
 from load import tokenizer_of_folder  # noqa: E402
 from memory import PersistentMemory  # noqa: E402
@@ -339,3 +340,25 @@ def browser():
         browser = playwright.chromium.launch(executable_path=chromium, args=['--no-sandbox'])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def by_torch(monkeypatch):
+    """-> what a call gives where nothing is compiled."""
+    def call(function):
+        with monkeypatch.context() as patched:
+            patched.setattr(kernel, 'library', lambda: None)
+            return function()
+    return call
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """A list that grows by one with each step of compiled layers."""
+    made, step = [], compiled.Layers.step
+
+    def counted(self, *args):
+        made.append(1)
+        return step(self, *args)
+    monkeypatch.setattr(compiled.Layers, 'step', counted)
+    return made

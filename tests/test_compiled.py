@@ -4,8 +4,6 @@ The compiled layers: what torch computes, for few rows, in each dtype; and what 
 $ python -m pytest tests/test_compiled.py
 """
 import copy
-import functools
-import math
 import os
 import pickle
 import subprocess
@@ -20,47 +18,24 @@ from gguf.quants import dequantize, quantize
 from test_families import VARIANTS, hugging_face, ours
 from torch.nn import functional as F
 
-from core import compiled, kernel
+from core import kernel
 from core.cache import Cache
 from core.packed import Linear
 from memory import PersistentMemory
 from model import GPT
-from reader import Heads, Reader, Reading
 
-READINGS = {'method 3': {'method': 3}, 'method 1': {'method': 1, 'heads': (1,)},
-            'method 2, bookkeeping alone': {'method': 2, 'memory_fraction': 0.0, 'residual_fraction': 0.3},
-            'method 4': {'method': 4, 'softmax_scale': 1.0},
-            'last': {'method': 2, 'select': 'last'}}
 pytestmark = pytest.mark.skipif(kernel.library() is None, reason='no C++ compiler is here')
-
-
-@pytest.fixture
-def by_torch(monkeypatch):
-    """-> what a call gives where nothing is compiled."""
-    def call(function):
-        with monkeypatch.context() as patched:
-            patched.setattr(kernel, 'library', lambda: None)
-            return function()
-    return call
-
-
-@pytest.fixture
-def steps(monkeypatch):
-    """A list that grows by one with each step of compiled layers."""
-    made, step = [], compiled.Layers.step
-
-    def counted(self, *args):
-        made.append(1)
-        return step(self, *args)
-    monkeypatch.setattr(compiled.Layers, 'step', counted)
-    return made
 
 
 @pytest.fixture(params=['gpt2', *VARIANTS])
 def model(request):
-    if request.param == 'gpt2':
+    return a_model(request.param)
+
+
+def a_model(name):
+    if name == 'gpt2':
         return tiny_model(vocab_size=96, n_embd=32, block_size=600).freeze()
-    return ours(hugging_face(**VARIANTS[request.param]), max_position_embeddings=600)
+    return ours(hugging_face(**VARIANTS[name]), max_position_embeddings=600)
 
 
 def logits_of(model, idx, T):
@@ -85,19 +60,6 @@ def test_a_step_gives_the_logits_of_torch_and_those_of_the_whole_text(model, B, 
     assert len(steps) == end - T and expected.std() > 0.1
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(found, model(idx, targets=idx)[0][:, T:], atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize('reads', READINGS)
-def test_a_step_of_a_model_that_reads_a_memory_gives_the_logits_of_torch(model, reads, by_torch, steps):
-    settings = {'select': 'each', 'memory_fraction': 5.0, 'bookkeeping_fraction': 0.1, **READINGS[reads]}
-    model.attach_memory(PersistentMemory.from_tokens(model, REMEMBERED, (1, 2)), (1, 2), **settings)
-    idx = some_ids(2, 20)
-    found = logits_of(model, idx, 6)
-    assert len(steps) == (0 if reads == 'last' else 14), "'last' changes rows of the past: torch's"
-    expected = by_torch(lambda: logits_of(model, idx, 6))
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-    model.detach_memory()
-    assert not torch.allclose(logits_of(model, idx, 6), found, atol=1e-3), 'the memory does nothing here'
 
 
 def test_texts_are_the_same_with_any_number_of_threads(model):
@@ -314,74 +276,3 @@ def test_numbers_of_a_gguf_file_are_to_the_bit_those_of_its_package(kind):
     expected = dequantize(blocks.reshape(6, -1), kind)
     assert np.array_equal(kernel.of_gguf(blocks, kind.name).view(6, 96).numpy(), expected)
     assert kernel.of_gguf(blocks, 'Q5_0') is None, 'left to the package'
-
-
-# ---- reading, beside reader.py's own way ----
-
-def some_heads(T, S, B=2, nh=4, nkv=2, hs=8):
-    """Of T tokens, the newest of S, whose attention is even: thresholds of Eq. 4 cut through it."""
-    g = torch.Generator().manual_seed(S)
-    sizes = (nh, T), (nkv, S), (nkv, S), (nh, S), (nkv, S)
-    return Heads(*(torch.randn(B, heads, rows, hs, generator=g) for heads, rows in sizes))
-
-
-def read(heads, stored, reading):
-    """y, change, known, searches and picks of the newest tokens."""
-    (B, nh, T, _), S = heads.q.shape, heads.k.size(2)
-    cache = Cache(S)
-    cache.length, cache.end, cache.first = S - T, S, torch.full((B,), S - T)
-    cache.rows[0, 'queries'] = heads.plain_q.clone()
-    cache.counts.begin((0,))
-    y = Reader(stored, 0, reading, nh).attend(heads._replace(plain_q=heads.plain_q[:, :, -T:]), cache)
-    return y, cache.rows[0, 'change'], cache.rows[0, 'known'], cache.searches[0], cache.picks[0]
-
-
-def memory_of(keys, values):
-    origin = {'n_layer': 1, 'n_head': 4, 'n_kv_head': 2, 'head_size': 8}
-    return PersistentMemory.from_rows(origin, {0: (keys, values)})
-
-
-@pytest.mark.parametrize('method', [1, 2, 3])
-@pytest.mark.parametrize(('MF', 'BF'), [(0, 0.1), (0, 1), (0.5, 0.001), (1, 0.05), (5, 0.1), (1e6, 0)])
-def test_what_is_picked_found_and_blended_is_what_torch_picks_finds_and_blends(method, MF, BF, by_torch):
-    g = torch.Generator().manual_seed(0)
-    stored = memory_of(*torch.randn(2, 2, 30, 8, generator=g))
-    for T, S, heads in ((1, 2, ()), (1, 9, (0, 3)), (1, 40, (2,)), (9, 9, (0, 1, 3)), (30, 200, ())):
-        reading = Reading((0,), heads, 4, method, MF, BF, 1.5, 0.3, 'each')
-        given = some_heads(T, S)
-        y, change, *found = read(given, stored, reading)
-        y_by_torch, change_by_torch, *expected = by_torch(functools.partial(read, given, stored, reading))
-        assert found[1:] == expected[1:] and torch.equal(found[0], expected[0])
-        torch.testing.assert_close(y, y_by_torch, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(change, change_by_torch, atol=1e-5, rtol=1e-5)
-
-
-def test_of_equal_keys_the_first_are_found_compiled_or_not(by_torch):
-    keys, values = torch.randn(2, 2, 5, 8, generator=torch.Generator().manual_seed(0))
-    stored, given = memory_of(keys.repeat(1, 6, 1), torch.randn(2, 30, 8)), some_heads(1, 9)
-    reading = Reading((0,), (), 4, 2, 1e6, 0.0, 0.0, 0.0, 'each')
-    found, expected = read(given, stored, reading)[1], by_torch(lambda: read(given, stored, reading)[1])
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-
-
-def test_keys_that_are_no_numbers_are_the_farthest():
-    keys, values = torch.randn(2, 2, 30, 8, generator=torch.Generator().manual_seed(0))
-    keys[:, ::2] = math.nan
-    given, reading = some_heads(1, 9), Reading((0,), (), 15, 2, 1e6, 0.0, 0.0, 0.0, 'each')
-    expected = values[:, 1::2].mean(1).repeat_interleave(2, 0) - given.v[0, :, -1].repeat_interleave(2, 0)
-    change = read(given, memory_of(keys, values), reading)[1]
-    torch.testing.assert_close(change[0, :, -1], expected, atol=1e-5, rtol=1e-5)
-
-
-def test_of_keys_that_float32_can_not_tell_apart_the_nearest_are_found():
-    heads, g = some_heads(1, 3, B=1), torch.Generator().manual_seed(0)
-    far = torch.randn(2, 20000, 8, generator=g)
-    keys = heads.plain_k[0, :, -1:] + far / far.norm(dim=-1, keepdim=True)  # all at the distance 1
-    values = torch.randn(2, 20000, 8, generator=g)
-    mean = Reading((0,), (), 5, 2, 1e6, 0.0, 0.0, 0.0, 'each')  # of the values found
-    change = read(heads, memory_of(keys, values), mean)[1]
-    distances = (keys.double() - heads.plain_k[0, :, -1:].double()).square().sum(-1)
-    for head in range(4):
-        nearest = distances[head // 2].topk(5, largest=False).indices
-        expected = values[head // 2, nearest].mean(0) - heads.v[0, head // 2, -1]
-        torch.testing.assert_close(change[0, head, -1], expected, atol=1e-5, rtol=1e-5)
