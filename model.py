@@ -18,7 +18,7 @@ from core.cache import Cache, Counts, counts_of_last_call
 from core.config import GPTConfig
 from core.frozen import WeightState
 from core.generation import Writing, check_end_ids, check_ids, check_writing, generators_of, write
-from core.packed import ROUNDED, Linear, count
+from core.packed import Linear, count
 from core.rotary import Rotary, turn
 from core.shared_prompt import attend_behind
 from extended import readers_of
@@ -361,13 +361,11 @@ class GPT(nn.Module):
 
     @classmethod
     def of_weights(cls, sizes, state, device='cpu', dtype=torch.float32):
-        """Fields of GPTConfig, state dict, emptied -> GPT, frozen, known before casts, see load.py."""
+        """Fields of GPTConfig, {name: float32 tensor}, each read once -> GPT, frozen, known before casts."""
         with weights.Unfilled():
             model = cls(GPTConfig(**sizes)).eval()
-        weights.move(state, model)
-        model.state.sampled = model.state.sampled_fingerprint(model)
-        rounded = dtype if dtype in ROUNDED else None
-        return model.to(device, torch.float32 if rounded else dtype).freeze(rounded)
+        model.state.fill(model, state, device, dtype)
+        return model
 
     def save_pretrained(self, folder, dtype=torch.float32):
         """Hugging Face's config.json and model.safetensors, each whole. Raises ValueError, OSError."""

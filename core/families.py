@@ -5,12 +5,13 @@ mistral, qwen2, qwen3) in Hugging Face's format, and the tensors of these and of
 What would be computed otherwise than the model means it is refused by name, never loaded approximately.
 Shapes: C n_embd, hs head size.
 """
+import functools
 import os
 from reprlib import repr as short  # for messages: a file's values can be of any length
 
 import torch
 
-from core.checks import in_float32
+from core.lazily import Lazily, checked_against, float32_on_file, made_of
 
 MOST_LAYERS = 10_000
 LARGEST = 1e38  # of what becomes a float32
@@ -179,23 +180,25 @@ def check_positive(name, number, source):
 # ---- tensors ----
 
 def state_of_hugging_face(tensors, fields, source):
-    """{name: tensor} of a folder's files -> state dict of GPT in float32.
+    """{name: tensor} of a folder's files -> {name in GPT: OnFile in float32}, each anew at a look.
 
-    Raises ValueError that names the tensor that does not fit.
+    Raises ValueError that names the tensor that does not fit, for its numbers when they are read.
     """
     # a constant that old files keep
-    tensors = {name: w for name, w in tensors.items() if not name.endswith('rotary_emb.inv_freq')}
-    if 'embed_tokens.weight' in tensors:  # saved without its head
-        tensors = {name if name.startswith('lm_head.') else f'model.{name}': w
-                   for name, w in tensors.items()}
+    names = [name for name in tensors if not name.endswith('rotary_emb.inv_freq')]
+    bare = 'embed_tokens.weight' in names  # saved without its head
+    own = {f'model.{name}' if bare and not name.startswith('lm_head.') else name: name for name in names}
+    tensors = Lazily({name: functools.partial(tensors.__getitem__, at) for name, at in own.items()})
     state = state_of(tensors, fields, HUGGING_FACE, 'model.layers', source, {'lm_head.weight'})
-    if fields['tied'] and 'lm_head.weight' in tensors:
-        head = in_float32(tensors['lm_head.weight'], 'lm_head.weight', source)
-        if not torch.equal(head, state['transformer.wte.weight']):
-            raise ValueError(f"{source!r} has a lm_head.weight that is not its embedding, where its "
-                             "config.json says that they are one: put \"tie_word_embeddings\": false there "
-                             "if the head is meant")
-    return state
+    if not fields['tied'] or 'lm_head.weight' not in tensors:
+        return state
+
+    def embedding():
+        head = float32_on_file(tensors['lm_head.weight'], 'lm_head.weight', source)
+        return checked_against(state['transformer.wte.weight'], head, (
+            f"{source!r} has a lm_head.weight that is not its embedding, where its config.json says that "
+            "they are one: put \"tie_word_embeddings\": false there if the head is meant"))
+    return Lazily({**state.makers, 'transformer.wte.weight': embedding})
 
 
 def tensors_of_state(state, fields):
@@ -208,10 +211,7 @@ def tensors_of_state(state, fields):
 
 
 def state_of_gguf(tensors, fields, architecture, source):
-    """{name: tensor} of a GGUF file, in PyTorch's order of axes -> state dict of GPT in float32.
-
-    Raises ValueError that names the tensor that does not fit.
-    """
+    """As state_of_hugging_face, of a GGUF file, in PyTorch's order of axes."""
     if architecture == 'llama':
         tensors = Unpermuted(tensors, fields)
     return state_of(tensors, fields, GGUF, 'blk', source, {'rope_freqs.weight'})  # a field by now
@@ -234,28 +234,35 @@ class Unpermuted:
     def __getitem__(self, name):
         w = self.tensors[name]
         permuted = {'attn_q', 'attn_k'} & set(name.split('.'))
-        if not permuted or w.size(0) % (2 * self.half):
+        if not permuted or w.shape[0] % (2 * self.half):
             return w  # also one of another shape than it should be, which is told where all shapes are
-        return w.unflatten(0, (-1, self.half, 2)).transpose(1, 2).flatten(0, 2)
+        return made_of(w.shape, lambda: w[:].unflatten(0, (-1, self.half, 2)).transpose(1, 2).flatten(0, 2))
 
 
 def state_of(tensors, fields, names, layers, source, optional):
-    """tensors: names by iteration, each read once -> state dict of GPT. optional: may be there, unread."""
-    there, state = set(tensors), {}
+    """tensors: names by iteration -> {name in GPT: OnFile}, but for a tied head. optional: may be there,
+    unread."""
+    there, makers = set(tensors), {}
     for name, parts in layout(fields, names, layers):
-        for part, _ in parts:
+        for part, shape in parts:
             if part not in there:
                 raise ValueError(f"the weights of {source!r} are incomplete: {part} is missing")
+            check_shape(tensors[part], part, shape, source)
         there -= {part for part, _ in parts}
-        pieces = [fitting(tensors[part], part, shape, source) for part, shape in parts]
-        state[name] = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+        makers[name] = functools.partial(joined, tensors, parts, source)
     surplus = sorted(there - optional)
     if surplus:
         raise ValueError(f"the weights of {source!r} hold {surplus[0]!r}, which nothing in its config takes: "
                          "it is of another architecture, or of a variant that is not computed here")
-    if fields['tied']:
-        state['lm_head.weight'] = state['transformer.wte.weight']
-    return state
+    return Lazily(makers)
+
+
+def joined(tensors, parts, source):
+    pieces = [float32_on_file(tensors[part], part, source) for part, _ in parts]
+    if len(pieces) == 1:
+        return pieces[0]
+    shape = sum(piece.shape[0] for piece in pieces), *pieces[0].shape[1:]
+    return made_of(shape, lambda: torch.cat([piece[:] for piece in pieces]))
 
 
 def layout(fields, names, layers):
@@ -302,8 +309,7 @@ def modules_of_layer(fields):
     yield 'mlp.c_proj', {'down': (C, inner)}, bias or fields['bias_mlp']
 
 
-def fitting(w, name, shape, source):
+def check_shape(w, name, shape, source):
     if tuple(w.shape) != shape:
         raise ValueError(f"{name} of {source!r} has the shape {tuple(w.shape)}, its config asks for "
                          f"{shape}: one of them is another model's")
-    return in_float32(w, name, source)

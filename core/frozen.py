@@ -8,6 +8,7 @@ from torch import nn
 
 from core import compiled
 from core.checks import check_choice
+from core.filling import fill, rounded_of
 from core.identity import fingerprint, sampled_fingerprint
 from core.packed import ROUNDED, Linear
 
@@ -46,6 +47,13 @@ class WeightState:
     def sampled_fingerprint(self, model):
         return self.sampled or sampled_fingerprint(model.named_weights())
 
+    def fill(self, model, state, device, dtype):
+        """A new model takes these weights, see core.filling, and is frozen. dtype: also one of ROUNDED."""
+        self.rounded = dtype if dtype in ROUNDED else None
+        found = fill(model, state, device, torch.bfloat16 if self.rounded else dtype, self.rounded)
+        self.frozen, self.sampled = found.hexdigest(), found.sampled()
+        self.pack(model)
+
     def freeze(self, model, rounded=None):
         """rounded: what the products' weights become, torch.int8 or torch.int4; None leaves them. Raises
         ValueError for another, or where the model is frozen otherwise."""
@@ -67,8 +75,7 @@ class WeightState:
     def pack(self, model):
         model.requires_grad_(False)
         for layer in linear_layers(model):
-            # of int4 the head keeps more, as most GGUF files have it
-            layer.pack(self.rounded and (torch.int8 if layer is model.lm_head else self.rounded))
+            layer.pack(self.rounded and rounded_of(model, layer, self.rounded))
         if self.rounded:  # what is not, in bfloat16, which the products with rounded weights are fast in
             nn.Module._apply(model, lambda p: p.bfloat16() if p.is_floating_point() else p)
         self.versions = versions_of(model)

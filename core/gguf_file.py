@@ -19,6 +19,7 @@ import torch
 from core import kernel
 from core.families import state_of_gguf
 from core.gguf_fields import fields_of, shown
+from core.lazily import Lazily, OnFile
 from core.places import found
 
 SMOLLM2 = 'smollm2'  # the package's file by name
@@ -58,25 +59,38 @@ class GgufFile:
         return iter(self.places)
 
     def __getitem__(self, name):
+        return self.on_file(name)[:]
+
+    def on_file(self, name):
+        """-> OnFile, in float32."""
+        return OnFile(self.places[name].shape, functools.partial(self.read, name))
+
+    def read(self, name, rows):
         from gguf.constants import GGMLQuantizationType
-        from gguf.quants import dequantize
         place, kind = self.places[name], GGMLQuantizationType(self.places[name].kind)
-        numbers = np.fromfile(self.path, np.uint8, place.n_bytes, offset=place.at)
-        if numbers.nbytes < place.n_bytes:
+        if len(place.shape) == 1:  # its one row is whole blocks, whatever its numbers are
+            return self.numbers(name, kind, place.at, place.n_bytes, place.shape)[rows]
+        size, shape = place.n_bytes // place.shape[0], (rows.stop - rows.start, *place.shape[1:])
+        return self.numbers(name, kind, place.at + rows.start * size, shape[0] * size, shape)
+
+    def numbers(self, name, kind, at, n_bytes, shape):
+        from gguf.quants import dequantize
+        numbers = np.fromfile(self.path, np.uint8, n_bytes, offset=at)
+        if numbers.nbytes < n_bytes:
             raise damaged(self.path, f"it became shorter while {name} was read")
         found = kernel.of_gguf(numbers, kind.name)
         if found is not None:
-            return found.view(place.shape)
+            return found.view(shape)
         try:
             with np.errstate(all='ignore'):  # numbers that are none are told where all weights are checked
                 # gguf works out sixteen rows at a time, each of them many of a narrow model's
-                rows = math.prod(place.shape[:-1])
+                rows = math.prod(shape[:-1])
                 numbers = dequantize(numbers.reshape(rows // math.gcd(rows, ROWS_AS_ONE), -1), kind)
         except NotImplementedError:
             raise ValueError(f"{name} of {self.path!r} is stored as {kind.name}, from which the package "
                              "gguf makes no "
                              "numbers: convert the model to another type, F16 or Q8_0") from None
-        return torch.from_numpy(numbers.reshape(place.shape))
+        return torch.from_numpy(numbers.reshape(shape))
 
 
 def read_gguf(path):
@@ -240,13 +254,14 @@ class Parser:
 # ---- a GPT in it ----
 
 def load(path):
-    """A .gguf file -> (fields of GPTConfig, state dict of GPT in float32).
+    """A .gguf file -> (fields of GPTConfig, {name in GPT: OnFile in float32}).
 
     Raises ValueError, OSError kinds.
     """
     file = read_gguf(path)
     fields = fields_of(file)
-    return fields, state_of_gguf(file, fields, file.metadata['general.architecture'], file.path)
+    tensors = Lazily({name: functools.partial(file.on_file, name) for name in file})
+    return fields, state_of_gguf(tensors, fields, file.metadata['general.architecture'], file.path)
 
 
 def is_named(source):

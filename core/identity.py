@@ -3,21 +3,45 @@ Which weights are these? A hash that tells one model from another, so that a mem
 wrote it.
 """
 import hashlib
+import math
 
 import torch
 import xxhash
 
 
-def fingerprint(parameters):
-    """Of every number: parameters, an iterable of (name, tensor) -> 32 hexadecimal digits.
+class Fingerprint:
+    """Of every number of weights that come some rows at a time, sorted by name: XXH3, 128 bits, as fast as
+    reading. And what sampled_fingerprint takes of them. shapes: {name: shape}, in the model's order."""
 
-    XXH3, 128 bits: as fast as reading.
-    """
-    digest = xxhash.xxh3_128()
-    for name, p in sorted(parameters, key=lambda named: named[0]):  # whatever order the code makes them in
-        digest.update(f'{name} {tuple(p.shape)} {p.dtype} '.encode())
-        digest.update(raw(p))
-    return digest.hexdigest()
+    def __init__(self, shapes):
+        self.digest = xxhash.xxh3_128()
+        self.samples = {name: Sample(name, shape) for name, shape in shapes.items()}
+
+    def begin(self, name, dtype=torch.float32):
+        self.sample = self.samples[name]
+        self.digest.update(f'{name} {self.sample.shape} {dtype} '.encode())
+
+    def add(self, rows):
+        """The next of the tensor that was begun last."""
+        self.digest.update(raw(rows))
+        self.sample.add(rows)
+
+    def hexdigest(self):
+        """-> 32 hexadecimal digits."""
+        return self.digest.hexdigest()
+
+    def sampled(self):
+        return of_samples(self.samples.values())
+
+
+def fingerprint(parameters):
+    """Of parameters, an iterable of (name, tensor) -> 32 hexadecimal digits."""
+    parameters = dict(parameters)
+    found = Fingerprint({name: p.shape for name, p in parameters.items()})
+    for name in sorted(parameters):  # whatever order the code makes them in
+        found.begin(name, parameters[name].dtype)
+        found.add(parameters[name])
+    return found.hexdigest()
 
 
 def checksum(tensor):
@@ -36,14 +60,35 @@ def raw(tensor):
 
 
 def sampled_fingerprint(parameters):
-    """As memory files of format version 1 name their model: up to 1024 evenly spaced numbers of each
-    parameter, rounded to bfloat16.
+    """As memory files of format version 1 name their model: see Sample.
 
     Kept to read those files. It misses changes between the samples: a whole head can be another.
     """
-    digest = hashlib.sha256()
+    samples = []
     for name, p in parameters:
-        numbers = p.detach().to_dense().flatten()[::max(1, p.numel() // 1024)][:1024].bfloat16()
-        digest.update(f'{name} {tuple(p.shape)}'.encode())
-        digest.update(numbers.cpu().view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()[:32]
+        samples.append(Sample(name, p.shape))
+        samples[-1].add(p)
+    return of_samples(samples)
+
+
+def of_samples(samples):
+    return hashlib.sha256(b''.join(one.content() for one in samples)).hexdigest()[:32]
+
+
+class Sample:
+    """Of a parameter its name, shape, and up to 1024 evenly spaced numbers, rounded to bfloat16."""
+
+    def __init__(self, name, shape, most=1024):
+        self.name, self.shape, count = name, tuple(shape), math.prod(shape)
+        self.step, self.seen, self.filled = max(1, count // most), 0, 0
+        self.numbers = torch.empty(min(most, count), dtype=torch.bfloat16, device='cpu')
+
+    def add(self, rows):
+        """The next rows."""
+        rows = rows.detach().to_dense().flatten()
+        some = rows[-self.seen % self.step::self.step][:len(self.numbers) - self.filled]
+        self.numbers[self.filled:self.filled + len(some)] = some
+        self.seen, self.filled = self.seen + rows.numel(), self.filled + len(some)
+
+    def content(self):
+        return f'{self.name} {self.shape}'.encode() + self.numbers.view(torch.int16).numpy().tobytes()

@@ -27,15 +27,33 @@ class Linear(nn.Linear):
     def pack(self, rounded=None):
         """rounded: torch.int8, or torch.int4, which sizes that it does not divide make int8; or None."""
         weight = self.weight.detach()
-        if rounded == torch.int4 and self.in_features % INT4_GROUP == 0:
-            parts = zip(*(in_groups(some) for some in weight.split(ROWS_A_BLOCK)))
-            weight, self.scales = (torch.cat(part) for part in parts)
-        elif rounded:
-            rows = torch.cat([narrowed(some, torch.int8) for some in weight.split(ROWS_A_BLOCK)])
-            self.scales, weight = scales_of(rows).bfloat16(), rows[:, :-SCALE_BYTES].contiguous()
-        if rounded or not weight.is_contiguous():  # GPT-2's files have theirs the other way round
+        if rounded and self.scales is None:
+            self.make_room(rounded)
+            for first in range(0, len(weight), ROWS_A_BLOCK):
+                rows = slice(first, first + ROWS_A_BLOCK)
+                self.put(rows, weight[rows])
+        elif not weight.is_contiguous():  # GPT-2's files have theirs the other way round
             self.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
-        self.packed = weight.device.type == 'cpu' and weight.dtype in kernel.KINDS
+        self.packed = self.weight.device.type == 'cpu' and self.weight.dtype in kernel.KINDS
+
+    def make_room(self, rounded):
+        """For numbers of `pack` and their scales, which `put` fills in."""
+        out, groups = self.out_features, self.in_features // INT4_GROUP
+        if rounded == torch.int4 and self.in_features % INT4_GROUP == 0:
+            weight = torch.empty(out, groups, INT4_GROUP // 2, dtype=torch.uint8)
+            self.scales = torch.empty(out, groups, 2, dtype=torch.float16)
+        else:
+            weight = torch.empty(out, self.in_features, dtype=torch.int8)
+            self.scales = torch.empty(out, dtype=torch.bfloat16)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+
+    def put(self, rows, numbers):
+        """rows: a slice of the weight; numbers: what they are before they are rounded."""
+        if self.weight.dtype == torch.uint8:
+            self.weight[rows], self.scales[rows] = in_groups(numbers)
+        else:
+            found = narrowed(numbers, torch.int8)
+            self.weight[rows], self.scales[rows] = found[:, :-SCALE_BYTES], scales_of(found)
 
     def unpack(self):
         self.packed = False

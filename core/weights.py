@@ -5,6 +5,7 @@ What is read is checked name by name, shape by shape and number by number: an er
 the file, and nothing is left out, filled up or replaced.
 """
 import dataclasses
+import functools
 import os
 import re
 import reprlib
@@ -14,8 +15,9 @@ from torch.overrides import TorchFunctionMode
 
 from core import families, gguf_file
 from core.atomic import whole_files
-from core.checks import all_finite, in_float32
+from core.checks import all_finite
 from core.config import GPTConfig
+from core.lazily import Lazily, OnFile, checked_against, float32_on_file, made_of
 from core.model_files import check_file, folder_of_model, parts_of, read_json
 
 ACTIVATIONS = {'gelu_new': 'gelu_new', 'gelu_pytorch_tanh': 'gelu_new', 'gelu': 'gelu'}
@@ -37,20 +39,12 @@ class Unfilled(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def move(state, model):
-    """A state dict's tensors become the model's, uncopied, and leave it: each is freed once it is rounded."""
-    model.load_state_dict(state, assign=True)
-    state.clear()
-    if model.config.tied:
-        model.lm_head.weight = model.transformer.wte.weight
-
-
 # ---- Hugging Face's format ----
 
 def load(source):
-    """A hub name, folder, .gguf file or 'smollm2' -> (fields of GPTConfig, state dict of GPT in float32).
+    """A hub name, folder, .gguf file or 'smollm2' -> (fields of GPTConfig, {name in GPT: OnFile in float32}).
 
-    Raises ValueError, OSError kinds.
+    Tensors are read when they are asked for. Raises ValueError, OSError kinds.
     """
     if gguf_file.is_named(source):
         return gguf_file.load(gguf_file.path_of(source))
@@ -60,17 +54,25 @@ def load(source):
     sizes = (families.fields_of_hugging_face if is_llama else config_from_hugging_face)(given, source)
     tensors = {}
     for name in parts_of(folder):
-        tensors |= read_tensors(os.path.join(folder, name))
+        tensors |= tensors_of_file(os.path.join(folder, name))
     if is_llama:
-        return sizes, families.state_of_hugging_face(tensors, sizes, source)
-    weights = {name: w.T if is_conv1d(name) and w.dim() == 2 else w
-               for name, w in own_names(tensors, source).items()}
+        return sizes, families.state_of_hugging_face(Lazily(tensors), sizes, source)
     called = {'block_size': 'n_positions'}
-    return sizes, checked(weights, {**sizes, 'bias': True}, source, 'config.json', called)
+    return sizes, checked(Lazily(turned(own_names(tensors, source))), {**sizes, 'bias': True}, source,
+                          'config.json', called)
 
 
-def read_tensors(path):
-    """-> {name: tensor} of a .safetensors or pickled file, whose code is never run.
+def turned(makers):
+    """Those that Hugging Face's GPT-2 keeps transposed."""
+    def turn(make):
+        w = make()
+        return made_of(w.shape[::-1], lambda: w[:].T) if len(w.shape) == 2 else w
+    return {name: functools.partial(turn, make) if is_conv1d(name) else make
+            for name, make in makers.items()}
+
+
+def tensors_of_file(path):
+    """-> {name: function that gives the tensor} of a .safetensors or pickled file, whose code is never run.
 
     Raises ValueError, OSError.
     """
@@ -78,14 +80,37 @@ def read_tensors(path):
         raise FileNotFoundError(f"{path} is missing, one of the parts that the index beside it names: fetch "
                                 "it too")
     if not path.endswith('.safetensors'):
-        return read_pickle(path)
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+        return makers_of(read_pickle(path), path)
+    from safetensors import safe_open
     check_file(path)
+    # of a mapped file all that was read would stay in memory
+    file = of_safetensors(path, safe_open, path, 'pt', backend='pread')
+    return {name: functools.partial(on_file, file, path, name) for name in file.keys()}
+
+
+def on_file(file, path, name):
+    part = of_safetensors(path, file.get_slice, name)
+    # a slice of no axis is refused
+    whole = functools.partial(of_safetensors, path, file.get_tensor, name)
+    shape = part.get_shape()
+    return OnFile(shape, functools.partial(of_safetensors, path, part.__getitem__)) if shape else whole()
+
+
+def of_safetensors(path, read, *arguments, **named):
+    from safetensors import SafetensorError
     try:
-        return load_file(path, backend='pread')  # of a mapped file all would stay until its last tensor goes
+        return read(*arguments, **named)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or cut ({first_line(error)}): fetch or save it again") from None
+
+
+def makers_of(tensors, source):
+    """Raises ValueError for what is no tensor."""
+    odd = next((name for name, w in tensors.items() if not isinstance(w, torch.Tensor)), None)
+    if odd is not None:
+        raise ValueError(f"the weights of {source!r} hold {odd!r}, which is no tensor: it is a trainer's "
+                         "checkpoint, save the model itself with save_pretrained")
+    return {name: functools.partial(tensors.get, name) for name in tensors}
 
 
 def read_pickle(path):
@@ -105,14 +130,10 @@ def read_pickle(path):
 
 
 def own_names(tensors, source):
-    """Hugging Face's names -> GPT's, without masks.
+    """{Hugging Face's name: ...} -> the same by GPT's names, without masks.
 
-    Raises ValueError for a foreign prefix, or what is no tensor.
+    Raises ValueError for a foreign prefix.
     """
-    odd = next((name for name, w in tensors.items() if not isinstance(w, torch.Tensor)), None)
-    if odd is not None:
-        raise ValueError(f"the weights of {source!r} hold {odd!r}, which is no tensor: it is a trainer's "
-                         "checkpoint, save the model itself with save_pretrained")
     embedding = next((name for name in sorted(tensors) if name.endswith('wte.weight')), None)
     if embedding is None:
         raise ValueError(f"the weights of {source!r} are not GPT-2's: wte.weight is missing, the first of "
@@ -219,14 +240,14 @@ def tensors_of_gpt2(state, n_layer):
 # ---- nanoGPT's checkpoints ----
 
 def load_checkpoint(path):
-    """nanoGPT's checkpoint -> (fields of GPTConfig, state dict of GPT in float32).
+    """nanoGPT's checkpoint -> (fields of GPTConfig, {name in GPT: OnFile in float32}).
 
     Raises ValueError, OSError kinds.
     """
     checkpoint = read_checkpoint(path)
     # torch.compile puts a prefix in front
     weights = {str(name).removeprefix('_orig_mod.'): w for name, w in checkpoint['model'].items()}
-    weights = own_names(weights, str(path))
+    weights = own_names(makers_of(weights, str(path)), str(path))
     # nanoGPT's own names no activation, it is the exact GELU; the oldest always had biases, unsaid
     given = dict(checkpoint['model_args'])
     if 'activation' in given:  # what `mlp` was called
@@ -235,7 +256,7 @@ def load_checkpoint(path):
     if unknown:
         raise ValueError(f"{path} is no checkpoint of a GPT: its model_args hold {unknown[0]!r}")
     sizes = {'mlp': 'gelu', 'bias': 'transformer.ln_f.bias' in weights, 'name': str(path), **given}
-    return sizes, checked(weights, sizes, str(path), 'its model_args', {})
+    return sizes, checked(Lazily(weights), sizes, str(path), 'its model_args', {})
 
 
 def read_checkpoint(path):
@@ -257,25 +278,29 @@ def read_checkpoint(path):
 # ---- whatever the format ----
 
 def checked(weights, sizes, source, config, other_names):
-    """A state dict in GPT's names -> the same in float32, with its head.
+    """{GPT's name: tensor} -> the same in float32, checked one by one, without a head, which is tied.
 
     config: what the sizes were read from, and other_names: how it calls some of them, for the messages.
-    Raises ValueError for what does not fit.
+    Raises ValueError for what does not fit, for numbers when they are read.
     """
     for name in SIZES:
         if not isinstance(sizes.get(name), int) or sizes[name] < 1:
             raise ValueError(f"{other_names.get(name, name)} is {sizes.get(name)!r} in {config} of "
                              f"{source!r}, expected a whole number from 1 on")
-    head = weights.pop('lm_head.weight', None)
     expected = layout(sizes['n_layer'], sizes['bias'])
-    check_names(weights.keys(), expected.keys(), source, f"{config} (n_layer={sizes['n_layer']})")
-    check_shapes(weights, expected, sizes, source, config, other_names)
-    weights = {name: in_float32(w, name, source) for name, w in weights.items()}
-    embedding = weights['transformer.wte.weight']
-    if head is not None and not torch.equal(in_float32(head, 'lm_head.weight', source), embedding):
-        raise ValueError(f"the lm_head.weight of {source!r} is not its wte.weight: a head of its own is not "
-                         "computed here, only GPT-2's, which is tied to the embedding")
-    return {**weights, 'lm_head.weight': embedding}
+    check_names(weights.keys() - {'lm_head.weight'}, expected.keys(), source,
+                f"{config} (n_layer={sizes['n_layer']})")
+    for name, dimensions in expected.items():
+        check_shape(weights[name], name, dimensions, sizes, source, config, other_names)
+
+    def read(name):
+        w = float32_on_file(weights[name], name, source)
+        if name == 'transformer.wte.weight' and 'lm_head.weight' in weights:
+            w = checked_against(w, float32_on_file(weights['lm_head.weight'], 'lm_head.weight', source), (
+                f"the lm_head.weight of {source!r} is not its wte.weight: a head of its own is not "
+                "computed here, only GPT-2's, which is tied to the embedding"))
+        return w
+    return Lazily({name: functools.partial(read, name) for name in expected})
 
 
 def layout(n_layer, bias):
@@ -307,16 +332,15 @@ def check_names(names, expected, source, config):
                          f"{surplus[0]}")
 
 
-def check_shapes(weights, expected, sizes, source, config, other_names):
+def check_shape(w, name, dimensions, sizes, source, config, other_names):
     C = sizes['n_embd']
     numbers = {**sizes, '3 * n_embd': 3 * C, 'n_inner': sizes.get('n_inner') or 4 * C}
-    for name, dimensions in expected.items():
-        wanted, found = tuple(numbers[d] for d in dimensions), tuple(weights[name].shape)
-        if found != wanted:
-            differs = [d for d, a, b in zip(dimensions, found, wanted) if a != b] or dimensions
-            field = other_names.get(differs[0], differs[0])
-            raise ValueError(f"the weights of {source!r} are not those of {config}, where {field} is "
-                             f"{numbers[differs[0]]}: {name} has the shape {found}, expected {wanted}")
+    wanted, found = tuple(numbers[d] for d in dimensions), tuple(w.shape)
+    if found != wanted:
+        differs = [d for d, a, b in zip(dimensions, found, wanted) if a != b] or dimensions
+        field = other_names.get(differs[0], differs[0])
+        raise ValueError(f"the weights of {source!r} are not those of {config}, where {field} is "
+                         f"{numbers[differs[0]]}: {name} has the shape {found}, expected {wanted}")
 
 
 def first_line(error):

@@ -6,6 +6,7 @@ $ python -m pytest tests/test_identity.py
 """
 import copy
 import dataclasses
+import functools
 import inspect
 import os
 import pickle
@@ -14,7 +15,8 @@ import pytest
 import torch
 from conftest import PROMPT, REMEMBERED, ROOT, tiny_model
 
-from core import weights
+from core import filling, weights
+from core.lazily import Lazily, OnFile
 from load import load_model
 from memory import PersistentMemory
 from model import GPT
@@ -82,13 +84,41 @@ def test_a_model_is_packed_however_it_was_loaded(folder):
         assert model.lm_head.packed and model.lm_head.weight is model.transformer.wte.weight, 'a copy'
 
 
-def test_loading_copies_no_weight_and_leaves_none_behind(folder):
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.int8, torch.int4])
+def test_weights_come_some_rows_at_a_time_and_are_those_of_all_at_once(dtype, folder, monkeypatch):
+    whole, read = GPT.from_pretrained(folder, dtype=dtype), []
+    monkeypatch.setattr(filling, 'NUMBERS_AT_ONCE', 100)
     sizes, state = weights.load(folder)
-    embedding = state['transformer.wte.weight'].data_ptr()
-    assert GPT.of_weights(sizes, state).transformer.wte.weight.data_ptr() == embedding
-    assert not state
-    half = GPT.of_weights(*weights.load(folder), dtype=torch.float16)
-    assert half.lm_head.weight.data_ptr() == half.transformer.wte.weight.data_ptr()
+
+    def watched(name):
+        w = state[name]
+        return OnFile(w.shape, lambda rows: read.append(w[rows]) or read[-1])
+    model = GPT.of_weights(sizes, Lazily({name: functools.partial(watched, name) for name in state}),
+                           dtype=dtype)
+    assert max(some.numel() for some in read) == 96, 'three rows of 32, one of more than 100, or a vector'
+    assert (model.fingerprint(), model.state.sampled) == (whole.fingerprint(), whole.state.sampled)
+    expected = whole.state_dict()
+    assert all(torch.equal(w, expected[name]) for name, w in model.state_dict().items())
+    exact = GPT.from_pretrained(folder)
+    assert exact.unfreeze().fingerprint() == exact.freeze().fingerprint() == model.fingerprint()
+
+
+@pytest.mark.parametrize(('change', 'named'), [
+    (lambda state: state.pop('transformer.ln_f.weight'), 'transformer.ln_f.weight is missing'),
+    (lambda state: state.update(other=torch.ones(2)), 'other is none of its own'),
+    (lambda state: state.update({'transformer.ln_f.weight': torch.ones(3)}), r'has the shape \(3,\)')])
+def test_weights_that_are_not_the_models_are_named(change, named):
+    model = tiny_model()
+    state = dict(model.state_dict())
+    change(state)
+    with pytest.raises(ValueError, match=named):
+        GPT.of_weights(dataclasses.asdict(model.config), state)
+
+
+def test_a_tied_head_is_the_embedding_itself_in_any_dtype_but_rounded(folder):
+    for dtype in torch.float32, torch.float16:
+        model = GPT.from_pretrained(folder, dtype=dtype)
+        assert model.lm_head.weight is model.transformer.wte.weight
 
 
 @pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=[
