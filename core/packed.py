@@ -95,6 +95,12 @@ def count(weight):
     return weight.numel() * (2 if weight.dtype == torch.uint8 else 1)
 
 
+def megabytes(model):
+    """Of weights, a tied one once, and their scales."""
+    scales = [module.scales for module in model.modules() if getattr(module, 'scales', None) is not None]
+    return sum(x.numel() * x.element_size() for x in (*model.parameters(), *scales)) / 1e6
+
+
 def in_groups(weight):
     """(out, in) -> numbers 0 to 15 (out, groups, 16) uint8, i and i + 16 of a group in one byte, and scales
     and leasts (out, groups, 2) float16.

@@ -66,7 +66,7 @@ def turned(makers):
     """Those that Hugging Face's GPT-2 keeps transposed."""
     def turn(make):
         w = make()
-        return made_of(w.shape[::-1], lambda: w[:].T) if len(w.shape) == 2 else w
+        return made_of(w.shape[::-1], lambda: w[:].T.contiguous()) if len(w.shape) == 2 else w
     return {name: functools.partial(turn, make) if is_conv1d(name) else make
             for name, make in makers.items()}
 
@@ -81,25 +81,32 @@ def tensors_of_file(path):
                                 "it too")
     if not path.endswith('.safetensors'):
         return makers_of(read_pickle(path), path)
-    from safetensors import safe_open
     check_file(path)
-    # of a mapped file all that was read would stay in memory
-    file = of_safetensors(path, safe_open, path, 'pt', backend='pread')
+    file = of_safetensors(path, opened, path, 'pread')
     return {name: functools.partial(on_file, file, path, name) for name in file.keys()}
 
 
+def opened(path, backend):
+    from safetensors import safe_open
+    return safe_open(path, 'pt', backend=backend)
+
+
 def on_file(file, path, name):
-    part = of_safetensors(path, file.get_slice, name)
-    # a slice of no axis is refused
-    whole = functools.partial(of_safetensors, path, file.get_tensor, name)
-    shape = part.get_shape()
-    return OnFile(shape, functools.partial(of_safetensors, path, part.__getitem__)) if shape else whole()
+    """Whole it is fastest read; some rows mapped, anew each time: what was read would stay in memory."""
+    shape = tuple(of_safetensors(path, file.get_slice, name).get_shape())
+
+    def read(rows):
+        if rows == slice(0, *shape[:1]):
+            return file.get_tensor(name)
+        return opened(path, 'mmap').get_slice(name)[rows]
+    # a tensor without axes has no rows
+    return OnFile(shape, functools.partial(of_safetensors, path, read)) if shape else file.get_tensor(name)
 
 
-def of_safetensors(path, read, *arguments, **named):
+def of_safetensors(path, read, *arguments):
     from safetensors import SafetensorError
     try:
-        return read(*arguments, **named)
+        return read(*arguments)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or cut ({first_line(error)}): fetch or save it again") from None
 

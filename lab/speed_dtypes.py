@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from core.cache import Cache
+from core.packed import megabytes
 from load import load_model, read_text
 
 ROOT = os.path.dirname(os.path.dirname(__file__))
@@ -50,12 +51,6 @@ def scored(model, idx, dtype):
     row = {'dtype': dtype, 'weights_mb': megabytes(model), 'tokens': len(losses), 'greedy': len(written),
            'perplexity': math.exp(torch.stack(losses).mean())}
     return row, (torch.stack(likeliest), written)
-
-
-def megabytes(model):
-    """Of weights, a tied one once, and their scales."""
-    scales = [module.scales for module in model.modules() if getattr(module, 'scales', None) is not None]
-    return sum(x.numel() * x.element_size() for x in (*model.parameters(), *scales)) / 1e6
 
 
 def share_equal(a, b):

@@ -3,12 +3,9 @@ Building a memory and loading its file, and the peak memory of a process that wr
 
 $ python -m lab.speed_files ARGUMENTS     # what bench.py starts, a process a peak
 """
-import contextlib
 import dataclasses
 import json
 import os
-import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -17,6 +14,7 @@ import tempfile
 import torch
 
 from lab.speed_clock import ratio, seconds, spread, take_turns
+from lab.speed_memory import resident
 from lab.speed_setup import (
     EACH,
     TEMPERATURE,
@@ -131,16 +129,7 @@ def peak(folder, path, is_hugging_face, setup):
             reading = readings(setup, model.config.n_layer)[EACH]
             model.attach(PersistentMemory.load(path, model, reading.layers), reading)
         model.generate(idx, PEAK_TOKENS, TEMPERATURE, TOP_K, [setup.seed])
-    return torch.cuda.max_memory_allocated() / 2**20 if idx.is_cuda else peak_resident()
-
-
-def peak_resident():
-    """MB."""
-    # where there is /proc: a child's ru_maxrss begins with its parent's
-    with contextlib.suppress(OSError), open('/proc/self/status') as f:
-        return next(int(line.split()[1]) for line in f if line.startswith('VmHWM')) / 1024
-    unit = 2**20 if platform.system() == 'Darwin' else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return torch.cuda.max_memory_allocated() / 2**20 if idx.is_cuda else resident()
 
 
 if __name__ == '__main__':

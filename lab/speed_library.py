@@ -19,7 +19,7 @@ from core.origin import describe
 from core.rows import batches_of_like_length
 from lab.made_up import stories
 from lab.speed_clock import ratio, seconds, spread, take_turns
-from lab.speed_files import peak_resident
+from lab.speed_memory import resident
 from lab.speed_setup import our_model
 from memory import PersistentMemory
 from reader import Reading
@@ -43,7 +43,7 @@ def measure_library(folder, setup):
         description, held = made_up(model, max(1, M // TOKENS_A_TEXT), setup.seed)
         with tempfile.TemporaryDirectory() as files:
             row = {**life_of(description, held, files, setup), **votes_on(model, files, setup),
-                   **life_of_a_chat(description, held, files), 'peak_mb': peak_resident()}
+                   **life_of_a_chat(description, held, files), 'peak_mb': resident()}
         table.append({'stored_tokens': len(held.tokens), 'texts': len(held.texts), **row})
         times = ''.join(f"{one[0] if isinstance(one, list) else one:10.1f}" for one in [*row.values()][1:])
         print(f"  {len(held.tokens):8}{len(held.texts):8}{row['mb']:9.2f}{times}", flush=True)

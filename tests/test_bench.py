@@ -21,6 +21,7 @@ from core.tokenizers import tokenizer_of_folder
 from lab import speed_curves, speed_dtypes, speed_peers, speed_setup, speed_start, speed_writing
 from lab.made_up import stories
 from load import load_model
+from model import GPT
 from reader import Reading
 
 # one process for a peak, and small squares: without bfloat16 in the processor large ones take minutes
@@ -223,10 +224,11 @@ def test_wrong_settings_are_one_line(run, wrong, message):
 
 
 def test_a_start_is_timed_in_parts_that_make_the_whole(folder):
-    parts = speed_start.started(str(folder), 1)
-    whole = parts.pop('all')
-    assert list(parts)[-1] == 'first token' and min(parts.values()) > 0
-    assert sum(parts.values()) == pytest.approx(whole)
+    found = speed_start.started(str(folder), 1, 'bfloat16')
+    parts = {part: found[part] for part in speed_start.PARTS}
+    assert min(parts.values()) > 0 and sum(parts.values()) == pytest.approx(found['all'])
+    assert found['weights_mb'] == sum(p.numel() for p in GPT.from_pretrained(folder).parameters()) * 2 / 1e6
+    assert found['peak_mb'] > 0
 
 
 def test_what_a_dtype_costs_the_text_is_the_perplexity_of_its_own_logits(roomy_folder, monkeypatch):
