@@ -7,7 +7,7 @@ extern "C" {
 // x (R, in) -> y (R, out)
 void linear(const Weight* w, const float* x, int64_t R, float* y, int threads) {
     Rounded rounded;
-    if (w->kind == INT4) rounded.of(x, R * w->in);
+    if (w->kind == INT4) rounded.of(x, R, w->in);
 #pragma omp parallel num_threads(threads)
     {
         Own own;

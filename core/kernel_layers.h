@@ -81,7 +81,7 @@ void normed(const Call& c, Own& own, const float* x, const float* weight, const 
     own.h.resize(c.R * c.m.C);
     for (long r = 0; r < c.R; r++)
         norm(x + r * c.m.C, weight, bias, c.m.C, c.m.rms, c.m.epsilon, &own.h[r * c.m.C]);
-    if (next.kind == INT4) own.rounded.of(own.h.data(), c.R * c.m.C);
+    if (next.kind == INT4) own.rounded.of(own.h.data(), c.R, c.m.C);
 }
 
 // queries, keys and values of x (R, C) -> c.heads (R, nh + 2 nkv, hs)
@@ -213,7 +213,7 @@ void together(const Call& c, Own& own, long chunks) {
 
 // x (R, C) += w y, y (R, w.in)
 void add(Call& c, Own& own, const Weight& w, const float* y, float* x) {
-    if (w.kind == INT4) own.rounded.of(y, c.R * w.in);
+    if (w.kind == INT4) own.rounded.of(y, c.R, w.in);
     own.share(c.m.C);
     float found[c.R];
     for (long o = own.first; o < own.end; o++) {

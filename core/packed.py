@@ -20,9 +20,9 @@ class Linear(nn.Linear):
     """nn.Linear, whose weight can be packed: of a frozen model, on a CPU.
 
     One of int8 has a scale for each output, one of int4 (uint8, two a byte) a scale and a least for each
-    group of inputs. Neither can be trained again.
+    group of inputs, all scales first. Neither can be trained again.
     """
-    packed, scales = False, None  # of int8 bfloat16 (out,), of int4 float16 (out, in / INT4_GROUP, 2)
+    packed, scales = False, None  # of int8 bfloat16 (out,), of int4 float16 (out, 2, groups)
 
     def pack(self, rounded=None):
         """rounded: torch.int8, or torch.int4, which sizes that it does not divide make int8; or None."""
@@ -41,7 +41,7 @@ class Linear(nn.Linear):
         out, groups = self.out_features, self.in_features // INT4_GROUP
         if rounded == torch.int4 and self.in_features % INT4_GROUP == 0:
             weight = torch.empty(out, groups, INT4_GROUP // 2, dtype=torch.uint8)
-            self.scales = torch.empty(out, groups, 2, dtype=torch.float16)
+            self.scales = torch.empty(out, 2, groups, dtype=torch.float16)
         else:
             weight = torch.empty(out, self.in_features, dtype=torch.int8)
             self.scales = torch.empty(out, dtype=torch.bfloat16)
@@ -81,7 +81,7 @@ class Linear(nn.Linear):
         if self.weight.dtype == torch.int8:
             return self.weight.float().mul_(self.scales[:, None])
         numbers = torch.stack((self.weight & INT4_LARGEST, self.weight >> 4), dim=-2)  # (out, groups, 2, 16)
-        scale, least = self.scales.float()[..., None].unbind(-2)  # (out, groups, 1)
+        scale, least = self.scales.float()[..., None].unbind(1)  # (out, groups, 1)
         return numbers.flatten(2).float().mul_(scale).add_(least).flatten(1)
 
     def _save_to_state_dict(self, destination, prefix, keep_vars):
@@ -103,7 +103,7 @@ def megabytes(model):
 
 def in_groups(weight):
     """(out, in) -> numbers 0 to 15 (out, groups, 16) uint8, i and i + 16 of a group in one byte, and scales
-    and leasts (out, groups, 2) float16.
+    and leasts (out, 2, groups) float16.
 
     A group's least is 0 and its largest 15, as in GGUF's Q4_1, whose numbers are found again.
     """
@@ -112,7 +112,7 @@ def in_groups(weight):
     scales = (largest - least) / INT4_LARGEST
     numbers = ((groups - least) / scales.where(scales > 0, 1)).round().to(torch.uint8)
     low, high = numbers.chunk(2, dim=-1)
-    return low | high << 4, torch.cat((scales, least), dim=-1).half()
+    return low | high << 4, torch.stack((scales[..., 0], least[..., 0]), dim=1).half()
 
 
 @functools.lru_cache(maxsize=1)
