@@ -190,8 +190,9 @@ float product_of_int4(const uint8_t* w, const uint16_t* scales, const int8_t* x,
     for (long first = 0; first < groups; first += 8) {
         const long n = std::min(8l, groups - first);
         auto halves = [&](const uint16_t* at) {
+            if (n == 8) return _mm256_cvtph_ps(load<__m128i>(at + first));
             uint16_t some[8] = {};
-            std::memcpy(some, at + first, n == 8 ? sizeof some : n * sizeof *some);
+            for (long i = 0; i < n; i++) some[i] = at[first + i];
             return _mm256_cvtph_ps(load<__m128i>(some));
         };
         const __m256 scale = _mm256_mul_ps(halves(scales), _mm256_loadu_ps(x_scales + first));
