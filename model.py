@@ -206,9 +206,10 @@ class GPT(nn.Module):
         else:
             for block in blocks:
                 x = block(x, at, cache, (newest or T) if block is blocks[-1] else 0)
+            x = self.transformer.ln_f(x)
         if cache is not None:
             cache.length = cache.end
-        return self.transformer.ln_f(x)
+        return x
 
     def forward(self, idx, targets=None, cache=None, pos=None):
         """Next-token logits.

@@ -5,7 +5,9 @@ R rows of a batch; letters else as in model.py.
 """
 import ctypes
 import functools
+import itertools
 import math
+import operator
 
 import torch
 
@@ -39,23 +41,29 @@ class Layers:
     """Valid while the model stays frozen."""
 
     def __init__(self, model):
-        c, self.alive, self.modules = model.config, [], list(model.transformer.h.modules())
-        self.parts = [(module._modules, name, part) for module in self.modules
-                      for name, part in module._modules.items()]
-        self.weights = [(one, one.weight) for block in model.transformer.h for one in linears_of(block)]
+        c, self.alive = model.config, []
         self.layers = (kernel.Layer * c.n_layer)(*(self.layer_of(block) for block in model.transformer.h))
         act = 2 if c.mlp == 'silu' else 0 if c.mlp == 'gelu_new' else 1
-        self.model = kernel.Model(self.layers, c.n_layer, c.n_embd, c.n_head, c.n_kv_head, c.head_size,
-                                  c.n_inner or 4 * c.n_embd, c.norm == 'rms', act, c.layer_norm_epsilon)
+        last = model.transformer.ln_f
+        self.model = kernel.Model(self.layers, self.at(last.weight), self.at(last.bias), c.n_layer, c.n_embd,
+                                  c.n_head, c.n_kv_head, c.head_size, c.n_inner or 4 * c.n_embd,
+                                  c.norm == 'rms', act, c.layer_norm_epsilon)
+        # what `unchanged` looks at: some hundred parts, so that its loops are C's
+        modules = [*model.transformer.h.modules(), last]
+        self.own = [module.__dict__ for module in modules]
+        self.hooks = [own[kind] for own in self.own for kind in ('_forward_hooks', '_forward_pre_hooks')]
+        parts = [(there, name, part) for own in self.own for there in (own['_modules'], own['_parameters'])
+                 for name, part in there.items() if part is not None]
+        self.there, self.names, self.parts = zip(*parts)
+
+    def unchanged(self):
+        """Whether the layers are still those that were compiled, and nobody hooked on to a part of them."""
+        return (not any(self.hooks) and not any(map(dict.__contains__, self.own, itertools.repeat('forward')))
+                and all(map(operator.is_, map(dict.get, self.there, self.names), self.parts)))
 
     def fit(self, x, cache):
-        """Whether the layers are still those that were compiled, nobody hooked on to a part of them, and the
-        cache holds rows of theirs."""
-        watched = any(module._forward_hooks or module._forward_pre_hooks or 'forward' in module.__dict__
-                      for module in self.modules)
-        same = (all(there[name] is part for there, name, part in self.parts)
-                and all(one.weight is weight for one, weight in self.weights))
-        if watched or not same:
+        """Whether the layers are unchanged, and the cache holds rows of theirs."""
+        if not self.unchanged():
             return False
         if cache.places is None or not cache.places.hold(cache, len(x)):
             cache.places = Places(self.model, cache, len(x))
@@ -69,7 +77,7 @@ class Layers:
 
     def weight_of(self, layer):
         weight, bias = kernel.weight_of(layer)
-        self.alive += layer.scales, bias
+        self.alive += layer.weight.detach(), layer.scales, bias  # also where somebody sets its .data
         return weight
 
     def at(self, tensor):
@@ -80,7 +88,7 @@ class Layers:
         return self.alive[-1].data_ptr()
 
     def step(self, x, at, cache):
-        """x (R, 1, C) -> the same, through all layers; `at` as for rotary.turn, or None."""
+        """x (R, 1, C) -> the same, through all layers and ln_f; `at` as for rotary.turn, or None."""
         rows, counts = x[:, 0].to(torch.float32, copy=True).contiguous(), cache.places.counts
         cos, sin = (part.data_ptr() for part in at) if at is not None else (None, None)
         kernel.library().step(ctypes.byref(self.model), len(rows), cache.end, rows.data_ptr(), cos, sin,

@@ -38,7 +38,7 @@ void of_gguf(const uint8_t* blocks, int64_t n, int is_q4_1, float* y, int thread
     }
 }
 
-// the next token of R rows, x (R, C), through all layers, in place; end: how many tokens there are with it;
+// the next token of R rows, x (R, C), through all layers and ln_f, in place; end: how many tokens there are with it;
 // counts (n_layer, 2): token-heads picked, and looked up, by methods 1 to 3
 void step(const Model* m, int64_t R, int64_t end, float* x, const float* cos, const float* sin, const Kept* kept,
           int64_t* counts, int threads) {
@@ -63,6 +63,9 @@ void step(const Model* m, int64_t R, int64_t end, float* x, const float* cos, co
                 after(c, own, m->layers[layer], own.y.data(), x);
             }
         }
+#pragma omp for
+        for (long r = 0; r < R; r++)
+            norm(x + r * m->C, m->ln_f, m->ln_f_bias, m->C, m->rms, m->epsilon, x + r * m->C);
     }
 }
 

@@ -40,7 +40,7 @@ class Layer(ctypes.Structure):
 
 
 class Model(ctypes.Structure):
-    _fields_ = [('layers', ctypes.POINTER(Layer))]
+    _fields_ = [('layers', ctypes.POINTER(Layer)), ('ln_f', ctypes.c_void_p), ('ln_f_bias', ctypes.c_void_p)]
     _fields_ += [(name, ctypes.c_int64) for name in ('n_layer', 'C', 'nh', 'nkv', 'hs', 'inner', 'rms',
                                                      'act')]
     _fields_ += [('epsilon', ctypes.c_float)]

@@ -12,6 +12,7 @@ struct Layer {
 };
 struct Model {
     const Layer* layers;
+    const float *ln_f, *ln_f_bias;
     int64_t n_layer, C, nh, nkv, hs, inner, rms, act;
     float epsilon;
 };

@@ -52,7 +52,8 @@ def check_products(layer, weight, bias, off=lambda x: 0):
 
 def off_by_rounded_inputs(layer):
     """Few rows are rounded to 8 bits, each group of 32 inputs by its largest: off by half a step each."""
-    numbers = (layer.wide().view(layer.out_features, -1, 32) - layer.scales[:, 1, :, None].float()).abs().sum(-1)
+    least = layer.scales[:, 1, :, None].float()
+    numbers = (layer.wide().view(layer.out_features, -1, 32) - least).abs().sum(-1)
     return lambda x: x.double().view(len(x), -1, 32).abs().amax(-1) / 127 / 2 @ numbers.double().T
 
 
