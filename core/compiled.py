@@ -67,7 +67,7 @@ class Layers:
             return False
         if cache.places is None or not cache.places.hold(cache, len(x)):
             cache.places = Places(self.model, cache, len(x))
-        return cache.places.hold(cache, len(x))
+        return cache.places.whole
 
     def layer_of(self, block):
         ln_1, ln_2, linears = block.ln_1, block.ln_2, map(self.weight_of, linears_of(block))

@@ -76,12 +76,14 @@ void read_each(const Read* read, int64_t R, int64_t T, int64_t S, const float* q
 #pragma omp parallel num_threads(threads)
     {
         Row row{*read};
+        const long n = heads_together(*read, R, S, omp_get_num_threads());
 #pragma omp for schedule(dynamic)
-        for (long item = 0; item < R * read->nh; item++)  // all tokens of a head: what one looks up others know
-            for (long t = 0; t < T; t++) {
-                const long at_row = (item * T + t) * hs;
-                row(item / read->nh, item % read->nh, q + at_row, S - T + t + 1, y + at_row);
-            }
+        for (long first = 0; first < R * read->nh; first += n)  // all tokens: what one looks up others know
+            for (long t = 0; t < T; t++)
+                for (long item = first; item < first + n; item++) {
+                    const long at_row = (item * T + t) * hs;
+                    row(item / read->nh, item % read->nh, q + at_row, S - T + t + 1, y + at_row);
+                }
         row.count(counts);
     }
 }

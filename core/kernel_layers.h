@@ -229,7 +229,8 @@ void read_rows(Call& c, const Kept& kept, int64_t* counts) {
     const Model& m = c.m;
     const long hs = m.hs;
     Row row{*kept.read};
-#pragma omp for schedule(dynamic)
+    const long n = heads_together(*kept.read, c.R, c.end, omp_get_num_threads());
+#pragma omp for schedule(dynamic, n)
     for (long item = 0; item < c.R * m.nh; item++)
         row(item / m.nh, item % m.nh, &c.q[item * hs], c.end, &c.y[item * hs]);
     row.count(counts);

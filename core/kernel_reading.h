@@ -54,8 +54,22 @@ template <class T> T distance(const float* a, const float* b, long n, bool by_pr
 
 struct LookUp {
     const Read& c;
-    std::vector<float> distances, sorted, ranks;
-    std::vector<std::pair<double, long>> near;  // of which the first K are nearest
+    std::vector<float> distances, least, ranks;
+    std::vector<std::pair<double, long>> near;  // of which the first K are nearest to `asked`
+    const float* asked = nullptr;
+
+    // of the distances
+    float kth_least() {
+        least.assign(distances.begin(), distances.begin() + c.K);
+        std::make_heap(least.begin(), least.end());
+        for (long n = c.K; n < c.M; n++)
+            if (distances[n] < least.front()) {
+                std::pop_heap(least.begin(), least.end());
+                least.back() = distances[n];
+                std::push_heap(least.begin(), least.end());
+            }
+        return least.front();
+    }
 
     // the K stored keys nearest to x, exactly: what float32 can not tell from the K-th is ranked in float64
     void search(long g, const float* x) {
@@ -63,9 +77,7 @@ struct LookUp {
         distances.resize(c.M), near.clear();
         for (long n = 0; n < c.M; n++)
             distances[n] = distance<float>(at<float>(c.stored_keys, 0, g, n, c.hs), x, c.hs, by_product);
-        sorted = distances;
-        std::nth_element(sorted.begin(), sorted.begin() + c.K - 1, sorted.end());
-        const float last = sorted[c.K - 1], most = by_product ? std::sqrt(dot(x, x, c.hs)) * c.longest : last;
+        const float last = kth_least(), most = by_product ? std::sqrt(dot(x, x, c.hs)) * c.longest : last;
         const float enough = last + 4 * (c.hs + 3) * 0x1p-24f * most;
         for (long n = 0; n < c.M; n++)
             if (distances[n] <= enough) {
@@ -88,7 +100,7 @@ struct LookUp {
 
     // v' - v of a token-head (Eq. 5)
     void operator()(long g, const float* query, const float* key, const float* value, float* change) {
-        search(g, key);
+        if (key != asked) search(g, key), asked = key;  // query heads share a key
         const bool itself = c.method != 2;  // the token is one more candidate
         ranks.resize(c.K + itself);
         for (long n = 0; n < c.K; n++)
@@ -104,6 +116,13 @@ struct LookUp {
         }
     }
 };
+
+// How many heads, one or all of a key head, one thread best takes: together they search once.
+long heads_together(const Read& read, long R, long S, long threads) {
+    auto cost = [&](long n) { return (R * read.nh / n + threads - 1) / threads * (2 * n * S + read.M); };
+    const long n = read.nh / read.nkv;
+    return cost(n) < cost(1) ? n : 1;
+}
 
 // Of methods 1 to 3 what one token attends to: it picks, looks up what is not known, and blends.
 struct Row {
