@@ -20,6 +20,30 @@ void linear(const Weight* w, const float* x, int64_t R, float* y, int threads) {
     }
 }
 
+// int8 or int4 weights -> the numbers that they stand for, bfloat16 (out, in)
+void widened(const Weight* w, uint16_t* y, int threads) {
+    const long groups = w->in / GROUP;
+#pragma omp parallel for num_threads(threads)
+    for (long o = 0; o < w->out; o++) {
+        uint16_t* __restrict to = y + o * w->in;
+        if (w->kind == INT8) {
+            const int8_t* from = (const int8_t*)w->numbers + o * w->in;
+            const float scale = of_bfloat16(((const uint16_t*)w->scales)[o]);
+            for (long i = 0; i < w->in; i++) to[i] = to_bfloat16(scale * from[i]);
+            continue;
+        }
+        const uint16_t* scales = (const uint16_t*)w->scales + o * groups * 2;
+        for (long g = 0; g < groups; g++, to += GROUP) {
+            const uint8_t* from = (const uint8_t*)w->numbers + (o * groups + g) * 16;
+            const float scale = of_float16(scales + g), least = of_float16(scales + groups + g);
+            for (long i = 0; i < 16; i++) {
+                to[i] = to_bfloat16(scale * (from[i] & 15) + least);
+                to[i + 16] = to_bfloat16(scale * (from[i] >> 4) + least);
+            }
+        }
+    }
+}
+
 // n blocks of GGUF's Q8_0, a scale and 32 numbers, or Q4_1, a scale, a least and 32 numbers as in int4
 void of_gguf(const uint8_t* blocks, int64_t n, int is_q4_1, float* y, int threads) {
     const long bytes = is_q4_1 ? 20 : 34;

@@ -81,6 +81,7 @@ def library():
         return None
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     found.linear.argtypes = [pointer, pointer, count, pointer, ctypes.c_int]
+    found.widened.argtypes = [pointer, pointer, ctypes.c_int]
     found.of_gguf.argtypes = [pointer, count, ctypes.c_int, pointer, ctypes.c_int]
     found.step.argtypes = [pointer, count, count, *[pointer] * 5, ctypes.c_int]
     found.read_each.argtypes = [pointer, *[count] * 3, *[pointer] * 3, ctypes.c_int]
@@ -165,6 +166,13 @@ def linear(layer, x):
     x, y = x.float().contiguous(), floats(len(x), layer.out_features)
     weight, _bias = weight_of(layer)
     library().linear(ctypes.byref(weight), x.data_ptr(), len(x), y.data_ptr(), torch.get_num_threads())
+    return y
+
+
+def widened(layer):
+    """The weight of a Linear in int8 or int4, in bfloat16 (out, in)."""
+    y = torch.empty(layer.out_features, layer.in_features, dtype=torch.bfloat16, device='cpu')
+    library().widened(ctypes.byref(weight_of(layer)[0]), y.data_ptr(), torch.get_num_threads())
     return y
 
 

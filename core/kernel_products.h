@@ -38,6 +38,10 @@ float of_float16(const void* from) {
 #endif
 }
 float of_bfloat16(uint16_t x) { uint32_t bits = uint32_t(x) << 16; return load<float>(&bits); }
+uint16_t to_bfloat16(float x) {  // of finite numbers
+    uint32_t bits = load<uint32_t>(&x);
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
 
 struct Float32 {
     typedef float T;

@@ -64,15 +64,19 @@ class Linear(nn.Linear):
         if x.numel() <= kernel.MOST_ROWS * x.size(-1) and kernel.takes(self) and kernel.library():
             y = kernel.linear(self, x.reshape(-1, self.in_features))
             return y.view(*x.shape[:-1], self.out_features).to(x.dtype)
-        if self.scales is not None or self.weight.dtype == torch.bfloat16 and not has_bfloat16():
+        if (self.scales is not None or self.weight.dtype == torch.bfloat16) and not has_bfloat16():
             return self.widened(x)
         if torch.backends.mkldnn.is_available():
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, 'none', [], '')
+            weight = self.weight if self.scales is None else self.wide_bfloat16()
+            return torch.ops.mkldnn._linear_pointwise(x, weight, self.bias, 'none', [], '')
         return super().forward(x)
 
     def widened(self, x):
         bias = None if self.bias is None else self.bias.float()
         return F.linear(x.float(), self.wide(), bias).to(x.dtype)
+
+    def wide_bfloat16(self):
+        return kernel.widened(self) if kernel.takes(self) and kernel.library() else self.wide().bfloat16()
 
     def wide(self):
         """The weight (out, in) in float32."""

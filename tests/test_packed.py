@@ -14,7 +14,8 @@ from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 from torch.nn import functional as F
 
-from core.packed import Linear
+from core import kernel
+from core.packed import Linear, has_bfloat16
 from load import load_model
 from memory import PersistentMemory
 from model import GPT
@@ -43,7 +44,9 @@ def check_products(layer, weight, bias, off=lambda x: 0):
     """off(x): what the products may be off by, beside bfloat16's last bit."""
     for n in ROWS:
         x = torch.randn(n, weight.size(1)).bfloat16()
-        expected = F.linear(x.double(), weight.double(), None if bias is None else bias.double())
+        # of many rows the weights are made wide, as wide as they are fast
+        wide = weight.bfloat16() if n > kernel.MOST_ROWS and has_bfloat16() else weight
+        expected = F.linear(x.double(), wide.double(), None if bias is None else bias.double())
         for given in (x, x[None]):
             y = layer(given)
             assert (y.dtype, y.shape) == (torch.bfloat16, (*given.shape[:-1], len(weight)))
@@ -84,6 +87,15 @@ def test_products_with_int4_are_those_with_the_numbers_that_it_stands_for(inputs
     if bias:
         layer.bias = torch.nn.Parameter(layer.bias.bfloat16(), requires_grad=False)
     check_products(layer, rounded, layer.bias, off)
+
+
+@pytest.mark.parametrize('rounded', [torch.int8, torch.int4])
+def test_rounded_weights_made_wide_are_the_nearest_bfloat16_of_what_they_stand_for(rounded, by_torch):
+    layer = Linear(96, 33).requires_grad_(False)
+    layer.pack(rounded)
+    exact = layer.wide()
+    for found in layer.wide_bfloat16(), by_torch(layer.wide_bfloat16):
+        assert ((found.float() - exact).abs() <= exact.abs() / 256).all() and found.dtype == torch.bfloat16
 
 
 def test_int4_finds_the_numbers_of_a_gguf_file_again():
