@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from core import compiled
 from core.index import Index
 from core.rotary import turn
-from reader import Reader, Reading, attention_scores, grouped
+from reader import ROWS_A_BLOCK, Heads, Reader, Reading, attention_scores, attention_weights, grouped
 
 
 def readers_of(memory, reading, n_head, rotary):
@@ -36,6 +36,8 @@ class ExtendedReader(Reader):
         B, nh, T, hs = given.q.shape
         heads, stored = list(self.heads), self.memory.layer(self.layer)
         cache.counts.add(self.layer, searches=B * T * len(heads), picks=B * T * len(heads))
+        if len(stored.keys) == 0:  # emptied meanwhile
+            return grouped(attention_weights(given.q, given.k).to(given.v.dtype), given.v)
         if self.reading.k >= len(stored.keys) and cache.trace is None:
             return self.attend_all(given, stored)
         h, ids, scores, drawn, weights = self.drawn_beside(given, stored)
@@ -48,7 +50,15 @@ class ExtendedReader(Reader):
         return y
 
     def attend_all(self, given, stored):
-        """As attend, where all stored keys are meant, so that none has to be looked for."""
+        """As attend where all stored keys are meant, so that none has to be looked for; some rows at once."""
+        blocks, end = [], given.k.size(2) - given.q.size(2)
+        for q, plain_q in zip(*(rows.split(ROWS_A_BLOCK, dim=2) for rows in (given.q, given.plain_q))):
+            end += q.size(2)
+            k, v, plain_k = (rows[:, :, :end] for rows in (given.k, given.v, given.plain_k))
+            blocks.append(self.attend_block(Heads(q, k, v, plain_q, plain_k), stored))
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
+
+    def attend_block(self, given, stored):
         queries, keys, context = self.positioned(given, stored)
         keys, values = (part.like(given.v).view(1, *part.rows.shape) for part in (keys.table, stored.values))
         scores = self.scale * grouped(queries, keys.transpose(-2, -1)).float()
@@ -89,7 +99,7 @@ class ExtendedReader(Reader):
     def compiled(self, rows, cache):
         """As Reader.compiled."""
         stored, header = self.stored, self.memory.header_tokens if self.where == 'insert' else 0
-        if cache.length < header:
+        if cache.length < header or len(stored.keys) == 0:
             raise compiled.Elsewhere
         keys, turns = self.placed_keys(stored).table.rows, ()
         if self.where == 'far':
@@ -119,7 +129,7 @@ class ExtendedReader(Reader):
             n = max(0, header + T - S)  # rows of the header itself, which stay before the text
             back = turn(given.plain_k[:, :, :header], self.back(stored, given.q.device))
             moved = grouped(given.q[:, :, n:], back.transpose(-2, -1)).float() / math.sqrt(given.q.size(-1))
-            scores[:, :, n:, :back.size(2)] = moved
+            scores[:, self.heads, n:, :back.size(2)] = moved[:, self.heads]  # others see no text
         return given.q, self.placed_keys(stored), scores
 
     def far(self, device):
@@ -167,14 +177,14 @@ class FarTexts:
 
     def compiled(self, rows, cache):
         """As Reader.compiled."""
-        if self.seen is not None:
+        if self.seen is not None or self.keys.size(2) == 0:
             raise compiled.Elsewhere
         nkv, hs = self.keys.size(1), self.keys.size(3)
         k, v = rows('kv', 2 * nkv, hs).split(nkv, dim=1)
         rotary, turns, plain = self.recaller.rotary, (), k
         if rotary is not None:
             plain, turns = rows('plain', nkv, hs), self.recaller.far_turn(k.device)
-        reads = torch.ones(self.recaller.config.n_head, dtype=torch.bool)
+        reads = torch.ones(self.recaller.config.n_head, dtype=torch.bool, device='cpu')
         all_of_them = Reading(k=self.keys.size(2), method=4, softmax_scale=1.0)
         return compiled.read_of(reads, self.keys, self.values, all_of_them, k, v, plain, turns=turns)
 

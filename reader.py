@@ -3,7 +3,7 @@ The method: what an attention layer that reads a memory does. Letters as in mode
 
 Equations are those of the write-up, "Towards Integrating Medium-Term Memory into Transformer Models" (2024).
 Methods 1 to 3 pick token-heads (Eq. 4), find a value for each among the stored (Eq. 5), and put it in the
-place of the token's own; method 4 lets every row attend to stored tokens beside its context.
+place of the token's own. Method 4 is extended.py's, 5 recall.py's.
 """
 import math
 from dataclasses import dataclass
@@ -202,10 +202,11 @@ class Reader:
         # before first_changed_row, whose rows change in the layers above, not yet in this one
         change, known = self.kept(heads, cache)
         if self.reading.select == 'each':
-            stored = self.stored
-            if not compiled.can_read(of_all, stored, cache):
+            try:
+                compiled.check_heads(of_all, cache)
+                read = self.read_of(self.stored, *of_all[1:], change, known)
+            except compiled.Elsewhere:
                 return self.attend_each(of_all, change, known, cache)
-            read = self.read_of(stored, *of_all[1:], change, known)
             y, picks, searches = compiled.read_each(of_all.q, of_all.k.size(2), read)
             cache.counts.add(self.layer, searches, picks)
             return y

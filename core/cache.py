@@ -43,6 +43,9 @@ class Cache:
         self.shared, self.shared_length, self.places = {}, 0, None
         self.counts, self.trace = Counts(), [] if trace else None
 
+    def __getstate__(self):  # a copy finds its rows anew
+        return {**self.__dict__, 'places': None}
+
     def empty(self):
         """-> another, for a text that begins anew."""
         return Cache(self.size, drop_half=self.drop_half)
@@ -119,7 +122,8 @@ class Cache:
 
     def expand(self, B):
         """One row's tokens become those of a batch of B; what was looked up counts for each."""
-        # copied, since the rows then go their own ways
+        self.places = None  # which would keep the rows
+        # copied, since they then go their own ways
         self.rows = {key: rows.expand(B, *rows.shape[1:]).contiguous() for key, rows in self.rows.items()}
         self.front = {key: rows.expand(B, *rows.shape[1:]) for key, rows in self.front.items()}
         self.front_seen = {layer: seen.expand(B, -1) for layer, seen in self.front_seen.items()}
@@ -130,7 +134,7 @@ class Cache:
 
         Positions have moved, so nothing kept still holds.
         """
-        self.rows, self.length, self.shared = {}, 0, {}
+        self.rows, self.length, self.shared, self.places = {}, 0, {}, None
 
 
 class Counts:

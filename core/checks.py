@@ -73,7 +73,7 @@ def in_float32(w, name, source):
     w = w.float()
     if not all_finite(w):
         broken = int((~w.isfinite()).sum())
-        raise ValueError(f"{name} of {source!r} holds {broken} of {w.numel()} numbers that are infinite or "
+        raise ValueError(f"{name} of {source!r} holds at least {broken} numbers that are infinite or "
                          "none at all: it is damaged, or the training that wrote it went astray, take an "
                          "earlier checkpoint")
     return w

@@ -53,7 +53,7 @@ class Layers:
         self.own = [module.__dict__ for module in modules]
         self.hooks = [own[kind] for own in self.own for kind in ('_forward_hooks', '_forward_pre_hooks')]
         parts = [(there, name, part) for own in self.own for there in (own['_modules'], own['_parameters'])
-                 for name, part in there.items() if part is not None]
+                 for name, part in there.items()]
         self.there, self.names, self.parts = zip(*parts)
 
     def unchanged(self):
@@ -108,7 +108,8 @@ class Places:
     `whole` where C++ can go by them."""
 
     def __init__(self, model, cache, R):
-        self.R, self.rows, self.stored, self.reads = R, {}, {}, []
+        self.R, self.rows, self.stored, self.reads, self.room = R, {}, {}, [], math.inf
+        self.readers = cache.readers
         self.kept = (kernel.Kept * model.n_layer)()
         self.counts = (ctypes.c_int64 * (2 * model.n_layer))()  # picks and searches of a step
         try:
@@ -132,35 +133,35 @@ class Places:
     def rows_of(self, cache, layer, kind, heads, d, dtype=torch.float32):
         """What is kept under a key, (R, heads, size, d). Raises Elsewhere."""
         key = layer, kind
-        rows = cache.rows.get(key)
+        rows, before = cache.rows.get(key), cache.before(key)
         if (rows is None or rows.device.type != 'cpu' or rows.dtype != dtype or not rows.is_contiguous()
                 or rows.requires_grad or (*rows.shape[:2], rows.size(-1)) != (self.R, heads, d)
-                or rows.size(-2) < cache.before(key) + cache.end):
+                or rows.size(-2) < before + cache.end):
             raise Elsewhere
-        self.rows[key] = rows
+        self.rows[key], self.room = rows, min(self.room, rows.size(-2) - before)
         return rows
 
     def hold(self, cache, R):
         """Whether all is still there."""
-        return (self.whole and self.R == R
+        return (self.whole and self.R == R and cache.readers is self.readers and cache.end <= self.room
                 and all(cache.rows.get(key) is rows and not rows.requires_grad
                         for key, rows in self.rows.items())
-                and all(cache.readers[layer].stored is stored for layer, stored in self.stored.items()))
+                and all(self.readers[layer].stored is stored for layer, stored in self.stored.items()))
 
 
 # ---- reading a memory ----
 
-def can_read(heads, stored, cache):
-    """Whether read_each can take these reader.Heads."""
-    return (all(x.device.type == 'cpu' and x.dtype == torch.float32 for x in heads)
-            and not (torch.is_grad_enabled() and any(x.requires_grad for x in heads))
-            and lie_dense(stored.keys.table.rows, stored.values.rows)
-            and cache.trace is None and kernel.library() is not None)
+def check_heads(heads, cache):
+    """Raises Elsewhere where read_each cannot take these reader.Heads."""
+    there = all(x.device.type == 'cpu' and x.dtype == torch.float32 for x in heads)
+    learns = torch.is_grad_enabled() and any(x.requires_grad for x in heads)
+    if not there or learns or cache.trace is not None or kernel.library() is None:
+        raise Elsewhere
 
 
 def lie_dense(*stored):
     return all(rows.numel() > 0 and rows.stride()[-2:] == (rows.size(-1), 1) and rows.device.type == 'cpu'
-               for rows in stored)
+               and rows.dtype == torch.float32 for rows in stored)
 
 
 def read_of(reads, keys, values, reading, k, v, plain_k, plain_q=None, change=None, known=None, turns=(),

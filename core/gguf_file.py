@@ -19,7 +19,7 @@ import torch
 from core import kernel
 from core.families import state_of_gguf
 from core.gguf_fields import fields_of, shown
-from core.lazily import Lazily, OnFile
+from core.lazily import Lazily, OnFile, check_unchanged, stamp
 from core.places import found
 
 SMOLLM2 = 'smollm2'  # the package's file by name
@@ -52,8 +52,8 @@ class GgufFile:
     Iterates over the tensors' names; file[name] reads one -> float32. Raises ValueError, OSError.
     """
 
-    def __init__(self, path, metadata, places):
-        self.path, self.metadata, self.places = str(path), metadata, places
+    def __init__(self, path, metadata, places, stamp=None):
+        self.path, self.metadata, self.places, self.stamp = str(path), metadata, places, stamp
 
     def __iter__(self):
         return iter(self.places)
@@ -75,6 +75,7 @@ class GgufFile:
 
     def numbers(self, name, kind, at, n_bytes, shape):
         from gguf.quants import dequantize
+        check_unchanged(self.path, self.stamp)
         numbers = np.fromfile(self.path, np.uint8, n_bytes, offset=at)
         if numbers.nbytes < n_bytes:
             raise damaged(self.path, f"it became shorter while {name} was read")
@@ -99,8 +100,7 @@ def read_gguf(path):
     Raises ValueError for a damaged or foreign file, OSError kinds.
     """
     try:
-        of = os.stat(path)
-        return as_it_is(path, of.st_mtime_ns, of.st_size)
+        return as_it_is(path, stamp(path))
     except OSError as error:
         raise type(error)(f"{path} cannot be read ({error.strerror}): give a .gguf file") from None
     except UnicodeDecodeError:
@@ -108,10 +108,10 @@ def read_gguf(path):
 
 
 @functools.lru_cache(maxsize=1)
-def as_it_is(path, changed, size):
+def as_it_is(path, of):
     """Read once for the weights and the tokenizer: a vocabulary takes half a second."""
     with open(path, 'rb') as f:
-        return GgufFile(path, *Parser(f, path).contents())
+        return GgufFile(path, *Parser(f, path).contents(), of)
 
 
 def damaged(path, what):

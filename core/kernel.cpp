@@ -6,17 +6,12 @@ extern "C" {
 
 // x (R, in) -> y (R, out)
 void linear(const Weight* w, const float* x, int64_t R, float* y, int threads) {
-    Rounded rounded;
-    if (w->kind == INT4) rounded.of(x, R, w->in);
 #pragma omp parallel num_threads(threads)
     {
         Own own;
-        own.share(w->out);
-        float found[R];
-        for (long o = own.first; o < own.end; o++) {
-            output(*w, o, x, rounded, R, found);
+        outputs(*w, own, x, R, [&](long o, const float* found) {
             for (long r = 0; r < R; r++) y[r * w->out + o] = found[r];
-        }
+        });
     }
 }
 

@@ -77,23 +77,29 @@ struct Own {
     }
 };
 
-void normed(const Call& c, Own& own, const float* x, const float* weight, const float* bias,
-            const Weight& next) {
+// this thread's outputs of x (R, w.in): put(number, y), y (R)
+template <class Put> void outputs(const Weight& w, Own& own, const float* x, long R, Put put) {
+    if (w.kind == INT4) own.rounded.of(x, R, w.in);
+    own.share(w.out);
+    float y[R];
+    for (long o = own.first; o < own.end; o++) {
+        output(w, o, x, own.rounded, R, y);
+        put(o, y);
+    }
+}
+
+const float* normed(const Call& c, Own& own, const float* x, const float* weight, const float* bias) {
     own.h.resize(c.R * c.m.C);
     for (long r = 0; r < c.R; r++)
         norm(x + r * c.m.C, weight, bias, c.m.C, c.m.rms, c.m.epsilon, &own.h[r * c.m.C]);
-    if (next.kind == INT4) own.rounded.of(own.h.data(), c.R, c.m.C);
+    return own.h.data();
 }
 
 // queries, keys and values of x (R, C) -> c.heads (R, nh + 2 nkv, hs)
 void before(Call& c, Own& own, const Layer& layer, const float* x) {
-    normed(c, own, x, layer.ln_1, layer.ln_1_bias, layer.attn);
-    own.share(c.width);
-    float y[c.R];
-    for (long o = own.first; o < own.end; o++) {
-        output(layer.attn, o, own.h.data(), own.rounded, c.R, y);
+    outputs(layer.attn, own, normed(c, own, x, layer.ln_1, layer.ln_1_bias), c.R, [&](long o, const float* y) {
         for (long r = 0; r < c.R; r++) c.heads[r * c.width + o] = y[r];
-    }
+    });
 #pragma omp barrier
 }
 
@@ -155,9 +161,11 @@ void attend(Call& c, Own& own, const Kept& kept) {
                  kept.read->back_sin + at_angle, hs, &own.back[j * hs]);
         }
         for (long j = 0; j < n; j++) {
-            const float* q = &c.q[(r * m.nh + g * n + j) * hs];
+            const long head = g * n + j;
+            const float* q = &c.q[(r * m.nh + head) * hs];
             products<Float32>(q, 0, keys + first * hs, hs, end - first, own.scores.data());
-            if (moved > 0) products<Float32>(q, 0, own.back.data(), hs, moved, own.scores.data());
+            if (moved > 0 && kept.read->heads[head])  // others see no text
+                products<Float32>(q, 0, own.back.data(), hs, moved, own.scores.data());
             part_of(own.scores, 1 / std::sqrt(float(hs)), values + first * hs, hs,
                     &c.parts[(((r * m.nkv + g) * (before + chunks) + before + chunk) * n + j) * (hs + 2)]);
         }
@@ -214,13 +222,9 @@ void together(const Call& c, Own& own, long chunks) {
 
 // x (R, C) += w y, y (R, w.in)
 void add(Call& c, Own& own, const Weight& w, const float* y, float* x) {
-    if (w.kind == INT4) own.rounded.of(y, c.R, w.in);
-    own.share(c.m.C);
-    float found[c.R];
-    for (long o = own.first; o < own.end; o++) {
-        output(w, o, y, own.rounded, c.R, found);
+    outputs(w, own, y, c.R, [&](long o, const float* found) {
         for (long r = 0; r < c.R; r++) x[r * c.m.C + o] += found[r];
-    }
+    });
 #pragma omp barrier
 }
 
@@ -239,13 +243,14 @@ void read_rows(Call& c, const Kept& kept, int64_t* counts) {
 // what follows attention y (R, nh hs)
 void after(Call& c, Own& own, const Layer& layer, const float* y, float* x) {
     add(c, own, layer.proj, y, x);
-    normed(c, own, x, layer.ln_2, layer.ln_2_bias, layer.fc);
+    const float* h = normed(c, own, x, layer.ln_2, layer.ln_2_bias);
+    if (layer.fc.kind == INT4) own.rounded.of(h, c.R, c.m.C);
     own.share(c.m.inner);
     float gate[c.R], up[c.R];
     for (long o = own.first; o < own.end; o++) {
-        output(layer.fc, o, own.h.data(), own.rounded, c.R, gate);
+        output(layer.fc, o, h, own.rounded, c.R, gate);
         const bool gated = layer.fc.out > c.m.inner;
-        if (gated) output(layer.fc, o + c.m.inner, own.h.data(), own.rounded, c.R, up);
+        if (gated) output(layer.fc, o + c.m.inner, h, own.rounded, c.R, up);
         for (long r = 0; r < c.R; r++)
             c.inner[r * c.m.inner + o] = activated(gate[r], c.m.act) * (gated ? up[r] : 1);
     }

@@ -1,4 +1,4 @@
-// Reading a memory, see reader.py: what is looked up by methods 1 to 3 for 'each', and by method 4.
+// Reading a memory, see reader.py and extended.py: what is looked up by methods 1 to 3 for 'each', and by 4.
 #pragma once
 #include "kernel_products.h"
 
@@ -80,7 +80,7 @@ struct LookUp {
         const float last = kth_least(), most = by_product ? std::sqrt(dot(x, x, c.hs)) * c.longest : last;
         const float enough = last + 4 * (c.hs + 3) * 0x1p-24f * most;
         for (long n = 0; n < c.M; n++)
-            if (distances[n] <= enough) {
+            if (!(distances[n] > enough)) {  // also where that is no number
                 const float* stored = at<float>(c.stored_keys, 0, g, n, c.hs);
                 near.push_back({distance<double>(stored, x, c.hs, by_product), n});
             }

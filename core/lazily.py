@@ -2,6 +2,7 @@
 A model's tensors, read when they are asked for: of a file that is as large as the memory, a part at a time.
 """
 import functools
+import os
 from collections.abc import Mapping
 
 import torch
@@ -33,6 +34,18 @@ class OnFile:
 
     def __getitem__(self, rows):
         return self.read(slice(*rows.indices(self.shape[0])[:2]))
+
+
+def stamp(path):
+    """What tells a file from another in its place, or from itself when it was written to. Raises OSError."""
+    of = os.stat(path)
+    return of.st_ino, of.st_mtime_ns, of.st_size
+
+
+def check_unchanged(path, before):
+    """Raises ValueError where a file is no longer that of this stamp: half of it would be another's."""
+    if not os.path.exists(path) or stamp(path) != before:
+        raise ValueError(f"{path} was changed while it was read: load it again")
 
 
 def made_of(shape, make):

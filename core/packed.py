@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from core import kernel
 from core.narrow import SCALE_BYTES, narrowed, scales_of
+from core.room import room
 
 ROWS_A_BLOCK = 1024  # made narrow at once: a vocabulary's would take several times their memory meanwhile
 INT4_GROUP, INT4_LARGEST = 32, 15  # inputs of one scale, as in GGUF
@@ -28,7 +29,7 @@ class Linear(nn.Linear):
         """rounded: torch.int8, or torch.int4, which sizes that it does not divide make int8; or None."""
         weight = self.weight.detach()
         if rounded and self.scales is None:
-            self.make_room(rounded)
+            self.make_room(rounded, weight.device)
             for first in range(0, len(weight), ROWS_A_BLOCK):
                 rows = slice(first, first + ROWS_A_BLOCK)
                 self.put(rows, weight[rows])
@@ -36,15 +37,15 @@ class Linear(nn.Linear):
             self.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
         self.packed = self.weight.device.type == 'cpu' and self.weight.dtype in kernel.KINDS
 
-    def make_room(self, rounded):
+    def make_room(self, rounded, device):
         """For numbers of `pack` and their scales, which `put` fills in."""
         out, groups = self.out_features, self.in_features // INT4_GROUP
         if rounded == torch.int4 and self.in_features % INT4_GROUP == 0:
-            weight = torch.empty(out, groups, INT4_GROUP // 2, dtype=torch.uint8)
-            self.scales = torch.empty(out, 2, groups, dtype=torch.float16)
+            weight = room(out, groups, INT4_GROUP // 2, dtype=torch.uint8, device=device)
+            self.scales = room(out, 2, groups, dtype=torch.float16, device=device)
         else:
-            weight = torch.empty(out, self.in_features, dtype=torch.int8)
-            self.scales = torch.empty(out, dtype=torch.bfloat16)
+            weight = room(out, self.in_features, dtype=torch.int8, device=device)
+            self.scales = room(out, dtype=torch.bfloat16, device=device)
         self.weight = nn.Parameter(weight, requires_grad=False)
 
     def put(self, rows, numbers):
@@ -64,7 +65,8 @@ class Linear(nn.Linear):
         if x.numel() <= kernel.MOST_ROWS * x.size(-1) and kernel.takes(self) and kernel.library():
             y = kernel.linear(self, x.reshape(-1, self.in_features))
             return y.view(*x.shape[:-1], self.out_features).to(x.dtype)
-        if (self.scales is not None or self.weight.dtype == torch.bfloat16) and not has_bfloat16():
+        is_wide = self.scales is None and self.weight.dtype == torch.float32
+        if not is_wide and not (has_bfloat16() and x.dtype == torch.bfloat16):
             return self.widened(x)
         if torch.backends.mkldnn.is_available():
             weight = self.weight if self.scales is None else self.wide_bfloat16()

@@ -17,7 +17,7 @@ from core import families, gguf_file
 from core.atomic import whole_files
 from core.checks import all_finite
 from core.config import GPTConfig
-from core.lazily import Lazily, OnFile, checked_against, float32_on_file, made_of
+from core.lazily import Lazily, OnFile, check_unchanged, checked_against, float32_on_file, made_of, stamp
 from core.model_files import check_file, folder_of_model, parts_of, read_json
 
 ACTIVATIONS = {'gelu_new': 'gelu_new', 'gelu_pytorch_tanh': 'gelu_new', 'gelu': 'gelu'}
@@ -82,8 +82,8 @@ def tensors_of_file(path):
     if not path.endswith('.safetensors'):
         return makers_of(read_pickle(path), path)
     check_file(path)
-    file = of_safetensors(path, opened, path, 'pread')
-    return {name: functools.partial(on_file, file, path, name) for name in file.keys()}
+    before, file = stamp(path), of_safetensors(path, opened, path, 'pread')
+    return {name: functools.partial(on_file, file, path, before, name) for name in file.keys()}
 
 
 def opened(path, backend):
@@ -91,16 +91,17 @@ def opened(path, backend):
     return safe_open(path, 'pt', backend=backend)
 
 
-def on_file(file, path, name):
+def on_file(file, path, before, name):
     """Whole it is fastest read; some rows mapped, anew each time: what was read would stay in memory."""
     shape = tuple(of_safetensors(path, file.get_slice, name).get_shape())
 
     def read(rows):
-        if rows == slice(0, *shape[:1]):
+        if not shape or rows == slice(0, *shape[:1]):
             return file.get_tensor(name)
+        check_unchanged(path, before)
         return opened(path, 'mmap').get_slice(name)[rows]
-    # a tensor without axes has no rows
-    return OnFile(shape, functools.partial(of_safetensors, path, read)) if shape else file.get_tensor(name)
+    reading = functools.partial(of_safetensors, path, read)
+    return OnFile(shape, reading) if shape else reading(None)  # without axes it has no rows
 
 
 def of_safetensors(path, read, *arguments):
@@ -112,7 +113,10 @@ def of_safetensors(path, read, *arguments):
 
 
 def makers_of(tensors, source):
-    """Raises ValueError for what is no tensor."""
+    """{name: tensor} -> {name: function that gives it}. Raises ValueError for what is no tensor."""
+    if not isinstance(tensors, dict):
+        raise ValueError(f"{source} holds a {type(tensors).__name__}, expected tensors by their names: save "
+                         "the model itself with save_pretrained")
     odd = next((name for name, w in tensors.items() if not isinstance(w, torch.Tensor)), None)
     if odd is not None:
         raise ValueError(f"the weights of {source!r} hold {odd!r}, which is no tensor: it is a trainer's "

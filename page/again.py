@@ -15,7 +15,6 @@ from core.held import Layer
 from core.index import Index, Table
 from core.windows import parts_of_a_run
 from extended import ExtendedReader
-from reader import Reader
 
 TOKENS_A_PASS = 128  # written ones, whose attention to all stored rows is there at once
 
@@ -42,12 +41,7 @@ def tokens_of_pass(cache, T, wanted):
     """How many of `wanted` tokens behind T can be asked for at once: one where the newest row picks for all,
     and where the context is full, since everything is then computed anew."""
     room = cache.size - (T - cache.offset - cache.left(T)) + 1
-    picks_for_all = any(picks_for_all_rows(one) for one in cache.readers.values())
-    return 1 if picks_for_all else min(wanted, room, TOKENS_A_PASS)
-
-
-def picks_for_all_rows(reader):
-    return isinstance(reader, Reader) and reader.reading.method != 4 and reader.reading.select == 'last'
+    return 1 if cache.changes_past else min(wanted, room, TOKENS_A_PASS)
 
 
 def log_p_of(model, ids, T, starts):

@@ -122,14 +122,46 @@ def test_a_cache_that_is_not_this_calls_is_torchs_to_refuse(folder, steps):
     cache = Cache(12)
     with torch.inference_mode():
         model(idx[:, :4], cache=cache)
+        for n in 0, 1:  # before a step, and behind one
+            with pytest.raises(RuntimeError):
+                model(idx[:, 4:5].expand(3, -1), cache=cache)  # three rows go on where one was
+            assert len(steps) == n
+            model(idx[:, 4:5], cache=cache)
+
+
+def test_a_cache_that_says_it_has_room_which_its_rows_have_not_is_torchs_to_refuse(folder, steps):
+    model, idx = GPT.from_pretrained(folder), torch.tensor([PROMPT])
+    cache = Cache(6)
+    with torch.inference_mode():
+        model(idx[:, :4], cache=cache)
+        model(idx[:, 4:5], cache=cache)
+        cache.size += 5
+        model(idx[:, 5:6], cache=cache)
         with pytest.raises(RuntimeError):
-            model(idx[:, 4:5].expand(3, -1), cache=cache)  # three rows go on where one was
-    assert not steps
+            model(idx[:, 6:7], cache=cache)
+    assert len(steps) == 2
+
+
+def test_a_cache_that_is_copied_goes_on_by_itself_and_one_that_begins_anew_keeps_no_rows(folder, steps):
+    model, idx = GPT.from_pretrained(folder), torch.tensor([PROMPT])
+    cache = Cache(12)
+    with torch.inference_mode():
+        model(idx[:, :4], cache=cache)
+        model(idx[:, 4:5], cache=cache)
+        twin = copy.deepcopy(cache)
+        model(idx[:, 9:10], cache=twin)
+        found = model(idx[:, 5:6], cache=cache)[0]
+    torch.testing.assert_close(found, model(idx[:, :6])[0], atol=1e-4, rtol=1e-4)
+    assert len(steps) == 3 and cache.places is not None
+    cache.restart()
+    assert cache.places is None
 
 
 @pytest.mark.parametrize('change', [
     lambda block: setattr(block.mlp.c_fc, 'weight', torch.nn.Parameter(2 * block.mlp.c_fc.weight)),
     lambda block: setattr(block.mlp, 'c_fc', copy.deepcopy(block.mlp.c_fc).requires_grad_(False)),
+    lambda block: setattr(block.ln_2, 'weight', torch.nn.Parameter(2 * block.ln_2.weight)),
+    lambda block: setattr(block.attn.c_proj, 'bias', torch.nn.Parameter(torch.ones(32))),
     lambda block: setattr(block.mlp, 'forward', lambda x: 2 * x)])
 def test_a_part_that_somebody_replaced_is_what_computes(change, folder, steps):
     model, idx = GPT.from_pretrained(folder), torch.tensor([PROMPT])
@@ -178,14 +210,6 @@ def test_torchs_default_dtype_changes_nothing(folder):
     finally:
         torch.set_default_dtype(torch.float32)
     torch.testing.assert_close(found, before, atol=1e-6, rtol=0)
-
-
-def test_a_memory_that_is_emptied_while_a_text_is_written_is_read_no_more(folder):
-    model, idx = GPT.from_pretrained(folder), torch.tensor([PROMPT])
-    memory = PersistentMemory.from_tokens(model, REMEMBERED, (0,))
-    model.attach_memory(memory, (0,), memory_fraction=5.0, select='each')
-    rows = model.generate(idx, 5, top_k=1, told=lambda drawn: len(memory) and memory.forget(0))
-    assert rows.shape == (1, len(PROMPT) + 5) and len(memory) == 0
 
 
 def test_products_of_no_rows_and_of_one_without_a_batch():

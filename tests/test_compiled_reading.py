@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import REMEMBERED
 from test_compiled import a_model, logits_of, some_ids
-from test_families import VARIANTS, hugging_face, ours
+from test_families import VARIANTS
 
 from core import kernel
 from core.cache import Cache
@@ -54,21 +54,132 @@ def test_a_step_of_a_model_that_reads_a_memory_gives_the_logits_of_torch(model, 
     assert not torch.allclose(logits_of(model, idx, 6), found, atol=1e-3), 'the memory does nothing here'
 
 
+@pytest.mark.parametrize('change', [lambda model, memory: memory.forget(0),
+                                    lambda model, memory: memory.add(model, REMEMBERED[::-1])])
+@pytest.mark.parametrize('settings', [{'method': 2, 'memory_fraction': 5.0, 'select': 'each'},
+                                      {'method': 4, 'k': 99, 'softmax_scale': 1.0},
+                                      {'method': 4, 'k': 3, 'softmax_scale': 1.0, 'positions': 'insert'}])
+def test_what_is_forgotten_or_added_meanwhile_counts_from_the_next_token(settings, change, by_torch, steps):
+    model = a_model('llama, grouped heads')
+    idx = some_ids(2, 12)
+
+    def logits():
+        memory = PersistentMemory.from_tokens(model, REMEMBERED, (0, 1))
+        memory.add(model, REMEMBERED[:1] + REMEMBERED[5:10])
+        model.attach_memory(memory, (0, 1), **settings)
+        cache = Cache(12)
+        with torch.inference_mode():
+            model(idx[:, :6], cache=cache)
+            model(idx[:, 6:7], cache=cache)
+            change(model, memory)
+            return torch.cat([model(one, cache=cache)[0] for one in idx[:, 7:].split(1, dim=1)], dim=1)
+    found, expected = logits(), by_torch(logits)
+    assert steps
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('settings', [{'method': 2, 'memory_fraction': 5.0, 'select': 'each'},
+                                      {'method': 4, 'k': 99, 'softmax_scale': 1.0, 'positions': 'insert'}])
+def test_a_memory_that_is_emptied_while_a_text_is_written_is_read_no_more(settings, by_torch, steps):
+    model, idx = a_model('llama, grouped heads'), some_ids(1, 6)
+    plain = model.generate(idx, 12, top_k=1).tolist()
+
+    def written():
+        memory = PersistentMemory.from_tokens(model, REMEMBERED, (0,))
+        model.attach_memory(memory, (0,), **settings)
+        return model.generate(idx, 12, top_k=1, told=lambda drawn: len(memory) and memory.forget(0)).tolist()
+    found = written()
+    assert steps and found == by_torch(written) != plain
+
+
+@pytest.mark.parametrize('header', [3, 270])  # the second more than a thread attends to at once
+@pytest.mark.parametrize('settings', [{'method': 3, 'memory_fraction': 5.0, 'select': 'each'},
+                                      {'method': 4, 'k': 99, 'softmax_scale': 1.0, 'positions': 'insert'},
+                                      {'method': 4, 'k': 3, 'softmax_scale': 1.0, 'positions': 'far'}])
+def test_behind_a_long_context_a_step_gives_the_logits_of_torch(settings, header, by_torch, steps):
+    model, idx = a_model('llama, grouped heads'), some_ids(2, 580)
+    remembered = idx[0, :header].tolist() + REMEMBERED
+    memory = PersistentMemory.from_tokens(model, remembered, (0, 1), bookkeeping_tokens=header)
+    model.attach_memory(memory, (0, 1), **settings)
+    found = logits_of(model, idx, 575)
+    assert len(steps) == 5
+    torch.testing.assert_close(found, by_torch(lambda: logits_of(model, idx, 575)), atol=1e-4, rtol=1e-4)
+    model.detach_memory()
+    assert not torch.allclose(logits_of(model, idx, 575), found, atol=1e-3)
+
+
+def test_a_memory_is_read_the_same_with_any_number_of_threads():
+    model, idx, before = a_model('llama, grouped heads'), some_ids(2, 30), torch.get_num_threads()
+    memory = PersistentMemory.from_tokens(model, 21 * REMEMBERED, (0, 1))
+    try:
+        for settings in ({'method': 3, 'memory_fraction': 5.0, 'select': 'each'},
+                         {'method': 4, 'k': 500, 'softmax_scale': 1.0}, {'method': 4, 'k': 9}):
+            model.attach_memory(memory, (0, 1), **settings)
+            found = []
+            for threads in (1, 2, 3):
+                torch.set_num_threads(threads)
+                found.append(logits_of(model, idx, 29))
+            assert all(torch.equal(a, found[0]) for a in found)
+    finally:
+        torch.set_num_threads(before)
+
+
+def logits_with(model, keys, values, **settings):
+    """Behind 6 of 9 tokens; keys and values (nkv, M, hs) stored of layer 0."""
+    memory = PersistentMemory.from_tokens(model, REMEMBERED, (0,))
+    model.attach_memory(PersistentMemory.from_rows(memory.origin, {0: (keys, values)}), (0,), method=4,
+                        softmax_scale=1.0, **settings)
+    return logits_of(model, some_ids(2, 9), 6)
+
+
+def test_of_stored_keys_whose_products_float32_can_not_tell_apart_the_largest_are_read(by_torch, steps):
+    model, g = a_model('gpt2'), torch.Generator().manual_seed(0)
+    nh, hs = model.config.n_head, model.config.head_size
+    one, more = torch.randn(nh, 1, hs, generator=g), torch.randn(2, nh, 3000, hs, generator=g)
+    keys, values = one + 3e-7 * more[0], 9 * more[1]
+    found = logits_with(model, keys, values, k=40)
+    assert steps
+    expected = by_torch(lambda: logits_with(model, keys, values, k=40))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('k', [3, 99])
+def test_a_stored_key_that_is_no_number_ends_no_process(k, steps):
+    model, g = a_model('gpt2'), torch.Generator().manual_seed(0)
+    keys, values = torch.randn(2, model.config.n_head, 30, model.config.head_size, generator=g)
+    keys[:, 7] = math.nan
+    assert logits_with(model, keys, values, k=k).shape == (2, 3, 96) and steps
+
+
 @pytest.mark.parametrize('positions', ['far', 'insert'])
 def test_a_step_behind_a_recalled_text_gives_the_logits_of_torch(positions, by_torch, steps):
-    model = ours(hugging_face(**VARIANTS['llama, grouped heads']), max_position_embeddings=600)
-    memory = PersistentMemory(describe(model), (0, 1, 2), 1, '', ((0, 1), (1, 2)))
-    for text in REMEMBERED, REMEMBERED[:1] + REMEMBERED[:0:-1]:
+    model, heads = a_model('llama, grouped heads'), ((0, 1), (1, 2))
+    memory = PersistentMemory(describe(model), (0, 1, 2), 1, '', heads)
+    for text in [3, *some_ids(1, 13)[0].tolist()], [3, *range(20, 33)]:
         memory.add(model, text, '', '')
-    model.attach_memory(memory, method=5, positions=positions, index_heads=((0, 1), (1, 2)))
-    idx = some_ids(2, 20)
-    found = logits_of(model, idx, 6)
-    assert len(steps) == 14 and all(model.recalled)
-    torch.testing.assert_close(found, by_torch(lambda: logits_of(model, idx, 6)), atol=1e-4, rtol=1e-4)
+    model.attach_memory(memory, method=5, positions=positions, index_heads=heads)
+    idx = torch.cat((torch.full((20, 1), 3), some_ids(20, 16)), dim=1)
+    model(idx[:, :8])
+    recalled = [row[0][1] for row in model.recalled]
+    idx = idx[[recalled.index((0,)), recalled.index((1,))]]  # another text for each row
+    found = logits_of(model, idx, 8)
+    assert len(steps) == 9 and [row[0][1] for row in model.recalled] == [(0,), (1,)]
+    torch.testing.assert_close(found, by_torch(lambda: logits_of(model, idx, 8)), atol=1e-4, rtol=1e-4)
+    model.detach_memory()
+    assert not torch.allclose(logits_of(model, idx, 8), found, atol=1e-3)
+
+
+def test_a_recalled_text_without_rows_is_read_as_none(steps):
+    model, heads = a_model('llama, grouped heads'), ((0, 1), (1, 2))
+    memory = PersistentMemory(describe(model), (0, 1, 2), 1, '', heads)
+    for text in [3], [3, *range(20, 33)]:
+        memory.add(model, text, '', '')
+    model.attach_memory(memory, method=5, positions='far', index_heads=heads)
+    assert logits_of(model, torch.tensor([[3, 50, 51, 52]]), 2).shape == (1, 2, 96)
 
 
 def test_while_the_header_of_an_inserted_text_is_written_torch_computes(by_torch, steps):
-    model = ours(hugging_face(**VARIANTS['llama, grouped heads']), max_position_embeddings=600)
+    model = a_model('llama, grouped heads')
     memory = PersistentMemory.from_tokens(model, REMEMBERED, (0, 1), bookkeeping_tokens=5)
     model.attach_memory(memory, (0, 1), method=4, positions='insert', k=50, softmax_scale=1.0)
     idx = some_ids(2, 12)

@@ -182,7 +182,7 @@ BROKEN = {
                         'q_proj.bias'),
     'shape': (lambda t: t.update({'model.layers.2.mlp.up_proj.weight': torch.ones(40, 32)}),
               'has the shape (40, 32)'),
-    'nan': (lambda t: t['model.norm.weight'].fill_(float('nan')), '32 of 32 numbers'),
+    'nan': (lambda t: t['model.norm.weight'].fill_(float('nan')), 'at least 32 numbers'),
     'codes': (lambda t: t.update({'model.norm.weight': torch.ones(32, dtype=torch.int8)}), 'int8'),
 }
 

@@ -11,15 +11,18 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from test_families import hugging_face
 from test_gguf import keys_of, tensors_of, write
 from test_gguf_tokenizer import byte_level_vocabulary
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from core import weights
 from core.gguf_file import read_gguf
 from core.gguf_tokenizer import tokenizer_of_gguf
 from load import load_model
 from memory import PersistentMemory
+from model import GPT
 
 KINDS = {'llama': {'head_dim': 12, 'tie_word_embeddings': True}, 'qwen2': {}, 'qwen3': {'head_dim': 16}}
 ONE = '--start=Cats', '--max_new_tokens=6', '--num_samples=1', '--memory_layers=0,2', '--memory_method=4'
@@ -58,6 +61,47 @@ def test_a_folder_and_a_gguf_file_of_the_same_weights_are_one_model(twins, kind)
     assert model.fingerprint() == other.fingerprint() and tokenizer.name == others.name
     idx = torch.tensor([tokenizer.encode("Cats don't like 1234567 dogs.")])
     assert torch.equal(model(idx, targets=idx)[0], other(idx, targets=idx)[0])
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('which', [0, 1])
+def test_weights_that_are_read_a_few_rows_at_a_time_are_the_same(twins, kind, which, monkeypatch):
+    whole = load_model(twins[kind][which])[0]
+    monkeypatch.setattr('core.filling.NUMBERS_AT_ONCE', 100)
+    model = load_model(twins[kind][which])[0]
+    assert model.fingerprint() == whole.fingerprint() and model.state.sampled == whole.state.sampled
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), whole.state_dict().values()))
+
+
+@pytest.mark.parametrize('at_once', [100, 10**6])
+@pytest.mark.parametrize('which', [0, 1])
+@pytest.mark.parametrize('change', [lambda path: os.utime(path, (1, 1)), os.remove])
+def test_a_file_that_is_replaced_while_it_is_read_is_told(twins, which, change, at_once, tmp_path,
+                                                          monkeypatch):
+    monkeypatch.setattr('core.filling.NUMBERS_AT_ONCE', at_once)
+    copied = shutil.copy if which else shutil.copytree
+    source = str(copied(twins['llama'][which], tmp_path / ('m.gguf' if which else 'm')))
+    sizes, state = weights.load(source)
+    change(source if which else os.path.join(source, 'model.safetensors'))
+    if not which and at_once > 100:  # what was opened is that file, whatever has taken its name
+        assert GPT.of_weights(sizes, state).fingerprint() == load_model(twins['llama'][0])[0].fingerprint()
+        return
+    with pytest.raises(ValueError, match='was changed while it was read: load it again'):
+        GPT.of_weights(sizes, state)
+
+
+def test_another_head_is_refused_wherever_it_differs(tmp_path, monkeypatch):
+    monkeypatch.setattr('core.filling.NUMBERS_AT_ONCE', 100)
+    hf = hugging_face(model_type='llama', tie_word_embeddings=True)
+    hf.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / 'model.safetensors')
+    head = tensors['model.embed_tokens.weight'].clone()
+    save_file({**tensors, 'lm_head.weight': head}, tmp_path / 'model.safetensors', {'format': 'pt'})
+    GPT.from_pretrained(str(tmp_path))
+    head[-1, -1] += 1
+    save_file({**tensors, 'lm_head.weight': head}, tmp_path / 'model.safetensors', {'format': 'pt'})
+    with pytest.raises(ValueError, match='a lm_head.weight that is not its embedding'):
+        GPT.from_pretrained(str(tmp_path))
 
 
 @pytest.mark.parametrize('kind', KINDS)

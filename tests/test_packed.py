@@ -72,7 +72,8 @@ def test_products_with_int8_are_those_with_the_numbers_that_it_stands_for(inputs
     check_products(layer, rounded, layer.bias)
 
 
-@pytest.mark.parametrize(('inputs', 'bias'), [(64, True), (96, False)])
+# of whole vectors of groups and of scales, and of what is left of both
+@pytest.mark.parametrize(('inputs', 'bias'), [(64, True), (96, False), (576, False), (1536, True)])
 def test_products_with_int4_are_those_with_the_numbers_that_it_stands_for(inputs, bias):
     torch.manual_seed(0)
     layer = Linear(inputs, 48, bias=bias).requires_grad_(False)

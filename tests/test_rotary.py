@@ -33,6 +33,8 @@ SETTINGS = {
     'method 4, far': dict(layers=(0, 1, 2), method=4, k=4, softmax_scale=1.5, distance=20),
     'method 4, own': dict(layers=(1,), heads=(0, 3), method=4, k=5, softmax_scale=1.0, positions='own'),
     'method 4, insert': dict(layers=(0, 2), method=4, k=6, softmax_scale=1.0, positions='insert'),
+    'method 4, all': dict(layers=(0, 2), heads=(0, 1, 3), method=4, k=99, softmax_scale=1.2,
+                          positions='insert'),
 }
 # every row of method 4 reads for itself, so that `select` says nothing there
 READINGS = [(name, select) for name in SETTINGS for select in ('last', 'each')
@@ -221,6 +223,15 @@ def test_a_memory_that_was_saved_and_loaded_reads_the_same_bits(model, memory, n
     assert torch.equal(model(idx, targets=idx)[0], expected)
     model.detach_memory()
     assert not torch.equal(model(idx, targets=idx)[0], expected)
+
+
+@pytest.mark.parametrize('positions', ['far', 'own', 'insert'])
+def test_a_prompt_read_some_rows_at_once_is_the_prompt_read_whole(model, memory, positions, monkeypatch):
+    idx = torch.tensor([PROMPT, PROMPT[::-1]])
+    model.attach_memory(memory, (0, 2), k=99, method=4, softmax_scale=1.0, positions=positions, distance=20)
+    expected = model(idx, targets=idx)[0]
+    monkeypatch.setattr('extended.ROWS_A_BLOCK', 5)
+    torch.testing.assert_close(model(idx, targets=idx)[0], expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize('header', [1, 3])

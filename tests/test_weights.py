@@ -257,7 +257,7 @@ def test_numbers_that_are_none_are_refused_with_the_tensors_name(saved, name, nu
     rewrite(saved, spoil)
     message = refusal(saved)
     assert name in message
-    assert '1 of ' in message
+    assert 'at least 1 numbers' in message
 
 
 def test_a_head_of_another_task_is_named(tmp_path):
@@ -396,7 +396,7 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path, content):
     ({'transformer.wte.weight': torch.ones(40, 16)},
      'where vocab_size is 48: transformer.wte.weight has the shape'),
     ({'transformer.ln_f.weight': torch.full((16,), float('nan'))},
-     'transformer.ln_f.weight .* holds 16 of 16 numbers'),
+     'transformer.ln_f.weight .* holds at least 16 numbers'),
     ({'transformer.h.0.attn.rope.freqs': torch.ones(3)}, 'takes transformer.h.0.attn.rope.freqs'),
 ])
 def test_a_checkpoint_that_is_not_of_its_sizes_says_where(tmp_path, changes, message):
