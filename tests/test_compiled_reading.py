@@ -24,6 +24,8 @@ READINGS = {'method 3': {'method': 3}, 'method 1': {'method': 1, 'heads': (1,)},
             'method 4, none of it weighs': {'method': 4, 'softmax_scale': 0.0, 'k': 9},
             'method 4, own': {'method': 4, 'softmax_scale': 1.0, 'positions': 'own', 'k': 300},
             'method 4, inserted': {'method': 4, 'softmax_scale': 1.0, 'positions': 'insert', 'k': 500},
+            'method 4, for some': {'method': 4, 'softmax_scale': 1.0, 'positions': 'insert', 'k': 500,
+                                   'heads': (1,)},
             'last': {'method': 2, 'select': 'last'}}
 pytestmark = pytest.mark.skipif(kernel.library() is None, reason='no C++ compiler is here')
 
