@@ -8,7 +8,6 @@ from torch import nn
 
 from core.identity import Fingerprint
 from core.packed import Linear
-from core.room import room
 
 NUMBERS_AT_ONCE = 2**20  # read, hashed, and cast or rounded
 
@@ -52,7 +51,7 @@ def room_for(model, name, device, dtype, rounded):
     if rounded and kind == 'weight' and isinstance(layer, Linear):
         layer.make_room(rounded_of(model, layer, rounded), device)
         return layer.put
-    p = nn.Parameter(room(getattr(layer, kind).shape, dtype=dtype, device=device), requires_grad=False)
+    p = nn.Parameter(torch.empty(getattr(layer, kind).shape, dtype=dtype, device=device), requires_grad=False)
     setattr(layer, kind, p)
     puts = [lambda rows, numbers: p[rows].copy_(numbers)]
     if layer is model.transformer.wte and model.config.tied:

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from core import kernel
 from core.narrow import SCALE_BYTES, narrowed, scales_of
-from core.room import room
 
 ROWS_A_BLOCK = 1024  # made narrow at once: a vocabulary's would take several times their memory meanwhile
 INT4_GROUP, INT4_LARGEST = 32, 15  # inputs of one scale, as in GGUF
@@ -41,11 +40,11 @@ class Linear(nn.Linear):
         """For numbers of `pack` and their scales, which `put` fills in."""
         out, groups = self.out_features, self.in_features // INT4_GROUP
         if rounded == torch.int4 and self.in_features % INT4_GROUP == 0:
-            weight = room(out, groups, INT4_GROUP // 2, dtype=torch.uint8, device=device)
-            self.scales = room(out, 2, groups, dtype=torch.float16, device=device)
+            weight = torch.empty(out, groups, INT4_GROUP // 2, dtype=torch.uint8, device=device)
+            self.scales = torch.empty(out, 2, groups, dtype=torch.float16, device=device)
         else:
-            weight = room(out, self.in_features, dtype=torch.int8, device=device)
-            self.scales = room(out, dtype=torch.bfloat16, device=device)
+            weight = torch.empty(out, self.in_features, dtype=torch.int8, device=device)
+            self.scales = torch.empty(out, dtype=torch.bfloat16, device=device)
         self.weight = nn.Parameter(weight, requires_grad=False)
 
     def put(self, rows, numbers):
