@@ -90,6 +90,14 @@ def test_a_file_that_is_replaced_while_it_is_read_is_told(twins, which, change, 
         GPT.of_weights(sizes, state)
 
 
+@pytest.mark.parametrize('content', [[torch.ones(2)], torch.ones(2), None])
+def test_a_pickle_of_something_else_is_told(content, twins, tmp_path):
+    shutil.copy(os.path.join(twins['llama'][0], 'config.json'), tmp_path)
+    torch.save(content, tmp_path / 'pytorch_model.bin')
+    with pytest.raises(ValueError, match=f'holds a {type(content).__name__}, expected tensors'):
+        GPT.from_pretrained(str(tmp_path))
+
+
 def test_another_head_is_refused_wherever_it_differs(tmp_path, monkeypatch):
     monkeypatch.setattr('core.filling.NUMBERS_AT_ONCE', 100)
     hf = hugging_face(model_type='llama', tie_word_embeddings=True)
