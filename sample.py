@@ -221,7 +221,7 @@ def describe_work(model, first, T, n, steps, seconds):
     heads = c.n_layer * c.n_head
     found = sum(model.searches.values()) / (n * steps)
     mean = heads * sum(lengths) / steps
-    return (f"{n * steps / seconds:.3g} tokens/s with memory, searched {first} of {heads * T} "
+    return (f"{n * steps / seconds:.0f} tokens/s with memory, searched {first} of {heads * T} "
             f"token-heads in the first step, {found:.1f} of {mean:.0f} token-heads per step over all")
 
 
