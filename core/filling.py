@@ -1,47 +1,39 @@
 """
 A new model takes its weights, some rows at a time: the numbers of a file are never in memory as a whole.
 """
-import math
-
 import torch
 from torch import nn
 
-from core.identity import Fingerprint
-from core.packed import Linear
-
-NUMBERS_AT_ONCE = 2**20  # read, hashed, and cast or rounded
+from core.identity import Fingerprint, Sample, of_samples
+from core.packed import Linear, blocks_of
 
 
 def fill(model, state, device, dtype, rounded=None):
-    """state: {name: float32 tensor, or core.lazily.OnFile} -> the Fingerprint of these numbers.
+    """state: {name: float32 tensor, or core.lazily.OnFile} -> fingerprint and sampled_fingerprint of these.
 
     dtype: of what is not rounded; rounded: torch.int8 or torch.int4, of the products' weights. Raises
     ValueError for names or shapes that are not the model's.
     """
     shapes = {name: tuple(p.shape) for name, p in model.named_weights()}
-    names, found = sorted(shapes), Fingerprint(shapes)
+    names, found = sorted(shapes), Fingerprint()
     odd = sorted(({*names} ^ {*state}) - ({'lm_head.weight'} if model.config.tied else set()))
     if odd:
         raise ValueError(f"the weights are not this model's: {odd[0]} is "
                          f"{'missing' if odd[0] in names else 'none of its own'}")
-    # room for all of it first, so that what comes and goes leaves no holes
+    # room for all that stays first, so that what comes and goes leaves no holes
+    samples = {name: Sample(name, shape) for name, shape in shapes.items()}
     puts = {name: room_for(model, name, device, dtype, rounded) for name in names}
     for name in names:
         w = state[name]
         if tuple(w.shape) != shapes[name]:
             raise ValueError(f"{name} has the shape {tuple(w.shape)}, the model's is {shapes[name]}")
-        found.begin(name)
+        found.begin(name, shapes[name])
         for rows in blocks_of(shapes[name]):
             some = w[rows]
             found.add(some)
+            samples[name].add(some)
             puts[name](rows, some)
-    return found
-
-
-def blocks_of(shape):
-    """Slices of rows."""
-    size = max(1, NUMBERS_AT_ONCE // math.prod(shape[1:]))
-    return (slice(first, first + size) for first in range(0, shape[0], size))
+    return found.hexdigest(), of_samples(samples.values())
 
 
 def room_for(model, name, device, dtype, rounded):

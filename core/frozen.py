@@ -50,8 +50,8 @@ class WeightState:
     def fill(self, model, state, device, dtype):
         """A new model takes these weights, see core.filling, and is frozen. dtype: also one of ROUNDED."""
         self.rounded = dtype if dtype in ROUNDED else None
-        found = fill(model, state, device, torch.bfloat16 if self.rounded else dtype, self.rounded)
-        self.frozen, self.sampled = found.hexdigest(), found.sampled()
+        dtype = torch.bfloat16 if self.rounded else dtype
+        self.frozen, self.sampled = fill(model, state, device, dtype, self.rounded)
         self.pack(model)
 
     def freeze(self, model, rounded=None):

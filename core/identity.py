@@ -11,36 +11,29 @@ import xxhash
 
 class Fingerprint:
     """Of every number of weights that come some rows at a time, sorted by name: XXH3, 128 bits, as fast as
-    reading. And what sampled_fingerprint takes of them. shapes: {name: shape}, in the model's order."""
+    reading."""
 
-    def __init__(self, shapes):
+    def __init__(self):
         self.digest = xxhash.xxh3_128()
-        self.samples = {name: Sample(name, shape) for name, shape in shapes.items()}
 
-    def begin(self, name, dtype=torch.float32):
-        self.sample = self.samples[name]
-        self.digest.update(f'{name} {self.sample.shape} {dtype} '.encode())
+    def begin(self, name, shape, dtype=torch.float32):
+        self.digest.update(f'{name} {tuple(shape)} {dtype} '.encode())
 
     def add(self, rows):
         """The next of the tensor that was begun last."""
         self.digest.update(raw(rows))
-        self.sample.add(rows)
 
     def hexdigest(self):
         """-> 32 hexadecimal digits."""
         return self.digest.hexdigest()
 
-    def sampled(self):
-        return of_samples(self.samples.values())
-
 
 def fingerprint(parameters):
     """Of parameters, an iterable of (name, tensor) -> 32 hexadecimal digits."""
-    parameters = dict(parameters)
-    found = Fingerprint({name: p.shape for name, p in parameters.items()})
-    for name in sorted(parameters):  # whatever order the code makes them in
-        found.begin(name, parameters[name].dtype)
-        found.add(parameters[name])
+    found = Fingerprint()
+    for name, p in sorted(parameters, key=lambda named: named[0]):  # whatever order the code makes them in
+        found.begin(name, p.shape, p.dtype)
+        found.add(p)
     return found.hexdigest()
 
 

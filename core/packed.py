@@ -3,6 +3,7 @@ Weights as a CPU multiplies with them: where they lie, by core/kernel.py for few
 rounded to int8 or int4.
 """
 import functools
+import math
 
 import torch
 import torch.nn as nn
@@ -11,7 +12,8 @@ from torch.nn import functional as F
 from core import kernel
 from core.narrow import SCALE_BYTES, narrowed, scales_of
 
-ROWS_A_BLOCK = 1024  # made narrow at once: a vocabulary's would take several times their memory meanwhile
+# read, hashed, and cast or rounded: a vocabulary's would take several times their memory meanwhile
+NUMBERS_AT_ONCE = 2**20
 INT4_GROUP, INT4_LARGEST = 32, 15  # inputs of one scale, as in GGUF
 ROUNDED = torch.int8, torch.int4
 
@@ -29,8 +31,7 @@ class Linear(nn.Linear):
         weight = self.weight.detach()
         if rounded and self.scales is None:
             self.make_room(rounded, weight.device)
-            for first in range(0, len(weight), ROWS_A_BLOCK):
-                rows = slice(first, first + ROWS_A_BLOCK)
+            for rows in blocks_of(weight.shape):
                 self.put(rows, weight[rows])
         elif not weight.is_contiguous():  # GPT-2's files have theirs the other way round
             self.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
@@ -93,6 +94,12 @@ class Linear(nn.Linear):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.scales is not None:  # a state dict is for others to read
             destination[prefix + 'weight'] = self.wide()
+
+
+def blocks_of(shape):
+    """Slices of rows."""
+    size = max(1, NUMBERS_AT_ONCE // math.prod(shape[1:]))
+    return (slice(first, first + size) for first in range(0, shape[0], size))
 
 
 def count(weight):

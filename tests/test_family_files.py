@@ -67,7 +67,7 @@ def test_a_folder_and_a_gguf_file_of_the_same_weights_are_one_model(twins, kind)
 @pytest.mark.parametrize('which', [0, 1])
 def test_weights_that_are_read_a_few_rows_at_a_time_are_the_same(twins, kind, which, monkeypatch):
     whole = load_model(twins[kind][which])[0]
-    monkeypatch.setattr('core.filling.NUMBERS_AT_ONCE', 100)
+    monkeypatch.setattr('core.packed.NUMBERS_AT_ONCE', 100)
     model = load_model(twins[kind][which])[0]
     assert model.fingerprint() == whole.fingerprint() and model.state.sampled == whole.state.sampled
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), whole.state_dict().values()))
@@ -78,7 +78,7 @@ def test_weights_that_are_read_a_few_rows_at_a_time_are_the_same(twins, kind, wh
 @pytest.mark.parametrize('change', [lambda path: os.utime(path, (1, 1)), os.remove])
 def test_a_file_that_is_replaced_while_it_is_read_is_told(twins, which, change, at_once, tmp_path,
                                                           monkeypatch):
-    monkeypatch.setattr('core.filling.NUMBERS_AT_ONCE', at_once)
+    monkeypatch.setattr('core.packed.NUMBERS_AT_ONCE', at_once)
     copied = shutil.copy if which else shutil.copytree
     source = str(copied(twins['llama'][which], tmp_path / ('m.gguf' if which else 'm')))
     sizes, state = weights.load(source)
@@ -99,7 +99,7 @@ def test_a_pickle_of_something_else_is_told(content, twins, tmp_path):
 
 
 def test_another_head_is_refused_wherever_it_differs(tmp_path, monkeypatch):
-    monkeypatch.setattr('core.filling.NUMBERS_AT_ONCE', 100)
+    monkeypatch.setattr('core.packed.NUMBERS_AT_ONCE', 100)
     hf = hugging_face(model_type='llama', tie_word_embeddings=True)
     hf.save_pretrained(tmp_path)
     tensors = load_file(tmp_path / 'model.safetensors')

@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import PROMPT, REMEMBERED, ROOT, tiny_model
 
-from core import filling, weights
+from core import packed, weights
 from core.lazily import Lazily, OnFile
 from load import load_model
 from memory import PersistentMemory
@@ -87,7 +87,7 @@ def test_a_model_is_packed_however_it_was_loaded(folder):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.int8, torch.int4])
 def test_weights_come_some_rows_at_a_time_and_are_those_of_all_at_once(dtype, folder, monkeypatch):
     whole, read = GPT.from_pretrained(folder, dtype=dtype), []
-    monkeypatch.setattr(filling, 'NUMBERS_AT_ONCE', 100)
+    monkeypatch.setattr(packed, 'NUMBERS_AT_ONCE', 100)
     sizes, state = weights.load(folder)
 
     def watched(name):
