@@ -13,7 +13,16 @@ from torch.nn import functional as F
 from core import compiled
 from core.index import Index
 from core.rotary import turn
-from reader import ROWS_A_BLOCK, Heads, Reader, Reading, attention_scores, attention_weights, grouped
+from reader import (
+    ROWS_A_BLOCK,
+    Heads,
+    Reader,
+    Reading,
+    attention_scores,
+    attention_weights,
+    grouped,
+    own_rows,
+)
 
 
 def readers_of(memory, reading, n_head, rotary):
@@ -34,7 +43,7 @@ class ExtendedReader(Reader):
     def attend(self, given, cache, newest=0):
         """Heads -> y (B, nh, T, hs)."""
         B, nh, T, hs = given.q.shape
-        heads, stored = list(self.heads), self.memory.layer(self.layer)
+        heads, stored = list(self.heads), self.stored
         cache.counts.add(self.layer, searches=B * T * len(heads), picks=B * T * len(heads))
         if len(stored.keys) == 0:  # emptied meanwhile
             return grouped(attention_weights(given.q, given.k).to(given.v.dtype), given.v)
@@ -103,10 +112,10 @@ class ExtendedReader(Reader):
             raise compiled.Elsewhere
         keys, turns = self.placed_keys(stored).table.rows, ()
         if self.where == 'far':
-            turns = self.far(keys.device)
+            turns = self.rotary.at_one(self.reading.distance, keys.device)
         elif header:
             turns = self.back(stored, keys.device)
-        k, v, plain = self.own_rows(rows)
+        k, v, plain = own_rows(rows, self.n_kv_head, self.head_size, self.rotary)
         return compiled.read_of(self.reads, keys[None], stored.values.rows[None], self.reading, k, v, plain,
                                 turns=turns, header=header)
 
@@ -122,7 +131,8 @@ class ExtendedReader(Reader):
         if self.where == '':
             return given.q, stored.keys, scores
         if self.where == 'far':  # rotary attention sees differences only: the query is turned, the keys stay
-            return turn(given.plain_q, self.far(given.q.device)), stored.keys, scores
+            away = self.rotary.at_one(self.reading.distance, given.q.device)
+            return turn(given.plain_q, away), stored.keys, scores
         header = self.memory.header_tokens
         if self.where == 'insert' and S > header > 0:
             # header and text move back by the text's length, nothing else moves
@@ -131,10 +141,6 @@ class ExtendedReader(Reader):
             moved = grouped(given.q[:, :, n:], back.transpose(-2, -1)).float() / math.sqrt(given.q.size(-1))
             scores[:, self.heads, n:, :back.size(2)] = moved[:, self.heads]  # others see no text
         return given.q, self.placed_keys(stored), scores
-
-    def far(self, device):
-        """What a query of 'far' is turned by, see rotary.turn."""
-        return self.rotary.at(torch.tensor([self.reading.distance], device=device))
 
     def back(self, stored, device):
         """What keys of the prompt's header are turned by, whose text is inserted behind them."""
@@ -179,11 +185,10 @@ class FarTexts:
         """As Reader.compiled."""
         if self.seen is not None or self.keys.size(2) == 0:
             raise compiled.Elsewhere
-        nkv, hs = self.keys.size(1), self.keys.size(3)
-        k, v = rows('kv', 2 * nkv, hs).split(nkv, dim=1)
-        rotary, turns, plain = self.recaller.rotary, (), k
-        if rotary is not None:
-            plain, turns = rows('plain', nkv, hs), self.recaller.far_turn(k.device)
+        _, nkv, _, hs = self.keys.shape
+        rotary = self.recaller.rotary
+        k, v, plain = own_rows(rows, nkv, hs, rotary)
+        turns = () if rotary is None else rotary.at_one(self.recaller.reading.distance, k.device)
         reads = torch.ones(self.recaller.config.n_head, dtype=torch.bool, device='cpu')
         all_of_them = Reading(k=self.keys.size(2), method=4, softmax_scale=1.0)
         return compiled.read_of(reads, self.keys, self.values, all_of_them, k, v, plain, turns=turns)

@@ -57,12 +57,7 @@ class CausalSelfAttention(nn.Module):
 
     def forward(self, x, at=None, cache=None, reader=None, newest=0):
         """x (B, T, C), rotary positions `at` -> (B, n, C) of the newest rows, see Block. No reader: plain."""
-        y = self.answer(self.c_attn(x), at, cache, reader, newest)
-        return self.resid_dropout(self.c_proj(y.to(x.dtype)))
-
-    def answer(self, heads, at, cache, reader, newest):
-        """From c_attn to c_proj: (B, T, (nh + 2 nkv) hs) -> (B, n, nh hs), float32 on a CPU."""
-        T, heads = heads.size(1), heads.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+        T, heads = x.size(1), self.c_attn(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
         if heads.device.type == 'cpu' and not self.training:
             heads = heads.float()  # a CPU's attention in bfloat16 is slower, and less exact
         q, k, v = heads.split([self.n_head, self.n_kv_head, self.n_kv_head], dim=1)  # (B, nh or nkv, T, hs)
@@ -82,7 +77,8 @@ class CausalSelfAttention(nn.Module):
                 plain_k = k if at is None else cache.append((self.layer, 'plain'), plain_k)
         y = (self.attend(q[:, :, -newest:], k, v, cache) if reader is None else
              reader.attend(Heads(q, k, v, plain_q, plain_k), cache, newest)[:, :, -newest:])
-        return y.transpose(1, 2).flatten(2)  # heads side by side
+        y = y.transpose(1, 2).flatten(2).to(x.dtype)  # heads side by side
+        return self.resid_dropout(self.c_proj(y))
 
     def attend(self, q, k, v, cache=None):
         """Plain causal attention: q (B, nh, T, hs) of the newest rows, k and v (B, nkv, S, hs) -> as q."""

@@ -310,7 +310,7 @@ class Reader:
 
     def compiled(self, rows, cache):
         """-> what a step of compiled layers reads, core.kernel.Read. rows: Places.rows_of this layer."""
-        k, v, plain = self.own_rows(rows)
+        k, v, plain = own_rows(rows, self.n_kv_head, self.head_size, self.rotary)
         nh, hs = len(self.reads), self.head_size
         found = rows('change', nh, hs), rows('known', nh, 1, torch.bool)
         return self.read_of(self.stored, k, v, rows('queries', nh, hs), plain, *found)
@@ -318,12 +318,6 @@ class Reader:
     def count(self, cache, R, picks, searches):
         """Of a step of R rows."""
         cache.counts.add(self.layer, searches, picks)
-
-    def own_rows(self, rows):
-        """The context's keys, values, and keys as before a rotation, each (R, nkv, size, hs)."""
-        nkv, hs = self.n_kv_head, self.head_size
-        k, v = rows('kv', 2 * nkv, hs).split(nkv, dim=1)
-        return k, v, k if self.rotary is None else rows('plain', nkv, hs)
 
     def read_of(self, stored, k, v, plain_q, plain_k, change, known):
         keys, values = stored.keys.table.rows[None], stored.values.rows[None]
@@ -334,6 +328,13 @@ class Reader:
         names = 'b', 'h', 'j', 'attention', 'ids', 'distances', 'ranks'
         columns = [column.tolist() for column in (*at, attention, ids, distances, ranks)]
         trace += [dict(zip(names, row), layer=self.layer) for row in zip(*columns)]
+
+
+def own_rows(rows, nkv, hs, rotary):
+    """The context's keys, values, and keys as before a rotation, each (R, nkv, size, hs). rows: as for
+    Reader.compiled."""
+    k, v = rows('kv', 2 * nkv, hs).split(nkv, dim=1)
+    return k, v, k if rotary is None else rows('plain', nkv, hs)
 
 
 def found_values(stored, heads, queries, keys, values, reading):

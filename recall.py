@@ -65,10 +65,9 @@ class Recaller:
 
     def far(self, queries):
         """Turned to where rotary attention sees an unturned key far away."""
-        return queries if self.rotary is None else turn(queries, self.far_turn(queries.device))
-
-    def far_turn(self, device):
-        return self.rotary.at(torch.tensor([self.reading.distance], device=device))
+        if self.rotary is None:
+            return queries
+        return turn(queries, self.rotary.at_one(self.reading.distance, queries.device))
 
     def asked(self, model, idx, first):
         """What the tokens of idx (B, T) from `first` on look for: {(layer, key head): (B, look-ups, hs)}."""

@@ -57,10 +57,10 @@ void of_gguf(const uint8_t* blocks, int64_t n, int is_q4_1, float* y, int thread
     }
 }
 
-// the next token of R rows, x (R, C), through all layers and ln_f, in place; end: how many tokens there are with it;
-// counts (n_layer, 2): token-heads picked, and looked up, by methods 1 to 3
-void step(const Model* m, int64_t R, int64_t end, float* x, const float* cos, const float* sin, const Kept* kept,
-          int64_t* counts, int threads) {
+// the next token of R rows, x (R, C), through all layers and ln_f, in place; end: how many tokens there are
+// with it; counts (n_layer, 2): token-heads picked, and looked up, by methods 1 to 3
+void step(const Model* m, int64_t R, int64_t end, float* x, const float* cos, const float* sin,
+          const Kept* kept, int64_t* counts, int threads) {
     Call c(*m, R, end, cos, sin);
     long most = 0;
     for (long layer = 0; layer < m->n_layer; layer++) most = std::max(most, chunks_of(c, kept[layer]));

@@ -16,8 +16,8 @@ struct Model {
     int64_t n_layer, C, nh, nkv, hs, inner, rms, act;
     float epsilon;
 };
-// of one layer's cache: keys, then values, (R, 2 nkv, size, hs), `before` rows of a head before the tokens' own;
-// and what the layer reads, or null
+// of one layer's cache: keys, then values, (R, 2 nkv, size, hs), `before` rows of a head before the tokens'
+// own; and what the layer reads, or null
 struct Kept { float* rows; int64_t size, before; const Read* read; };
 
 namespace {
@@ -97,7 +97,8 @@ const float* normed(const Call& c, Own& own, const float* x, const float* weight
 
 // queries, keys and values of x (R, C) -> c.heads (R, nh + 2 nkv, hs)
 void before(Call& c, Own& own, const Layer& layer, const float* x) {
-    outputs(layer.attn, own, normed(c, own, x, layer.ln_1, layer.ln_1_bias), c.R, [&](long o, const float* y) {
+    const float* h = normed(c, own, x, layer.ln_1, layer.ln_1_bias);
+    outputs(layer.attn, own, h, c.R, [&](long o, const float* y) {
         for (long r = 0; r < c.R; r++) c.heads[r * c.width + o] = y[r];
     });
 #pragma omp barrier
@@ -143,7 +144,8 @@ void part_of(std::vector<float>& scores, float scale, const float* values, long 
     add_weighted(scores.data(), values, scores.size(), hs, to + 2);
 }
 
-// Attention in parts, see part_of: of a row and key head, a chunk of positions at a time, for each query head.
+// Attention in parts, see part_of: of a row and key head, a chunk of positions at a time, for each query
+// head.
 void attend(Call& c, Own& own, const Kept& kept) {
     const Model& m = c.m;
     const long n = m.nh / m.nkv, hs = m.hs, chunks = own_chunks(c, kept), before = stored_chunks(kept.read);

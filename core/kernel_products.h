@@ -109,8 +109,8 @@ void add_weighted(const float* weights, const float* rows, long count, long n, f
         for (long rest = i; rest < n; rest++) y[rest] += weights[j] * rows[j * n + rest];
 }
 
-// Groups of int4 that are multiplied at once: a byte holds numbers i and i + 16 of a group, so that 16 bytes of
-// each group meet the first halves of so many groups of inputs, and then the second.
+// Groups of int4 that are multiplied at once: a byte holds numbers i and i + 16 of a group, so that 16 bytes
+// of each group meet the first halves of so many groups of inputs, and then the second.
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__) && defined(__AVX512BW__)
 constexpr long TOGETHER = 4;
 #elif defined(__AVX2__) && defined(__F16C__) && defined(__FMA__)

@@ -8,10 +8,12 @@ struct Rows { void* first; int64_t of_batch, of_head; };
 struct Read {
     Rows k, v, plain_q, plain_k, change, known, stored_keys, stored_values;
     const uint8_t* heads;             // (nh,), 1 for one that reads
-    // of method 4: what a query of 'far' is turned by, (hs,), or null; the first `header` tokens, (header, hs)
+    // of method 4: what a query of 'far' is turned by, (hs,), or null; the first `header` tokens, (header,
+    // hs)
     const float *far_cos, *far_sin, *back_cos, *back_sin;
     int64_t nh, nkv, hs, M, K, method, header;
-    float memory_fraction, bookkeeping_fraction, scale, residual_fraction, longest;  // longest: norm of a stored key
+    float memory_fraction, bookkeeping_fraction, scale, residual_fraction;
+    float longest;                    // norm of a stored key, by method 4 where K < M
 };
 
 namespace {

@@ -33,6 +33,10 @@ class Rotary:
         cos, sin = angles.cos(), angles.sin()
         return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
+    def at_one(self, position, device):
+        """As `at`, of tokens that all stand at one position."""
+        return self.at(torch.tensor([position], device=device))
+
 
 def slowed(frequencies, factor, low, high, context):
     turns = context * frequencies / (2 * math.pi)  # in the context that training saw

@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from core.cache import Cache
 from core.packed import megabytes
+from lab.speed_start import DTYPES
 from load import load_model, read_text
 
 ROOT = os.path.dirname(os.path.dirname(__file__))
 HELD_OUT = os.path.join(ROOT, 'config', 'writeup', 'held_out.txt')  # prose that no model has seen from us
 TOKENS, PROMPT, GREEDY = 1000, 200, 100  # of it, so many scored, and written behind the first of it
-DTYPES = 'float32', 'bfloat16', 'int8', 'int4'
 
 
 def measure_dtypes(folder, setup):

@@ -147,7 +147,7 @@ class Less(NamedTuple):
 
 def with_rows(reader, kept):
     """A Reader that finds these rows alone, kept (P,) bool; all else stays as it was, also their places."""
-    stored = reader.memory.layer(reader.layer)
+    stored = reader.stored
     less = Layer(Index(stored.keys.table.rows[:, kept]), Table(stored.values.rows[:, kept]), stored.lengths)
     other = copy.copy(reader)
     other.memory = Less(reader.memory.header_tokens, less)

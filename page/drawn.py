@@ -42,7 +42,7 @@ def weights_of(model, cache, layer, m, found=None):
         return attention_weights(heads.q, heads.k)[0, :, :, cache.offset:front].transpose(0, 1)
     if isinstance(reader, FarTexts):
         return reader.drawn_beside(newest(model, cache, layer, m))[0][0].transpose(0, 1).float()
-    stored = reader.memory.layer(layer)
+    stored = reader.stored
     weights = torch.zeros(m, model.config.n_head, len(stored.keys), device=cache.first.device)
     if reader.reading.method == 4:
         h, ids, _, drawn, _ = reader.drawn_beside(newest(model, cache, layer, m), stored)
@@ -63,7 +63,7 @@ def look_ups(model, cache, layer, m):
     h, j = picked.any(1).nonzero(as_tuple=True)
     key_head = h // reader.group
     queries = cache.seen((layer, 'queries'))[0, h, j]
-    found = found_values(reader.memory.layer(layer), key_head, queries, heads.plain_k[0, key_head, j],
+    found = found_values(reader.stored, key_head, queries, heads.plain_k[0, key_head, j],
                          heads.v[0, key_head, j], reader.reading)
     return LookUps(h, j, (weights[0] * picked)[h, :, j].T, *found[1:3], found[3].float())
 
